@@ -1,0 +1,98 @@
+package spec
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kferry/kferry/shared/mm2"
+)
+
+// A Flow is one direction between two clusters.
+type Flow struct {
+	Source, Target string   // aliases
+	Filters        []Filter // a topic is copied when any of them selects it
+	Policy         mm2.Policy
+	// ReplicationFactor of the topics that are created; -1 leaves it to the target's default.
+	ReplicationFactor int16
+	// Start is where a partition without a cursor begins.
+	Start     Start
+	Isolation Isolation
+	// Refresh is how often topics are looked for.
+	Refresh time.Duration
+	// MaxLeases bounds the leases of this flow at one time; 0 is no bound.
+	MaxLeases int
+	// OffsetsTopic on the target holds the cursors, under keys that begin with Connector: those that the input's own
+	// MirrorMaker 2 would use.
+	OffsetsTopic, Connector string
+	// OffsetsReplicationFactor is for OffsetsTopic, when it is created; -1 leaves it to the target's default.
+	OffsetsReplicationFactor int16
+	// ConfigExclude matches the topic settings that stay behind.
+	ConfigExclude Patterns
+	// Running is false while the input pauses or stops the flow.
+	Running bool
+}
+
+// A Filter selects topics by name.
+type Filter struct {
+	Topics, Exclude Patterns
+}
+
+// Isolation decides whether records of open and aborted transactions are copied.
+type Isolation string
+
+// The isolation levels of Kafka's consumers.
+const (
+	ReadCommitted   Isolation = "read_committed"
+	ReadUncommitted Isolation = "read_uncommitted"
+)
+
+// Name is the flow as people write it: "A->B".
+func (f Flow) Name() string { return FlowName(f.Source, f.Target) }
+
+// FlowName is the name of the flow between two clusters.
+func FlowName(source, target string) string { return source + "->" + target }
+
+// Selects says whether a topic of the source is copied: a filter selects it, it doesn't belong to Kafka or MirrorMaker, and
+// it has not been on the target before (as far as its name tells).
+func (f Flow) Selects(topic string) bool {
+	if mm2.Internal(f.Policy, topic) || mm2.Cycle(f.Policy, topic, f.Target) {
+		return false
+	}
+	return slices.ContainsFunc(f.Filters, func(filter Filter) bool { return filter.selects(topic) })
+}
+
+func (f Filter) selects(topic string) bool {
+	return f.Topics.Match(topic) && !f.Exclude.Match(topic)
+}
+
+// RemoteTopic is the name of a topic's copy.
+func (f Flow) RemoteTopic(topic string) string { return f.Policy.RemoteTopic(f.Source, topic) }
+
+// Key is the key of a partition's cursor in OffsetsTopic.
+func (f Flow) Key(topic string, partition int32) []byte {
+	return mm2.SourceOffsetKey(f.Connector, f.Source, topic, partition)
+}
+
+// Digest is a short hash of what decides which records are copied and where to. Two processes that differ in it must not
+// work on the same partition; a cursor that differs belongs to another generation.
+func (f Flow) Digest() string {
+	content := sha256.New()
+	fmt.Fprintf(content, "%q %q %q %q %q", f.Source, f.Target, f.Isolation, f.Policy, f.Policy.RemoteTopic("a", "b"))
+	for _, filter := range f.filterTexts() {
+		fmt.Fprint(content, " ", filter)
+	}
+	return hex.EncodeToString(content.Sum(nil)[:6])
+}
+
+// filterTexts holds the filters in an order of their own, since the order of the input decides nothing.
+func (f Flow) filterTexts() []string {
+	var texts []string
+	for _, filter := range f.Filters {
+		texts = append(texts, fmt.Sprintf("%q %q", filter.Topics, filter.Exclude))
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts)
+}

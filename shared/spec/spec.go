@@ -1,0 +1,65 @@
+// Package spec turns environment variables and KafkaMirrorMaker2 resources into one validated Spec.
+//
+// Invariants:
+//   - What a Spec holds is right: every alias is known, every address has a port, every pattern compiles. Code behind this
+//     package checks nothing again.
+//   - Every mistake is reported at once, with its place, its value and what to do. Nothing that is set is passed over in
+//     silence: it acts, or a warning names it, or Load fails.
+//   - Where the input is silent, kferry's defaults apply, the same for every form of input.
+package spec
+
+import (
+	"fmt"
+	"time"
+)
+
+// A Spec is the description of everything there is to do.
+type Spec struct {
+	// Name tells installations apart that share a NATS server.
+	Name     string
+	Clusters []Cluster // by alias
+	Flows    []Flow    // by name
+	Settings Settings
+	// Warnings are for people: what was set and has no effect, or not the effect one may expect.
+	Warnings []string
+}
+
+// Cluster returns the cluster with an alias. Asking for one that no flow names is a mistake of ours.
+func (s Spec) Cluster(alias string) Cluster {
+	for _, c := range s.Clusters {
+		if c.Alias == alias {
+			return c
+		}
+	}
+	panic(fmt.Sprintf("spec: no cluster %q", alias))
+}
+
+// Flow returns the flow with a name like "A->B".
+func (s Spec) Flow(name string) (Flow, bool) {
+	for _, f := range s.Flows {
+		if f.Name() == name {
+			return f, true
+		}
+	}
+	return Flow{}, false
+}
+
+// A Cluster is a Kafka cluster with an alias.
+type Cluster struct {
+	Alias            string
+	BootstrapServers []string
+	// Config holds the client properties as they were given.
+	Config map[string]string
+}
+
+// Settings are those of the process rather than of a flow.
+type Settings struct {
+	NATSURL   string        // "" where the process runs its own queue
+	Data      string        // directory of the embedded queue
+	HTTP      string        // address of metrics and health; "" is off
+	Slots     int           // leases a worker holds at most
+	Memory    Bytes         // for everything in flight
+	LeaseTime time.Duration // after which a silent worker's lease comes back
+	LogLevel  string        // debug, info, warn or error
+	LogFormat string        // auto, text or json
+}
