@@ -1,0 +1,134 @@
+package batch
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+const (
+	// DefaultMaxBytes is Kafka's default for max.message.bytes.
+	DefaultMaxBytes = 1048588
+
+	// DefaultMaxInflated bounds decompression where nobody says otherwise: far above what producers build, far below what
+	// hurts.
+	DefaultMaxInflated = 256 << 20
+)
+
+// ErrTooLarge is Merge's answer when the batches don't fit into one.
+var ErrTooLarge = errors.New("merged batch exceeds the limit")
+
+// RecordTooLargeError names a record that no batch within the limit can hold.
+type RecordTooLargeError struct {
+	Offset int64
+	Bytes  int // size of the batch that would hold it alone
+	Limit  int
+}
+
+func (e *RecordTooLargeError) Error() string {
+	return fmt.Sprintf("record at offset %d takes a batch of %d bytes, limit is %d", e.Offset, e.Bytes, e.Limit)
+}
+
+// Encoder writes records into new batches. The result is dense, CreateTime, of no producer, and begins at the source offset
+// of its first record; Patch makes it somebody's.
+type Encoder struct {
+	MaxBytes    int // largest batch to build: the target's max.message.bytes; 0: DefaultMaxBytes
+	MaxInflated int // largest decompressed size of a batch; 0: DefaultMaxInflated
+}
+
+// Reencode writes b's records at offset from and above into batches of the same codec, more than one where MaxBytes asks
+// for it. Records keep all but their offset; those of a LogAppendTime batch get the timestamp that readers of it see.
+//
+// Before a record that is too large even alone, it ends with a *RecordTooLargeError, and returns the batches up to there. To
+// leave the record out, go on from the offset after it.
+func (e *Encoder) Reencode(b Batch, from int64) ([]Batch, error) {
+	return e.reencode(b, func(_ int, offset int64) bool { return offset >= from })
+}
+
+// CutRecords is Reencode for whoever counts records: it leaves out the first skip of them.
+func (e *Encoder) CutRecords(b Batch, skip int) ([]Batch, error) {
+	return e.reencode(b, func(i int, _ int64) bool { return i >= skip })
+}
+
+func (e *Encoder) reencode(b Batch, wanted func(i int, offset int64) bool) ([]Batch, error) {
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	records, err := b.inflate(s.inflated[:0], e.MaxInflated)
+	if err != nil {
+		return nil, err
+	}
+	if b.Codec() != None {
+		s.inflated = records
+	}
+	part := span{bytes: records, count: int(b.Records())}
+	i := 0
+	for r, err := range b.raw(records) {
+		if err != nil {
+			return nil, err
+		}
+		if !wanted(i, b.BaseOffset()+int64(r.offsetDelta)) {
+			_, part.bytes, _ = cutRecord(part.bytes)
+			part.count--
+		}
+		i++
+	}
+	if part.count == 0 {
+		return nil, nil
+	}
+	return e.split(nil, b, part, s)
+}
+
+// split appends the batches that hold part of b's records, halving it until each fits.
+func (e *Encoder) split(done []Batch, b Batch, part span, s *scratch) ([]Batch, error) {
+	made, err := s.build(b, part)
+	if err != nil {
+		return done, err
+	}
+	if len(made) <= e.maxBytes() {
+		return append(done, slices.Clone(made)), nil
+	}
+	if part.count == 1 {
+		return done, &RecordTooLargeError{Offset: made.BaseOffset(), Bytes: len(made), Limit: e.maxBytes()}
+	}
+	left, right := part.halve()
+	if done, err = e.split(done, b, left, s); err != nil {
+		return done, err
+	}
+	return e.split(done, b, right, s)
+}
+
+// Merge writes the records of mergeable batches into one, in order. Per record only the two deltas change, so it costs little
+// more than the copy. Its offsets are dense even where those between the batches are not. Where they don't fit into MaxBytes
+// it fails with ErrTooLarge: merge fewer.
+func (e *Encoder) Merge(batches []Batch) (Batch, error) {
+	if len(batches) == 0 {
+		return nil, errors.New("merge of no batches")
+	}
+	size := 0
+	for _, b := range batches {
+		if len(b) < HeaderBytes || !b.Mergeable() {
+			return nil, errors.New("merge of a batch that is not mergeable")
+		}
+		size += len(b)
+	}
+	w := newWriter(make([]byte, 0, size+size/16), batches[0].BaseOffset())
+	for _, b := range batches {
+		for r, err := range b.raw(b[HeaderBytes:]) {
+			if err != nil {
+				return nil, err
+			}
+			w.add(b.timestamp(r), r)
+		}
+	}
+	if len(w.bytes) > e.maxBytes() {
+		return nil, ErrTooLarge
+	}
+	return w.batch(), nil
+}
+
+func (e *Encoder) maxBytes() int {
+	if e.MaxBytes > 0 {
+		return e.MaxBytes
+	}
+	return DefaultMaxBytes
+}
