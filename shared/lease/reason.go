@@ -1,0 +1,71 @@
+package lease
+
+// A Reason says why a partition is held or a task failed. It is short and stable: metrics carry it as a label, cursors and
+// states as a field. What it means to people is Text.
+type Reason string
+
+// The reasons. Those that wait for a person come first: see Decide.
+const (
+	ReasonNoCursor         Reason = "no_cursor"
+	ReasonSourceRecreated  Reason = "source_recreated"
+	ReasonTargetRecreated  Reason = "target_recreated"
+	ReasonSourceTruncated  Reason = "source_truncated"
+	ReasonTargetTruncated  Reason = "target_truncated"
+	ReasonRetentionGap     Reason = "retention_gap"
+	ReasonForeignWriter    Reason = "foreign_writer"
+	ReasonSequence         Reason = "sequence"
+	ReasonUnreachable      Reason = "unreachable"
+	ReasonTopicMissing     Reason = "topic_missing"
+	ReasonPartitionMissing Reason = "partitions_missing"
+	ReasonTopicConfig      Reason = "topic_config"
+	ReasonAuthorization    Reason = "authorization"
+	ReasonRecordTooLarge   Reason = "record_too_large"
+	ReasonInvalidRecord    Reason = "invalid_record"
+	ReasonCorruptBatch     Reason = "corrupt_batch"
+	ReasonUnsupported      Reason = "unsupported"
+	ReasonFormat           Reason = "format"
+	ReasonDigest           Reason = "digest"
+	ReasonError            Reason = "error"
+)
+
+// reasons tells people, for each reason, what happened, and whether going on is theirs to decide.
+var reasons = map[Reason]struct {
+	text   string
+	decide bool
+}{
+	ReasonNoCursor:         {"The target partition holds records, and no cursor of kferry says where they come from.", true},
+	ReasonSourceRecreated:  {"The source topic was deleted and created again: its offsets no longer mean what the cursor says.", true},
+	ReasonTargetRecreated:  {"The target topic was deleted and created again: what had landed is gone.", true},
+	ReasonSourceTruncated:  {"The source's log ends before the cursor: the source lost records that had been copied.", true},
+	ReasonTargetTruncated:  {"The target's log ends before the cursor: the target lost records it had acknowledged.", true},
+	ReasonRetentionGap:     {"The source deleted records before they were copied.", true},
+	ReasonForeignWriter:    {"Somebody else writes to the target partition.", true},
+	ReasonSequence:         {"The target refuses the sequence that its own log asks for.", true},
+	ReasonUnreachable:      {"A broker does not answer.", false},
+	ReasonTopicMissing:     {"A topic is not there.", false},
+	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", false},
+	ReasonTopicConfig:      {"The target refuses a setting of the topic.", false},
+	ReasonAuthorization:    {"A cluster refuses permission.", false},
+	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", false},
+	ReasonInvalidRecord:    {"The target refuses a record.", false},
+	ReasonCorruptBatch:     {"A batch of the source does not pass its checksum or contradicts itself.", false},
+	ReasonUnsupported:      {"The source holds something that kferry cannot copy yet.", false},
+	ReasonFormat:           {"A newer kferry wrote this cursor or task.", false},
+	ReasonDigest:           {"The worker's specification differs from the coordinator's or the cursor's.", false},
+	ReasonError:            {"Something failed.", false},
+}
+
+// Text is a sentence for people. A reason that a newer kferry wrote stands for itself.
+func (r Reason) Text() string {
+	if known, ok := reasons[r]; ok {
+		return known.text
+	}
+	return string(r)
+}
+
+// Decide says whether the partition stays held until a person decides. All others are looked at again (every 30 s) and go on by
+// themselves once the cause is gone. One that a newer kferry wrote is not ours to pass over.
+func (r Reason) Decide() bool {
+	known, ok := reasons[r]
+	return r != "" && (!ok || known.decide)
+}
