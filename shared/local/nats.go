@@ -1,0 +1,193 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Bounds of the in-process server.
+const (
+	natsStart = 10 * time.Second // to answer after its start
+	// natsSync is how much a power failure may take back. Cursors are safe on the target; the rest is rebuilt.
+	natsSync = 10 * time.Second
+)
+
+// NATS is a JetStream server in this process, on a directory of its own. It listens nowhere unless told so: a queue in the same
+// process reaches it as lease.Options.InProcess.
+type NATS struct {
+	options *server.Options
+	logger  *slog.Logger
+	lock    *os.File
+
+	mu     sync.Mutex
+	server *server.Server // nil while stopped; guarded by mu
+}
+
+// A NATSOption changes how StartNATS starts a server.
+type NATSOption func(*NATS) error
+
+// NATSListen makes the server reachable from outside, at host:port; port 0 picks one. See NATS.URL.
+func NATSListen(address string) NATSOption {
+	return func(n *NATS) error {
+		addr, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			return fmt.Errorf("listen on %q: %w", address, err)
+		}
+		n.options.DontListen, n.options.Host, n.options.Port = false, addr.IP.String(), addr.Port
+		if addr.Port == 0 {
+			n.options.Port = server.RANDOM_PORT
+		}
+		return nil
+	}
+}
+
+// NATSLogger receives the server's warnings and errors.
+func NATSLogger(logger *slog.Logger) NATSOption {
+	return func(n *NATS) error {
+		n.logger = logger
+		return nil
+	}
+}
+
+// StartNATS starts a server that keeps its streams in dir. A second process on the same directory is refused.
+//
+// In a synctest bubble, call ats.Register in TestMain: the server's access clock is shared by the whole process, and must not be
+// born inside the bubble.
+func StartNATS(dir string, opts ...NATSOption) (*NATS, error) {
+	n := &NATS{
+		logger: slog.New(slog.DiscardHandler),
+		options: &server.Options{
+			ServerName: "kferry", JetStream: true, StoreDir: dir, SyncInterval: natsSync,
+			DontListen: true, NoSigs: true,
+		},
+	}
+	for _, opt := range opts {
+		if err := opt(n); err != nil {
+			return nil, fmt.Errorf("start NATS: %w", err)
+		}
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS in %s: %w", dir, err)
+	}
+	n.lock = lock
+	if err := n.Start(); err != nil {
+		n.lock.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Start starts the server again after Stop. What it had stored is there again, unless Wipe came between.
+func (n *NATS) Start() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server != nil {
+		return nil
+	}
+	s, err := server.NewServer(n.options.Clone())
+	if err != nil {
+		return fmt.Errorf("start NATS in %s: %w", n.options.StoreDir, err)
+	}
+	s.SetLoggerV2(natsLog{n.logger}, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(natsStart) {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return fmt.Errorf("start NATS in %s: not ready after %s", n.options.StoreDir, natsStart)
+	}
+	if addr, ok := s.Addr().(*net.TCPAddr); ok {
+		n.options.Port = addr.Port // so that a restart is found where the first start was
+	}
+	n.server = s
+	return nil
+}
+
+// Stop ends the server and keeps its files; clients reconnect after the next Start.
+func (n *NATS) Stop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server == nil {
+		return
+	}
+	n.server.Shutdown()
+	n.server.WaitForShutdown()
+	n.server = nil
+}
+
+// Wipe restarts the server on an empty store, as after the loss of its volume.
+func (n *NATS) Wipe() error {
+	n.Stop()
+	if err := os.RemoveAll(filepath.Join(n.options.StoreDir, server.JetStreamStoreDir)); err != nil {
+		return fmt.Errorf("wipe NATS: %w", err)
+	}
+	return n.Start()
+}
+
+// Close ends the server and lets another process have its directory.
+func (n *NATS) Close() {
+	n.Stop()
+	n.lock.Close()
+}
+
+// InProcessConn connects to the server without a socket; nats.go calls it, see lease.Options.InProcess.
+func (n *NATS) InProcessConn() (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server == nil {
+		return nil, errors.New("the in-process NATS server is stopped")
+	}
+	return n.server.InProcessConn()
+}
+
+// URL is where the server listens; "" where it doesn't.
+func (n *NATS) URL() string {
+	if n.options.DontListen {
+		return ""
+	}
+	host := net.JoinHostPort(n.options.Host, strconv.Itoa(n.options.Port))
+	return (&url.URL{Scheme: "nats", Host: host}).String()
+}
+
+// lockDir creates a directory and takes it for this process: two servers on one store would destroy it, and the queue of
+// "kferry run" is purged at start because nobody else can hold a lease.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(lock); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("another process uses this directory (stop it, or choose another one): %w", err)
+	}
+	return lock, nil
+}
+
+// natsLog passes on the server's warnings and errors, and none of its chatter.
+type natsLog struct{ logger *slog.Logger }
+
+func (l natsLog) Noticef(string, ...any) {}
+func (l natsLog) Debugf(string, ...any)  {}
+func (l natsLog) Tracef(string, ...any)  {}
+func (l natsLog) Warnf(format string, args ...any) {
+	l.logger.Warn("nats: " + fmt.Sprintf(format, args...))
+}
+func (l natsLog) Errorf(format string, args ...any) {
+	l.logger.Error("nats: " + fmt.Sprintf(format, args...))
+}
+func (l natsLog) Fatalf(format string, args ...any) {
+	l.logger.Error("nats: " + fmt.Sprintf(format, args...))
+}

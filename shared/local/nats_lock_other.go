@@ -1,0 +1,8 @@
+//go:build !unix
+
+package local
+
+import "os"
+
+// lockFile does nothing here: where there is no flock, keeping two processes off one directory is the operator's.
+func lockFile(*os.File) error { return nil }
