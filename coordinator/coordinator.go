@@ -1,0 +1,143 @@
+// Package coordinator decides what there is to do; it copies no records.
+//
+// For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
+// partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
+// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run.
+//
+// Invariants:
+//   - Level-triggered: a pass needs nothing from the pass before. An offer that is lost, doubled or late does no harm, since the
+//     queue refuses a task that it holds and the next pass offers what is still due.
+//   - So there may be any number of coordinators, and none needs to know of the others.
+//   - A flow is looked at by a goroutine of its own: a cluster that doesn't answer delays the flows that need it and no other.
+//   - The decisions are pure (plan.go). `status` makes the same ones from the clusters alone (survey.go), so it can't disagree.
+//   - Nothing is offered before the flow's cursors are in the queue's memory: a worker that finds none would begin at the start.
+package coordinator
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// PassInterval is how often the coordinator compares a flow's source with its cursors.
+const PassInterval = time.Second
+
+// Options are what a Coordinator works with.
+type Options struct {
+	Spec     spec.Spec
+	Queue    *lease.Queue
+	Clusters map[string]*kafka.Cluster // by alias
+	Logger   *slog.Logger              // nil is silent
+	Metrics  prometheus.Registerer     // nil is none
+}
+
+// A Coordinator offers the tasks of all flows of a specification.
+type Coordinator struct {
+	queue   *lease.Queue
+	flows   []*flow
+	metrics *metrics
+}
+
+// New makes a Coordinator. Nothing is asked of any cluster before Run.
+func New(o Options) *Coordinator {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Coordinator{queue: o.Queue}
+	c.metrics = newMetrics(o.Metrics, c)
+	lanes := &lanes{}
+	for _, f := range o.Spec.Flows {
+		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+	}
+	return c
+}
+
+// Run offers tasks until ctx ends.
+func (c *Coordinator) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range c.flows {
+		g.Go(func() error { return f.run(ctx) })
+	}
+	g.Go(func() error { return c.countWaiting(ctx) })
+	return g.Wait()
+}
+
+// countWaiting keeps the number of unclaimed tasks for those who scale workers by it.
+func (c *Coordinator) countWaiting(ctx context.Context) error {
+	for sleep(ctx, PassInterval) {
+		asking, cancel := context.WithTimeout(ctx, passTimeout)
+		n, err := c.queue.Waiting(asking)
+		cancel()
+		if err == nil { // a queue that doesn't answer is reported by the passes
+			c.metrics.waiting.Set(float64(n))
+		}
+	}
+	return nil
+}
+
+// A FlowReport is what the last pass over a flow found.
+type FlowReport struct {
+	Flow     string
+	Passes   int64         // that succeeded
+	Plan     Plan          // of the last one
+	At       time.Time     // of the last one
+	Oldest   time.Duration // how long the oldest record that is not replicated has been on the source
+	Warnings []string
+	Err      error // of the last pass; nil once one succeeds
+}
+
+// Lag is the number of source offsets that are still to be looked at.
+func (f FlowReport) Lag() int64 {
+	var sum int64
+	for _, at := range f.Plan.Partitions {
+		sum += at.Lag
+	}
+	return sum
+}
+
+// Flows reports on all flows, in the order of the specification.
+func (c *Coordinator) Flows() []FlowReport {
+	var all []FlowReport
+	for _, f := range c.flows {
+		all = append(all, f.last())
+	}
+	return all
+}
+
+// reported guards a report that one goroutine writes and others read.
+type reported struct {
+	mu     sync.Mutex
+	report FlowReport
+}
+
+func (r *reported) last() FlowReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.report
+}
+
+func (r *reported) update(change func(*FlowReport)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.report)
+}
+
+// sleep waits, and says whether to go on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,217 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+const (
+	passTimeout = 30 * time.Second // of one pass, however many requests it takes
+	loadTimeout = 5 * time.Minute  // of reading a flow's cursors, which may be many
+	maxBackOff  = 30 * time.Second // between passes over a flow that fails
+	agesAPass   = 8                // partitions whose oldest record is read in one pass
+)
+
+// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported guards.
+type flow struct {
+	pair
+	queue   *lease.Queue
+	cursors *lease.Cursors
+	lanes   *lanes
+	metrics *metrics
+	log     *slog.Logger
+
+	topics     topics
+	discovered time.Time // when topics were listed; zero is never
+	growing    bool      // the target is about to get topics or partitions: look again soon
+	marks      marks
+	unknown    []Partition // that lagged when first seen, whose record at the cursor is to be read
+	told       []string    // warnings that are in the log already
+
+	reported
+}
+
+func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
+	f := &flow{
+		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
+		queue: o.Queue, lanes: l, metrics: m,
+		log: o.Logger.With("flow", s.Name()),
+	}
+	f.cursors = o.Queue.Cursors(s, f.target)
+	f.report.Flow = s.Name()
+	return f
+}
+
+// run passes over the flow until ctx ends. A pass that fails is tried again, later from time to time.
+func (f *flow) run(ctx context.Context) error {
+	wait := PassInterval
+	for {
+		began := time.Now()
+		err := f.pass(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		f.metrics.passed(f.flow.Name(), time.Since(began), err)
+		wait = f.settle(err, wait)
+		if !sleep(ctx, wait-min(wait, time.Since(began))) {
+			return nil
+		}
+	}
+}
+
+// settle makes the end of a pass known, and says how long after its beginning the next one begins.
+func (f *flow) settle(err error, wait time.Duration) time.Duration {
+	before := f.last().Err
+	f.update(func(r *FlowReport) { r.Err = err })
+	if err == nil {
+		if before != nil {
+			f.log.Info("flow goes on")
+		}
+		return PassInterval
+	}
+	f.discovered = time.Time{} // whatever failed, it may be another cluster when it comes back
+	if before == nil || before.Error() != err.Error() {
+		f.log.Error("flow can't be looked at; trying again", "error", err)
+	}
+	return min(2*wait, maxBackOff)
+}
+
+// pass looks at the flow once and offers what is due.
+func (f *flow) pass(ctx context.Context) error {
+	if err := f.load(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, passTimeout)
+	defer cancel()
+	if err := f.discover(ctx); err != nil {
+		return err
+	}
+	view, err := f.look(ctx)
+	if err != nil {
+		return err
+	}
+	plan := Make(view)
+	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
+	if err != nil {
+		return fmt.Errorf("offer tasks: %w", err)
+	}
+	f.log.Debug("pass", "partitions", len(plan.Partitions), "due", len(plan.Tasks), "offered", offered)
+	f.growing = slices.ContainsFunc(plan.Tasks, func(t lease.Task) bool { return t.Kind == lease.KindTopics })
+	f.age(ctx, plan, view.Now)
+	f.publish(plan, view.Now)
+	return nil
+}
+
+// load fills the queue's memory of the flow's cursors where it came up empty.
+func (f *flow) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	loaded, err := f.cursors.Loaded(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the queue for cursors: %w", err)
+	}
+	if loaded {
+		return nil
+	}
+	if err := f.cursors.Load(ctx); err != nil {
+		return fmt.Errorf("load cursors: %w", err)
+	}
+	f.log.Info("cursors loaded", "topic", f.flow.OffsetsTopic)
+	return nil
+}
+
+// discover lists topics when it is time to. A topic is found within the flow's refresh time, so a pass that would be the last within
+// it looks rather than the next one.
+func (f *flow) discover(ctx context.Context) error {
+	switch {
+	case f.discovered.IsZero() || time.Since(f.discovered) > f.flow.Refresh-PassInterval:
+		found, err := f.pair.discover(ctx)
+		if err != nil {
+			return err
+		}
+		f.discovered, f.topics = time.Now(), found
+		f.lanes.set(f.flow, found.names())
+		f.warn(found.warnings)
+	case f.growing:
+		target, err := f.targetTopics(ctx)
+		if err != nil {
+			return err
+		}
+		f.topics.target = target
+	}
+	return nil
+}
+
+// warn logs what has not been said before.
+func (f *flow) warn(warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(f.told, w) {
+			f.log.Warn(w)
+		}
+	}
+	f.told = warnings
+}
+
+// look gathers what a plan depends on.
+func (f *flow) look(ctx context.Context) (View, error) {
+	cursors, err := f.cursors.All(ctx)
+	if err != nil {
+		return View{}, fmt.Errorf("cursors: %w", err)
+	}
+	states, err := f.queue.States(ctx)
+	if err != nil {
+		return View{}, fmt.Errorf("states of the tasks: %w", err)
+	}
+	view, err := f.view(ctx, f.topics, cursors)
+	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
+	return view, err
+}
+
+// age keeps the marks that tell how old the oldest record is. Of partitions that lagged before the coordinator came, the record at
+// the cursor says it; a few are read in each pass, since each costs a fetch.
+func (f *flow) age(ctx context.Context, plan Plan, now time.Time) {
+	f.unknown = append(f.unknown, f.marks.observe(plan.Partitions, now)...)
+	some := f.unknown[:min(agesAPass, len(f.unknown))]
+	f.unknown = f.unknown[len(some):]
+	for _, p := range some {
+		then, err := f.written(ctx, p.Source(), p.Offset)
+		if err != nil {
+			f.log.Debug("age of the oldest record is not known", "partition", p.Source(), "error", err)
+			continue
+		}
+		f.marks.since(p.Source(), then)
+	}
+}
+
+// written is when the batch at an offset of the source says that it was written.
+func (p pair) written(ctx context.Context, tp kafka.TopicPartition, offset int64) (time.Time, error) {
+	fetched, err := p.source.Read(ctx, tp, offset, 1, p.flow.Isolation)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read %s at %d: %w", tp, offset, err)
+	}
+	defer fetched.Release()
+	first, whole := batch.PeekHeader(fetched.Records)
+	if !whole {
+		return time.Time{}, fmt.Errorf("read %s at %d: no batch", tp, offset)
+	}
+	if first.LogAppendTime() || first.DeleteHorizon() {
+		return time.UnixMilli(first.MaxTimestamp()), nil
+	}
+	return time.UnixMilli(first.BaseTimestamp()), nil
+}
+
+func (f *flow) publish(plan Plan, now time.Time) {
+	oldest := f.marks.oldest(now)
+	f.update(func(r *FlowReport) {
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, f.topics.warnings
+		r.Passes++
+	})
+}

@@ -1,0 +1,134 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// pair is a flow with its two clusters.
+type pair struct {
+	flow           spec.Flow
+	source, target *kafka.Cluster
+}
+
+// topics is what is known of both clusters' topics. It is never changed, only replaced.
+type topics struct {
+	source   []kafka.Topic          // that the flow selects
+	target   map[string]kafka.Topic // by name
+	warnings []string
+}
+
+// discover lists the topics of both clusters.
+func (p pair) discover(ctx context.Context) (topics, error) {
+	all, err := p.source.Topics(ctx)
+	if err != nil {
+		return topics{}, fmt.Errorf("list topics of %s: %w", p.source.Alias(), err)
+	}
+	target, err := p.targetTopics(ctx)
+	if err != nil {
+		return topics{}, err
+	}
+	brokers, err := p.target.Brokers(ctx)
+	if err != nil {
+		return topics{}, fmt.Errorf("count brokers of %s: %w", p.target.Alias(), err)
+	}
+	found := topics{source: selected(p.flow, all), target: target}
+	found.warnings = warnings(p.flow, all, found, brokers)
+	return found, nil
+}
+
+func (p pair) targetTopics(ctx context.Context) (map[string]kafka.Topic, error) {
+	all, err := p.target.Topics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list topics of %s: %w", p.target.Alias(), err)
+	}
+	byName := make(map[string]kafka.Topic, len(all))
+	for _, t := range all {
+		byName[t.Name] = t
+	}
+	return byName, nil
+}
+
+func selected(f spec.Flow, all []kafka.Topic) []kafka.Topic {
+	return slices.DeleteFunc(slices.Clone(all), func(t kafka.Topic) bool { return !f.Selects(t.Name) })
+}
+
+// names are those of the source's topics.
+func (t topics) names() []string {
+	var names []string
+	for _, topic := range t.source {
+		names = append(names, topic.Name)
+	}
+	return names
+}
+
+// partitions are those of the source's topics.
+func (t topics) partitions() []kafka.TopicPartition {
+	var tps []kafka.TopicPartition
+	for _, topic := range t.source {
+		for i := range topic.Partitions {
+			tps = append(tps, kafka.TopicPartition{Topic: topic.Name, Partition: int32(i)})
+		}
+	}
+	return tps
+}
+
+// warnings says what is probably not meant that way.
+func warnings(f spec.Flow, all []kafka.Topic, found topics, brokers int) []string {
+	var list []string
+	for _, filter := range f.Filters {
+		if !slices.ContainsFunc(all, func(t kafka.Topic) bool { return filter.Topics.Match(t.Name) && f.Selects(t.Name) }) {
+			list = append(list, fmt.Sprintf("the topic pattern %q of %s matches no topic on %s yet; patterns match whole names", filter.Topics, f.Name(), f.Source))
+		}
+	}
+	if single := unreplicated(f, found); brokers > 1 && f.ReplicationFactor == -1 && len(single) > 0 {
+		list = append(list, fmt.Sprintf("%s has %d brokers, but its default replication factor left %d of the copies with one replica (%s); set the replication factor of %s",
+			f.Target, brokers, len(single), abridge(single), f.Name()))
+	}
+	return list
+}
+
+// unreplicated are the copies that one broker's disk can take away.
+func unreplicated(f spec.Flow, found topics) []string {
+	var single []string
+	for _, topic := range found.source {
+		name := f.RemoteTopic(topic.Name)
+		if parts := found.target[name].Partitions; len(parts) > 0 && parts[0].Replicas == 1 {
+			single = append(single, name)
+		}
+	}
+	return single
+}
+
+const abridgedNames = 3
+
+func abridge(names []string) string {
+	if len(names) <= abridgedNames {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:abridgedNames], ", ") + ", …"
+}
+
+// view asks the source how far its partitions reach, and where those begin that have no cursor.
+func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPartition]lease.Cursor) (View, error) {
+	partitions := known.partitions()
+	ends, err := p.source.ListOffsets(ctx, partitions, kafka.Latest, p.flow.Isolation)
+	if err != nil {
+		return View{}, fmt.Errorf("ends of the topics on %s: %w", p.source.Alias(), err)
+	}
+	fresh := slices.DeleteFunc(partitions, func(tp kafka.TopicPartition) bool {
+		_, begun := cursors[tp]
+		return begun || ends[tp].Err != nil || ends[tp].Offset == 0
+	})
+	starts, err := p.source.ListOffsets(ctx, fresh, kafka.Earliest, p.flow.Isolation)
+	if err != nil {
+		return View{}, fmt.Errorf("starts of the topics on %s: %w", p.source.Alias(), err)
+	}
+	return View{Flow: p.flow, Source: known.source, Target: known.target, Ends: ends, Starts: starts, Cursors: cursors}, nil
+}

@@ -1,0 +1,304 @@
+package coordinator
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// A View is what was seen of a flow at one moment: everything a plan depends on.
+type View struct {
+	Flow   spec.Flow
+	Source []kafka.Topic          // the topics that the flow selects
+	Target map[string]kafka.Topic // by name
+	// Ends of the source's partitions, as the flow's isolation level sees them. Starts of those without a cursor.
+	Ends, Starts map[kafka.TopicPartition]kafka.Offset
+	Cursors      map[kafka.TopicPartition]lease.Cursor
+	States       map[lease.Task]lease.State // by Task.Identity
+	// Collisions names, for a source topic, everything that leads into its target topic where that is more than one.
+	Collisions map[string]string
+	Now        time.Time
+
+	task lease.Task // what every task of the flow has in common
+}
+
+// A Plan is what there is to do for a flow, and where each of its partitions stands.
+type Plan struct {
+	Tasks      []lease.Task // due now; those that run already are among them, the queue knows
+	Partitions []Partition  // by topic and partition
+}
+
+// A State is what a partition is at.
+type State string
+
+// Reasons that only the coordinator has, since it sees all flows together.
+const (
+	TopicName      lease.Reason = "topic_name"
+	TopicCollision lease.Reason = "topic_collision"
+)
+
+// The states of a partition.
+const (
+	Idle    State = "idle"    // examined up to the source's end
+	Copying State = "copying" // behind, and offered to workers
+	Waiting State = "waiting" // behind; the last run failed and the next try has its time
+	Missing State = "missing" // its target partition is about to be created
+	Held    State = "held"    // stands still for a reason that somebody has to remove
+	Failed  State = "failed"  // the source doesn't answer for it
+	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
+	Paused  State = "paused"  // behind, and the input pauses the flow
+)
+
+// A Partition says where one partition of a flow stands.
+type Partition struct {
+	Topic, Target string // names on the source and on the target
+	Partition     int32
+	State         State
+	Reason        lease.Reason // of Held
+	Detail        string       // what went wrong and what to do, for Held, Waiting, Failed and Missing
+	Next          time.Time    // when Waiting or Held is tried again; zero where a decision is needed first
+	Since         time.Time    // since when it is Held or Waiting
+	Worker        string       // that ran it last, where its state names one
+	Due           bool         // its task is offered now
+	Begun         bool         // Cursor is valid
+	Cursor        lease.Cursor
+	Offset        int64 // the next source offset to look at
+	End           int64 // the source's end
+	Lag           int64 // offsets to look at
+}
+
+// Source is the partition on the source.
+func (p Partition) Source() kafka.TopicPartition {
+	return kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}
+}
+
+// Make compares source, target and cursors, and says what there is to do.
+func Make(v View) Plan {
+	v.task = lease.Task{Flow: v.Flow.Name(), Digest: v.Flow.Digest()}
+	var p Plan
+	for _, topic := range v.Source {
+		p.topic(v, topic)
+	}
+	p.gone(v)
+	slices.SortStableFunc(p.Partitions, func(a, b Partition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	if !v.Flow.Running {
+		p.pause()
+	}
+	return p
+}
+
+// topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some.
+func (p *Plan) topic(v View, topic kafka.Topic) {
+	target := v.Flow.RemoteTopic(topic.Name)
+	if reason, detail := refuse(v, topic.Name, target); reason != "" {
+		p.everyPartition(v, topic, target, func(at *Partition) { at.hold(reason, detail) })
+		return
+	}
+	if topic.Err != nil {
+		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(topic.Err) })
+		return
+	}
+	room := v.Target[target]
+	if room.Err != nil {
+		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(fmt.Errorf("target topic %q: %w", target, room.Err)) })
+		return
+	}
+	if len(room.Partitions) < len(topic.Partitions) {
+		p.offer(v, v.topicsTask(topic.Name))
+	}
+	p.everyPartition(v, topic, target, func(at *Partition) {
+		if int(at.Partition) >= len(room.Partitions) {
+			at.await(v, len(room.Partitions))
+			return
+		}
+		p.mirror(v, topic.ID, room.ID, at)
+	})
+}
+
+// refuse says why a topic must not be copied at all.
+func refuse(v View, topic, target string) (lease.Reason, string) {
+	if err := mm2.CheckTopicName(target); err != nil {
+		return TopicName, fmt.Sprintf("the copy of %q can't have that name: %v; shorten the alias of the source, exclude the topic, or set another replication policy", topic, err)
+	}
+	if all := v.Collisions[topic]; all != "" {
+		return TopicCollision, fmt.Sprintf("%s all lead into %q on %s; exclude the topic from all flows but one, or set another replication policy",
+			all, target, v.Flow.Target)
+	}
+	return "", ""
+}
+
+func (p *Plan) everyPartition(v View, topic kafka.Topic, target string, decide func(*Partition)) {
+	for i := range topic.Partitions {
+		at := v.partition(topic.Name, target, int32(i))
+		decide(&at)
+		p.Partitions = append(p.Partitions, at)
+	}
+}
+
+// partition fills in what is known of a partition before anything is decided.
+func (v View) partition(topic, target string, partition int32) Partition {
+	tp := kafka.TopicPartition{Topic: topic, Partition: partition}
+	at := Partition{Topic: topic, Target: target, Partition: partition}
+	at.Cursor, at.Begun = v.Cursors[tp]
+	at.Offset = v.Starts[tp].Offset
+	if at.Begun {
+		at.Offset = at.Cursor.Offset
+	}
+	at.End = at.Offset
+	if end, known := v.Ends[tp]; known && end.Err == nil {
+		at.End = end.Offset
+	}
+	at.Lag = max(0, at.End-at.Offset)
+	return at
+}
+
+// mirror decides about a partition whose target partition exists.
+func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
+	task := v.mirrorTask(at.Topic, at.Partition)
+	state, held := v.state(task), at.Cursor.Hold
+	at.Worker = state.Worker
+	switch {
+	case at.Begun && held.Reason.Decide():
+		at.hold(held.Reason, held.Detail)
+		at.Since = held.Since
+		return
+	case state.Held:
+		at.hold(state.Reason, state.Detail)
+		at.Since, at.Next = state.Since, state.Next
+		at.Due = p.offer(v, task)
+		return
+	case at.Begun && at.Cursor.Held(): // all that is left of it when the queue's memory is gone
+		at.hold(held.Reason, held.Detail)
+		at.Since, at.Next = held.Since, state.Next
+		at.Due = p.offer(v, task)
+		return
+	}
+	if err := v.unknown(at); err != nil {
+		at.fail(err)
+		return
+	}
+	if !v.behind(at) && !replaced(at, source, target) {
+		at.State = Idle
+		return
+	}
+	at.State = Copying
+	if state.Next.After(v.Now) {
+		at.State, at.Detail, at.Since, at.Next = Waiting, state.Detail, state.Since, state.Next
+	}
+	at.Due = p.offer(v, task)
+}
+
+// unknown is why the source's end or start of a partition is not known.
+func (v View) unknown(at *Partition) error {
+	end, asked := v.Ends[at.Source()]
+	switch {
+	case !asked:
+		return fmt.Errorf("the source has not said where %s ends", at.Source())
+	case end.Err != nil:
+		return fmt.Errorf("end of %s on the source: %w", at.Source(), end.Err)
+	case v.Starts[at.Source()].Err != nil:
+		return fmt.Errorf("start of %s on the source: %w", at.Source(), v.Starts[at.Source()].Err)
+	}
+	return nil
+}
+
+// behind says whether a worker would find something to do. A cursor beyond the source's end is a log that lost records: the worker
+// finds out and says so. A flow that starts at the latest record needs its cursor before the first record comes, an empty partition
+// of any other flow needs none.
+func (v View) behind(at *Partition) bool {
+	if !at.Begun && v.Flow.Start == spec.Latest {
+		return true
+	}
+	return at.End != at.Offset
+}
+
+// replaced says whether one of the topics is another one than the cursor was written for, which the ends alone may not show.
+func replaced(at *Partition, source, target kafka.TopicID) bool {
+	return at.Begun && (differs(at.Cursor.SourceTopicID, source) || differs(at.Cursor.TargetTopicID, target))
+}
+
+func differs(known string, is kafka.TopicID) bool {
+	return known != "" && !is.Zero() && known != is.String()
+}
+
+// await decides about a partition whose target partition doesn't exist: the topics task will make it, or says why it can't.
+func (at *Partition) await(v View, exist int) {
+	state := v.state(v.topicsTask(at.Topic))
+	at.Worker = state.Worker
+	if state.Held {
+		at.hold(state.Reason, state.Detail)
+		at.Since, at.Next = state.Since, state.Next
+		return
+	}
+	at.State = Missing
+	at.Detail = fmt.Sprintf("%q has %d partitions on the target", at.Target, exist)
+	if state.Next.After(v.Now) {
+		at.State, at.Detail, at.Since, at.Next = Waiting, state.Detail, state.Since, state.Next
+	}
+}
+
+func (at *Partition) hold(reason lease.Reason, detail string) {
+	at.State, at.Reason, at.Detail = Held, reason, detail
+}
+
+func (at *Partition) fail(err error) {
+	at.State, at.Detail = Failed, err.Error()
+}
+
+// gone lists the partitions that were copied and are no longer on the source. A filter that no longer selects a topic is no news.
+func (p *Plan) gone(v View) {
+	partitions := map[string]int{}
+	for _, topic := range v.Source {
+		partitions[topic.Name] = len(topic.Partitions)
+	}
+	for tp, cursor := range v.Cursors {
+		if int(tp.Partition) < partitions[tp.Topic] || !v.Flow.Selects(tp.Topic) {
+			continue
+		}
+		p.Partitions = append(p.Partitions, Partition{
+			Topic: tp.Topic, Target: v.Flow.RemoteTopic(tp.Topic), Partition: tp.Partition, State: Gone,
+			Detail: "no longer on the source; its copy stays",
+			Begun:  true, Cursor: cursor, Offset: cursor.Offset, End: cursor.Offset,
+		})
+	}
+}
+
+// offer adds a task unless its next try is still to come.
+func (p *Plan) offer(v View, task lease.Task) bool {
+	if v.state(task).Next.After(v.Now) {
+		return false
+	}
+	p.Tasks = append(p.Tasks, task)
+	return true
+}
+
+// pause takes back what was planned for a flow that the input stops.
+func (p *Plan) pause() {
+	p.Tasks = nil
+	for i := range p.Partitions {
+		p.Partitions[i].Due = false
+		if s := p.Partitions[i].State; s == Copying || s == Waiting || s == Missing {
+			p.Partitions[i].State = Paused
+		}
+	}
+}
+
+func (v View) state(task lease.Task) lease.State { return v.States[task.Identity()] }
+
+func (v View) mirrorTask(topic string, partition int32) lease.Task {
+	v.task.Kind, v.task.Topic, v.task.Partition = lease.KindMirror, topic, partition
+	return v.task
+}
+
+func (v View) topicsTask(topic string) lease.Task {
+	v.task.Kind, v.task.Topic, v.task.Partition = lease.KindTopics, topic, -1
+	return v.task
+}

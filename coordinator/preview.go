@@ -1,0 +1,133 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kferry/kferry/shared/kafka"
+)
+
+// A Preview is what `kferry validate --connect` shows: what the flows would do.
+type Preview struct {
+	Flows []FlowPreview `json:"flows"`
+}
+
+// A FlowPreview is one flow's part of a Preview.
+type FlowPreview struct {
+	Flow     string         `json:"flow"`
+	Source   string         `json:"source"`
+	Target   string         `json:"target"`
+	Error    string         `json:"error,omitempty"` // why nothing is known of the flow
+	Warnings []string       `json:"warnings,omitempty"`
+	Creates  string         `json:"creates,omitempty"` // the topic of the cursors, where it is missing
+	Topics   []TopicPreview `json:"topics"`
+}
+
+// A TopicPreview is one topic that the flow selects.
+type TopicPreview struct {
+	SourceTopic string `json:"source_topic"`
+	TargetTopic string `json:"target_topic"`
+	Partitions  int    `json:"partitions"` // on the source
+	Exist       int    `json:"exist"`      // of them on the target
+	Bytes       *int64 `json:"bytes"`      // on the source, one replica; null where the source doesn't say
+	Problem     string `json:"problem,omitempty"`
+}
+
+// Creates is what the first run would create for the topic.
+func (t TopicPreview) Creates() string {
+	switch {
+	case t.Exist == 0:
+		return fmt.Sprintf("topic with %d partitions", t.Partitions)
+	case t.Exist < t.Partitions:
+		return fmt.Sprintf("%d more partitions", t.Partitions-t.Exist)
+	}
+	return ""
+}
+
+// OK says whether every flow could run as it is.
+func (p Preview) OK() bool {
+	return !slices.ContainsFunc(p.Flows, func(f FlowPreview) bool {
+		return f.Error != "" || slices.ContainsFunc(f.Topics, func(t TopicPreview) bool { return t.Problem != "" })
+	})
+}
+
+// Look asks the clusters what the flows would do, and writes nothing. o.Queue is not used.
+func Look(ctx context.Context, o Options) Preview {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	pairs, found, lanes, errs := discoverAll(ctx, o)
+	p := Preview{Flows: make([]FlowPreview, len(pairs))}
+	var g errgroup.Group
+	for i, pair := range pairs {
+		g.Go(func() error {
+			p.Flows[i] = pair.preview(ctx, found[i], lanes, errs[i])
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are part of the preview
+	return p
+}
+
+func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) FlowPreview {
+	f := FlowPreview{Flow: p.flow.Name(), Source: p.flow.Source, Target: p.flow.Target, Warnings: found.warnings, Topics: []TopicPreview{}}
+	if err != nil {
+		f.Error = err.Error()
+		return f
+	}
+	if _, exists := found.target[p.flow.OffsetsTopic]; !exists {
+		f.Creates = p.flow.OffsetsTopic
+	}
+	bytes, err := p.source.LogBytes(ctx, found.names())
+	if err != nil {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%s doesn't say how large its topics are: %v", p.flow.Source, err))
+	}
+	view := View{Flow: p.flow, Source: found.source, Target: found.target, Collisions: l.collisions(p.flow)}
+	f.Topics = make([]TopicPreview, len(found.source))
+	var g errgroup.Group
+	g.SetLimit(surveyReads)
+	for i, topic := range found.source {
+		f.Topics[i] = view.preview(topic, bytes)
+		if f.Topics[i].Problem == "" && f.Topics[i].Exist == 0 {
+			g.Go(func() error {
+				f.Topics[i].Problem = p.rehearse(ctx, f.Topics[i])
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // problems are part of the preview
+	return f
+}
+
+func (v View) preview(topic kafka.Topic, bytes map[kafka.TopicPartition]int64) TopicPreview {
+	t := TopicPreview{SourceTopic: topic.Name, TargetTopic: v.Flow.RemoteTopic(topic.Name), Partitions: len(topic.Partitions)}
+	target := v.Target[t.TargetTopic]
+	t.Exist = min(len(target.Partitions), t.Partitions)
+	if bytes != nil {
+		var sum int64
+		for i := range topic.Partitions {
+			sum += bytes[kafka.TopicPartition{Topic: topic.Name, Partition: int32(i)}]
+		}
+		t.Bytes = &sum
+	}
+	_, t.Problem = refuse(v, t.SourceTopic, t.TargetTopic)
+	if err := errors.Join(topic.Err, target.Err); t.Problem == "" && err != nil {
+		t.Problem = err.Error()
+	}
+	return t
+}
+
+// rehearse has the target check that it would create the topic. The settings that the source's topic would bring are the worker's
+// part, and named by it where the target refuses one.
+func (p pair) rehearse(ctx context.Context, t TopicPreview) string {
+	err := p.target.CreateTopic(ctx, kafka.NewTopic{
+		Name: t.TargetTopic, Partitions: int32(t.Partitions), ReplicationFactor: p.flow.ReplicationFactor, ValidateOnly: true,
+	})
+	if err != nil && !errors.Is(err, kafka.ErrTopicExists) {
+		return fmt.Sprintf("%s would not create it: %v", p.flow.Target, err)
+	}
+	return ""
+}

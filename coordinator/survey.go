@@ -1,0 +1,261 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// Bounds of a survey, which is made while somebody waits.
+const (
+	surveyTimeout = 30 * time.Second // for all that the clusters say
+	queueTimeout  = 3 * time.Second  // for what the queue adds
+	agesTimeout   = 10 * time.Second // for reading how old the first waiting records are
+	surveyReads   = 8                // such reads at one time
+)
+
+// A Survey is what `kferry status` shows.
+type Survey struct {
+	Name string    `json:"name"` // of the installation
+	At   time.Time `json:"at"`
+	// Queue says why leases and back-off are not shown; "" where they are.
+	Queue string       `json:"queue,omitempty"`
+	Flows []FlowSurvey `json:"flows"`
+}
+
+// A FlowSurvey is one flow's part of a Survey.
+type FlowSurvey struct {
+	Flow       string            `json:"flow"`
+	Source     string            `json:"source"`
+	Target     string            `json:"target"`
+	Error      string            `json:"error,omitempty"` // why nothing is known of the flow
+	Warnings   []string          `json:"warnings,omitempty"`
+	Partitions []PartitionSurvey `json:"partitions"`
+}
+
+// A PartitionSurvey is one partition's part of a Survey.
+type PartitionSurvey struct {
+	SourceTopic string `json:"source_topic"`
+	TargetTopic string `json:"target_topic"`
+	Partition   int32  `json:"partition"`
+
+	State  State        `json:"state"`
+	Reason lease.Reason `json:"reason,omitempty"`
+	Detail string       `json:"detail,omitempty"`
+	// Decide is true where the partition stays held until a person decides.
+	Decide bool       `json:"decide,omitempty"`
+	Since  *time.Time `json:"since,omitempty"`
+	Next   *time.Time `json:"next,omitempty"`   // the next try
+	Worker string     `json:"worker,omitempty"` // that ran it last
+
+	Cursor     *int64   `json:"cursor"`      // the next source offset to look at; null before the first run
+	SourceEnd  int64    `json:"source_end"`  // as the flow's isolation level sees it
+	TargetEnd  *int64   `json:"target_end"`  // null where the target has no such partition
+	LagRecords int64    `json:"lag_records"` // source offsets that are still to be looked at
+	LagSeconds *float64 `json:"lag_seconds"` // how old the first of them is; null where it can't be read
+
+	ExactlyOnce *bool  `json:"exactly_once"`              // null before the first run
+	WhyNot      string `json:"exactly_once_no,omitempty"` // why it is not
+	Offsets     string `json:"offsets,omitempty"`         // identical or mapped
+}
+
+// Status computes a survey from the clusters alone; where the queue answers it adds what only the queue knows. Nothing is written.
+// o.Queue may be nil. A flow whose clusters don't answer says so and hides no other.
+func Status(ctx context.Context, o Options) Survey {
+	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
+	defer cancel()
+	s := Survey{Name: o.Spec.Name, At: time.Now(), Flows: make([]FlowSurvey, len(o.Spec.Flows))}
+	states, err := queueStates(ctx, o.Queue)
+	if err != nil {
+		s.Queue = err.Error()
+	}
+	pairs, found, lanes, errs := discoverAll(ctx, o)
+	var g errgroup.Group
+	for i, p := range pairs {
+		g.Go(func() error {
+			s.Flows[i] = p.survey(ctx, o.Queue, found[i], states, lanes, errs[i])
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are part of the survey
+	return s
+}
+
+func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.State, error) {
+	if queue == nil {
+		return nil, errors.New("no queue to ask")
+	}
+	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
+	defer cancel()
+	states, err := queue.States(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the queue: %w", err)
+	}
+	return states, nil
+}
+
+// discoverAll looks at the topics of all flows, and where they lead, before any is judged by itself.
+func discoverAll(ctx context.Context, o Options) (pairs []pair, found []topics, l *lanes, errs []error) {
+	l = &lanes{}
+	found, errs = make([]topics, len(o.Spec.Flows)), make([]error, len(o.Spec.Flows))
+	var g errgroup.Group
+	for i, f := range o.Spec.Flows {
+		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target]}
+		pairs = append(pairs, p)
+		g.Go(func() error {
+			found[i], errs[i] = p.discover(ctx)
+			l.set(f, found[i].names())
+			return nil
+		})
+	}
+	_ = g.Wait() // each flow's error stays with the flow
+	return pairs, found, l, errs
+}
+
+// survey is one flow's part.
+func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes, err error) FlowSurvey {
+	s := FlowSurvey{Flow: p.flow.Name(), Source: p.flow.Source, Target: p.flow.Target, Warnings: found.warnings, Partitions: []PartitionSurvey{}}
+	if err == nil {
+		s.Partitions, err = p.partitions(ctx, queue, found, states, l)
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes) ([]PartitionSurvey, error) {
+	cursors, err := p.cursors(ctx, queue)
+	if err != nil {
+		return nil, err
+	}
+	view, err := p.view(ctx, found, cursors)
+	if err != nil {
+		return nil, err
+	}
+	view.States, view.Collisions, view.Now = states, l.collisions(p.flow), time.Now()
+	plan := Make(view)
+	ends, err := p.targetEnds(ctx, plan, found)
+	if err != nil {
+		return nil, err
+	}
+	ages := p.ages(ctx, plan, view.Now)
+	all := make([]PartitionSurvey, 0, len(plan.Partitions))
+	for _, at := range plan.Partitions {
+		all = append(all, at.survey(ends, ages))
+	}
+	return all, nil
+}
+
+// cursors reads the offsets topic, and prefers the queue's copy where that is further: workers write to the topic only from time to
+// time.
+func (p pair) cursors(ctx context.Context, queue *lease.Queue) (map[kafka.TopicPartition]lease.Cursor, error) {
+	cursors, err := lease.ReadCursors(ctx, p.flow, p.target)
+	if err != nil {
+		return nil, fmt.Errorf("read cursors of %s: %w", p.flow.Name(), err)
+	}
+	if queue == nil {
+		return cursors, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
+	defer cancel()
+	newer, err := queue.Cursors(p.flow, p.target).All(ctx)
+	if err != nil {
+		return cursors, nil //nolint:nilerr // Survey.Queue says that the queue doesn't answer
+	}
+	for tp, c := range newer {
+		if known, ok := cursors[tp]; !ok || c.Newer(known) && !known.Foreign {
+			cursors[tp] = c
+		}
+	}
+	return cursors, nil
+}
+
+// targetEnds asks the target how far the copies reach.
+func (p pair) targetEnds(ctx context.Context, plan Plan, found topics) (map[kafka.TopicPartition]kafka.Offset, error) {
+	var tps []kafka.TopicPartition
+	for _, at := range plan.Partitions {
+		if int(at.Partition) < len(found.target[at.Target].Partitions) {
+			tps = append(tps, at.copied())
+		}
+	}
+	ends, err := p.target.ListOffsets(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	if err != nil {
+		return nil, fmt.Errorf("ends of the topics on %s: %w", p.target.Alias(), err)
+	}
+	return ends, nil
+}
+
+// copied is the partition on the target.
+func (p Partition) copied() kafka.TopicPartition {
+	return kafka.TopicPartition{Topic: p.Target, Partition: p.Partition}
+}
+
+// ages reads, for each partition that lags, how old the record at its cursor is. What can't be read in time is left out.
+func (p pair) ages(ctx context.Context, plan Plan, now time.Time) map[kafka.TopicPartition]time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
+	defer cancel()
+	var (
+		mu   sync.Mutex
+		ages = map[kafka.TopicPartition]time.Duration{}
+		g    errgroup.Group
+	)
+	g.SetLimit(surveyReads)
+	for _, at := range plan.Partitions {
+		if at.Lag == 0 {
+			continue
+		}
+		g.Go(func() error {
+			then, err := p.written(ctx, at.Source(), at.Offset)
+			if err != nil {
+				return nil //nolint:nilerr // an unknown age is shown as such
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ages[at.Source()] = max(0, now.Sub(then))
+			return nil
+		})
+	}
+	_ = g.Wait() // nothing is returned
+	return ages
+}
+
+func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[kafka.TopicPartition]time.Duration) PartitionSurvey {
+	s := PartitionSurvey{
+		SourceTopic: p.Topic, TargetTopic: p.Target, Partition: p.Partition,
+		State: p.State, Reason: p.Reason, Detail: p.Detail, Decide: p.Reason.Decide(),
+		Since: moment(p.Since), Next: moment(p.Next), Worker: p.Worker,
+		SourceEnd: p.End, LagRecords: p.Lag,
+	}
+	if p.Begun {
+		exactly := p.Cursor.ExactlyOnce == ""
+		s.Cursor, s.ExactlyOnce, s.WhyNot = &p.Cursor.Offset, &exactly, p.Cursor.ExactlyOnce
+		s.Offsets = "identical"
+		if p.Cursor.Mapped {
+			s.Offsets = "mapped"
+		}
+	}
+	if end, ok := ends[p.copied()]; ok && end.Err == nil {
+		s.TargetEnd = &end.Offset
+	}
+	if age, ok := ages[p.Source()]; ok || p.Lag == 0 {
+		seconds := age.Seconds()
+		s.LagSeconds = &seconds
+	}
+	return s
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
