@@ -10,6 +10,7 @@ package mm2
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // DefaultSeparator stands between a cluster's alias and a topic's name, and inside the names of internal topics.
@@ -44,8 +45,8 @@ func (p DefaultPolicy) RemoteTopic(source, topic string) string {
 
 // Source implements Policy. An empty alias is an answer: ".b" comes from "".
 func (p DefaultPolicy) Source(topic string) (string, bool) {
-	source, upstream, found := strings.Cut(topic, p.separator())
-	if !found || upstream == "" { // Java's split drops trailing empty parts, so that "a." isn't remote
+	source, upstream, _ := strings.Cut(topic, p.separator())
+	if strings.ReplaceAll(upstream, p.separator(), "") == "" { // Java's split drops empty parts at the end: "a" and "a.." are local
 		return "", false
 	}
 	return source, true
@@ -107,20 +108,26 @@ func (p IdentityPolicy) separator() string { return DefaultPolicy(p).separator()
 
 func (p IdentityPolicy) String() string { return "identity" }
 
-const javaPackage = "org.apache.kafka.connect.mirror."
+const (
+	javaPackage    = "org.apache.kafka.connect.mirror."
+	strimziPackage = "io.strimzi.kafka.connect.mirror." // its identity policy was there before Kafka's own
+)
 
 // ParsePolicy reads a policy's short name or Java class; both may be empty for the defaults.
 func ParsePolicy(name, separator string) (Policy, error) {
 	if separator == "" {
 		separator = DefaultSeparator
 	}
-	switch strings.TrimPrefix(name, javaPackage) {
-	case "", "default", "DefaultReplicationPolicy":
+	if !utf8.ValidString(separator) || strings.ContainsFunc(separator, notInName) {
+		return nil, fmt.Errorf("separator %q has characters that no topic name may have; take letters, digits, '.', '_' or '-'", separator)
+	}
+	switch name {
+	case "", "default", javaPackage + "DefaultReplicationPolicy":
 		return DefaultPolicy{separator}, nil
-	case "identity", "IdentityReplicationPolicy":
+	case "identity", javaPackage + "IdentityReplicationPolicy", strimziPackage + "IdentityReplicationPolicy":
 		return IdentityPolicy{separator}, nil
 	}
-	return nil, fmt.Errorf("unknown replication policy %q: known are default (%sDefaultReplicationPolicy) and identity (%[2]sIdentityReplicationPolicy)", name, javaPackage)
+	return nil, fmt.Errorf("unknown replication policy; give default or identity, or one of the classes %sDefaultReplicationPolicy and %[1]sIdentityReplicationPolicy (a class of your own that keeps topic names is identity)", javaPackage)
 }
 
 // Cycle says whether copying the topic to target would bring it back to where it has been, by its name: one of the hops in

@@ -1,15 +1,115 @@
 package spec
 
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// maxFile is far above any description, and keeps a wrong path (a device, a log) from filling the memory.
+const maxFile = 16 * MiB
+
 // Load reads the files, or where there are none KFERRY_MIRROR (a path or the text itself) or a flow in plain variables.
-// Settings come from environ alone, which has the form of os.Environ. The error holds every mistake.
+// Settings come from environ alone, which has the form of os.Environ. The error holds every mistake; warnings are there
+// even then.
 func Load(files []string, environ []string) (Spec, error) {
-	return Spec{}, nil
+	var r report
+	e := readEnvironment(environ, &r)
+	in := readInput(files, e, &r)
+	clusters, flows := in.resolve(&r)
+	if len(flows) == 0 && len(r.problems) == 0 {
+		r.noFlows(in)
+	}
+	spec := Spec{
+		Name:     e.name(&r),
+		Clusters: clusters,
+		Flows:    flows,
+		Settings: e.settings(&r),
+		Warnings: r.warnings,
+	}
+	return spec, r.err()
 }
 
-// A Variable is an environment variable that Load reads.
-type Variable struct {
-	Name, Default, Meaning string
+// readInput reads the one form of input that is given.
+func readInput(files []string, e environment, r *report) input {
+	plain := e.givenFlow()
+	mirror := e.value("KFERRY_MIRROR", e.Mirror)
+	switch {
+	case len(files) > 0:
+		if mirror.set {
+			r.wrongf(mirror, "is set although a file is given; unset it or leave the file out")
+		}
+		r.refusePlain(plain, "a file")
+		return readFiles(files, r)
+	case mirror.set:
+		r.refusePlain(plain, "KFERRY_MIRROR")
+		return readMirror(mirror, r)
+	case len(plain) > 0:
+		return e.input(r)
+	}
+	return input{}
 }
 
-// Variables is the table of all of them, in the order in which they are documented.
-func Variables() []Variable { return nil }
+func (r *report) refusePlain(given []string, other string) {
+	for _, name := range given {
+		r.wrongf(value{path: name}, "describes a flow, and so does %s; unset one of them", other)
+	}
+}
+
+func readFiles(files []string, r *report) input {
+	var in input
+	for _, name := range files {
+		text, err := readFile(name)
+		if err != nil {
+			r.wrongf(value{path: name}, "%v", err)
+			continue
+		}
+		in.add(readResources(name, text, r))
+	}
+	return in
+}
+
+// readMirror reads KFERRY_MIRROR: text has several lines or is in braces, a path neither.
+func readMirror(v value, r *report) input {
+	if strings.Contains(v.text, "\n") || strings.HasPrefix(strings.TrimSpace(v.text), "{") {
+		return readResources(v.path, []byte(v.text), r)
+	}
+	text, err := readFile(v.text)
+	if err != nil {
+		r.wrong(v, err)
+		return input{}
+	}
+	return readResources(v.text, text, r)
+}
+
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, errors.New("no such file; give the path of a KafkaMirrorMaker2 resource")
+	case err != nil:
+		return nil, fmt.Errorf("can't be read: %w", err)
+	case info.IsDir():
+		return nil, errors.New("is a directory; give the path of a file")
+	case info.Size() > int64(maxFile):
+		return nil, fmt.Errorf("has more than %s; give the path of a KafkaMirrorMaker2 resource", maxFile)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("can't be read: %w", err)
+	}
+	return text, nil
+}
+
+func (r *report) noFlows(in input) {
+	switch {
+	case in.idle > 0:
+		r.wrongf(value{path: "spec.mirrors"}, "no mirror has a sourceConnector, so there is nothing to copy; add sourceConnector: {} to one")
+	case len(in.clusters) > 0:
+		r.wrongf(value{path: "spec.mirrors"}, "no mirror is given, so there is nothing to copy; list one with sourceCluster, targetCluster and sourceConnector")
+	default:
+		r.wrongf(value{path: "flows"}, "there is nothing to copy; give a KafkaMirrorMaker2 resource with -f or KFERRY_MIRROR, or one flow in %s", strings.Join(flowVariables[:5], ", "))
+	}
+}

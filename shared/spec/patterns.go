@@ -1,12 +1,15 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/dlclark/regexp2"
+
+	"github.com/kferry/kferry/shared/mm2"
 )
 
 // Patterns is a list of Java regexes of which one must match a whole name. The zero value matches nothing.
@@ -16,34 +19,90 @@ type Patterns struct {
 	slow *regexp2.Regexp // backtracking, for look-around and the like
 }
 
-// matchTimeout ends a backtracking match that explodes.
-const matchTimeout = 100 * time.Millisecond
+// matchTimeout ends a backtracking match that explodes. Names are short: an honest pattern takes microseconds.
+const matchTimeout = time.Second
 
 // ParsePatterns reads a comma-separated list. As in MirrorMaker 2 the parts are joined before they are compiled, and an empty
 // list matches nothing.
 func ParsePatterns(text string) (Patterns, error) {
-	var parts []string
-	for part := range strings.SplitSeq(text, ",") {
-		parts = append(parts, strings.TrimSpace(part))
-	}
-	joined := strings.Join(parts, "|")
+	joined := join(text)
 	if joined == "" {
 		return Patterns{}, nil
 	}
-	whole := `\A(?:` + joined + `)\z`
-	if _, err := regexp.Compile(joined); err == nil {
-		fast, err := regexp.Compile(whole)
-		return Patterns{text: joined, fast: fast}, err
+	if err := checkClasses(joined); err != nil {
+		return Patterns{}, err
 	}
-	slow, err := regexp2.Compile(whole, regexp2.None)
-	if err != nil {
-		return Patterns{}, fmt.Errorf("not a regular expression: %w", err)
+	// The list is compiled by itself first: "a)|(b" would only be a regex between the brackets that make it match whole names.
+	if _, err := regexp.Compile(joined); err != nil {
+		return parseSlow(joined)
 	}
-	slow.MatchTimeout = matchTimeout
-	return Patterns{text: joined, slow: slow}, nil
+	return Patterns{text: joined, fast: regexp.MustCompile(whole(joined))}, nil
 }
 
-// Match says whether one of the patterns matches the whole name.
+func join(text string) string {
+	parts := strings.Split(text, ",")
+	for i, part := range parts {
+		parts[i] = strings.TrimSpace(part)
+	}
+	return strings.Join(parts, "|")
+}
+
+func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }
+
+func parseSlow(joined string) (Patterns, error) {
+	if _, err := regexp2.Compile(joined, regexp2.None); err != nil {
+		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it, and mind that a comma ends an expression", err)
+	}
+	slow, err := regexp2.Compile(whole(joined), regexp2.None)
+	if err != nil {
+		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it", err)
+	}
+	slow.MatchTimeout = matchTimeout
+	p := Patterns{text: joined, slow: slow}
+	return p, p.tryLong()
+}
+
+// tryLong refuses a pattern that takes for ever on long names, before a name does it.
+func (p Patterns) tryLong() error {
+	for _, letters := range []string{"a", "a.", "a-", "0"} {
+		name := strings.Repeat(letters, mm2.MaxTopicName)[:mm2.MaxTopicName-1] + "_"
+		if _, err := p.slow.MatchString(name); err != nil {
+			return fmt.Errorf("takes more than %s for a long name; don't nest repetitions, like (a+)+", matchTimeout)
+		}
+	}
+	return nil
+}
+
+// checkClasses refuses Java's unions and intersections of character classes ([a-z&&[^b]]), which RE2 and the fallback would
+// take for something else without a word.
+func checkClasses(pattern string) error {
+	inClass := false
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; {
+		case c == '\\' && strings.HasPrefix(pattern[i:], `\Q`):
+			end := strings.Index(pattern[i:], `\E`)
+			if end < 0 {
+				return nil
+			}
+			i += end + 1
+		case c == '\\':
+			i++
+		case inClass && (c == '[' || strings.HasPrefix(pattern[i:], "&&")):
+			return errors.New(`classes inside a character class are not supported; write a look-ahead like (?!b)[a-z], or \[ for the bracket itself`)
+		case c == '[':
+			inClass = true
+			i += len(classStart.FindString(pattern[i:])) - 1
+		case c == ']':
+			inClass = false
+		}
+	}
+	return nil
+}
+
+// classStart is what opens a class; a bracket right behind is one of its characters.
+var classStart = regexp.MustCompile(`^\[\^?\]?`)
+
+// Match says whether one of the patterns matches the whole name. One that takes too long doesn't match (see tryLong).
 func (p Patterns) Match(name string) bool {
 	switch {
 	case p.fast != nil:

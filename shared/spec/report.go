@@ -1,0 +1,135 @@
+package spec
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-multierror"
+)
+
+// A value is a piece of the input and the place where it stands.
+type value struct {
+	file string // "" for environment variables
+	line int
+	path string // "spec.clusters[0].alias", or the variable's name
+	text string
+	set  bool
+}
+
+func (v value) place() string {
+	if v.file == "" {
+		return v.path
+	}
+	return fmt.Sprintf("%s:%d: %s", v.file, v.line, v.path)
+}
+
+// A problem is a mistake in the input.
+type problem struct {
+	at   value
+	text string
+}
+
+func (p problem) Error() string { return p.at.place() + ": " + p.text }
+
+// A report collects what is to be said about the input.
+type report struct {
+	problems []problem
+	warnings []string
+}
+
+// wrong reports a value that can't be; err says why and what to do.
+func (r *report) wrong(v value, err error) {
+	r.problems = append(r.problems, problem{v, fmt.Sprintf("%q: %v", v.text, err)})
+}
+
+// wrongf reports a mistake that isn't in the text of a value.
+func (r *report) wrongf(v value, format string, args ...any) {
+	r.problems = append(r.problems, problem{v, fmt.Sprintf(format, args...)})
+}
+
+func (r *report) warn(v value, format string, args ...any) {
+	r.warnings = append(r.warnings, v.place()+": "+fmt.Sprintf(format, args...))
+}
+
+// err is everything that is wrong, in the order of the files' lines.
+func (r *report) err() error {
+	slices.SortStableFunc(r.problems, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.at.file, b.at.file), cmp.Compare(a.at.line, b.at.line))
+	})
+	all := &multierror.Error{ErrorFormat: list}
+	for _, p := range r.problems {
+		all = multierror.Append(all, p)
+	}
+	return all.ErrorOrNil()
+}
+
+func list(errs []error) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s in the configuration:", plural(len(errs), "mistake"))
+	for _, err := range errs {
+		text.WriteString("\n  " + err.Error())
+	}
+	return text.String()
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// read parses a value that is set; otherwise stands in for one that isn't, or is wrong.
+func read[T any](r *report, v value, parse func(string) (T, error), otherwise T) T {
+	if !v.set {
+		return otherwise
+	}
+	if strings.Contains(v.text, "${") {
+		r.wrong(v, errors.New("a reference to a configuration provider is not supported yet; write the value itself"))
+		return otherwise
+	}
+	parsed, err := parse(v.text)
+	if err != nil {
+		r.wrong(v, err)
+		return otherwise
+	}
+	return parsed
+}
+
+// suggest is "; did you mean …?" where one of the known words is close to the given one, else "".
+func suggest(given string, known []string) string {
+	best, least := "", 1+len(given)/3
+	for _, word := range known {
+		if d := distance(strings.ToLower(given), strings.ToLower(word)); d <= least {
+			best, least = word, d-1
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// distance counts the letters to add, drop or change to get from a to b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

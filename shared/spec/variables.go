@@ -1,0 +1,188 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// A Variable is an environment variable that Load reads.
+type Variable struct {
+	Name, Default, Meaning string
+}
+
+// variables holds the text of every variable. Its tags are the documentation: Variables reads them.
+type variables struct {
+	Mirror        string `env:"KFERRY_MIRROR" meaning:"a KafkaMirrorMaker2 resource: the path of its file, or the text itself"`
+	SourceAlias   string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
+	SourceServers string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
+	TargetAlias   string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
+	TargetServers string `env:"KFERRY_TARGET_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
+	Topics        string `env:"KFERRY_TOPICS" envDefault:".*" meaning:"topics to copy: regular expressions for whole names, separated by commas"`
+	TopicsExclude string `env:"KFERRY_TOPICS_EXCLUDE" envDefault:"mm2.*\\.internal,.*\\.replica,__.*" meaning:"topics to leave out; wins over KFERRY_TOPICS"`
+	Policy        string `env:"KFERRY_REPLICATION_POLICY" envDefault:"default" meaning:"names on the target: default puts the source's alias in front, identity keeps them; MirrorMaker 2's classes are taken too"`
+	Separator     string `env:"KFERRY_REPLICATION_POLICY_SEPARATOR" envDefault:"." meaning:"what stands between alias and topic"`
+	Replication   string `env:"KFERRY_REPLICATION_FACTOR" envDefault:"-1" meaning:"of topics that are created; -1 is the broker's default"`
+	Start         string `env:"KFERRY_START" envDefault:"earliest" meaning:"where to begin: earliest, latest, a time like 2026-11-24T08:00:00Z, or milliseconds since 1970"`
+	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
+	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
+	MaxLeases     string `env:"KFERRY_MAX_LEASES" envDefault:"0" meaning:"partitions copied at one time; 0 is no bound"`
+	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
+	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
+	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
+	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
+	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
+	HTTP          string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
+	Slots         string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
+	Memory        string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
+	Lease         string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
+	LogLevel      string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
+	LogFormat     string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
+}
+
+const (
+	leastMemory  = 8 * MiB // two batches of the usual largest size in each half, and room to assemble them
+	leastLease   = 2 * time.Second
+	leastRefresh = time.Second
+	mostSlots    = 100_000
+)
+
+// Variables is the table of all variables, in the order in which they are documented.
+func Variables() []Variable {
+	var table []Variable
+	fields := reflect.TypeFor[variables]()
+	for i := range fields.NumField() {
+		tag := fields.Field(i).Tag
+		table = append(table, Variable{tag.Get("env"), tag.Get("envDefault"), tag.Get("meaning")})
+	}
+	return table
+}
+
+// An environment is what variables say, and which of them are set.
+type environment struct {
+	variables
+	given map[string]string
+}
+
+// readEnvironment reads what has the form of os.Environ.
+func readEnvironment(environ []string, r *report) environment {
+	e := environment{given: map[string]string{}}
+	for _, entry := range environ {
+		name, text, _ := strings.Cut(entry, "=")
+		e.given[name] = text
+	}
+	if err := env.ParseWithOptions(&e.variables, env.Options{Environment: e.given}); err != nil {
+		panic(fmt.Sprintf("spec: reading text into text: %v", err)) // every field is a string
+	}
+	e.checkNames(r)
+	return e
+}
+
+var securityVariable = regexp.MustCompile(`^KFERRY_(SOURCE|TARGET)_(SECURITY|SASL|SSL|TLS|USER|PASSWORD)`)
+
+// checkNames reports variables that are empty (the default would step in, which nobody who writes NAME= expects), and those
+// that nobody reads.
+func (e environment) checkNames(r *report) {
+	var known []string
+	for _, v := range Variables() {
+		known = append(known, v.Name)
+		if text, set := e.given[v.Name]; set && strings.TrimSpace(text) == "" {
+			r.wrongf(e.value(v.Name, text), "is set but empty; give it a value or unset it")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.given)) {
+		switch {
+		case !strings.HasPrefix(name, "KFERRY_") || slices.Contains(known, name):
+		case securityVariable.MatchString(name):
+			r.wrongf(e.value(name, ""), "TLS and SASL are not supported yet; unset it only if the cluster takes PLAINTEXT")
+		default:
+			r.warn(e.value(name, ""), "no such variable, it has no effect%s", suggest(name, known))
+		}
+	}
+}
+
+// value is a variable's text, set where it isn't empty: the empty one is already reported.
+func (e environment) value(name, text string) value {
+	return value{path: name, text: text, set: strings.TrimSpace(text) != ""}
+}
+
+func (e environment) settings(r *report) Settings {
+	if url := e.value("NATS_URL", e.NATSURL); url.set {
+		if err := checkNATS(url.text); err != nil {
+			r.wrongf(url, "%v", err)
+		}
+	}
+	return Settings{
+		NATSURL:   e.NATSURL,
+		Data:      e.Data,
+		HTTP:      read(r, e.value("KFERRY_HTTP", e.HTTP), parseListen, ""),
+		Slots:     read(r, e.value("KFERRY_SLOTS", e.Slots), parseCount(1, mostSlots), 0),
+		Memory:    read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
+		LeaseTime: read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
+		LogLevel:  read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
+		LogFormat: read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
+	}
+}
+
+func (e environment) name(r *report) string {
+	return read(r, e.value("KFERRY_NAME", e.Name), parseName, "")
+}
+
+// flowVariables are those that describe the one flow of plain variables.
+var flowVariables = []string{
+	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
+	"KFERRY_TOPICS", "KFERRY_TOPICS_EXCLUDE", "KFERRY_REPLICATION_POLICY", "KFERRY_REPLICATION_POLICY_SEPARATOR",
+	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH", "KFERRY_MAX_LEASES",
+	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_OFFSETS_REPLICATION_FACTOR",
+}
+
+// givenFlow lists the variables of the plain flow that are set.
+func (e environment) givenFlow() []string {
+	return slices.DeleteFunc(slices.Clone(flowVariables), func(name string) bool {
+		_, given := e.given[name]
+		return !given
+	})
+}
+
+// input is the flow in plain variables.
+func (e environment) input(r *report) input {
+	source := cluster{
+		alias:   e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias),
+		servers: e.value("KFERRY_SOURCE_BOOTSTRAP_SERVERS", e.SourceServers),
+	}
+	target := cluster{
+		alias:   e.value("KFERRY_TARGET_ALIAS", e.TargetAlias),
+		servers: e.value("KFERRY_TARGET_BOOTSTRAP_SERVERS", e.TargetServers),
+	}
+	for _, needed := range []value{source.alias, source.servers, target.alias, target.servers} {
+		if _, given := e.given[needed.path]; !given {
+			r.wrongf(needed, "is not set; a flow needs an alias and the addresses of both clusters")
+		}
+	}
+	return input{
+		clusters: []cluster{source, target},
+		mirrors: []mirror{{
+			at:                e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias),
+			source:            source.alias,
+			target:            target.alias,
+			topics:            e.value("KFERRY_TOPICS", e.Topics),
+			exclude:           e.value("KFERRY_TOPICS_EXCLUDE", e.TopicsExclude),
+			policy:            e.value("KFERRY_REPLICATION_POLICY", e.Policy),
+			separator:         e.value("KFERRY_REPLICATION_POLICY_SEPARATOR", e.Separator),
+			replicationFactor: e.value("KFERRY_REPLICATION_FACTOR", e.Replication),
+			start:             e.value("KFERRY_START", e.Start),
+			isolation:         e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
+			refresh:           e.value("KFERRY_REFRESH", e.Refresh),
+			maxLeases:         e.value("KFERRY_MAX_LEASES", e.MaxLeases),
+			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
+			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
+			running:           true,
+		}},
+	}
+}
