@@ -10,7 +10,9 @@ import (
 
 const columnGap = 2
 
-func newTable(to io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(to, 0, 0, columnGap, ' ', 0) }
+func newTable(to io.Writer) *tabwriter.Writer {
+	return tabwriter.NewWriter(to, 0, 0, columnGap, ' ', 0)
+}
 
 // Table writes the survey for people: a line for each partition, then what stands in the way and what to do about it.
 func (s Survey) Table(to io.Writer) error {
