@@ -27,7 +27,7 @@
 //   - A Batch that Next, Of or an Encoder returned is whole, its CRC right and its counts plausible. Whoever only peeks at
 //     one, or makes one from other bytes, has a header and no more.
 //   - No input makes the package panic, or use memory beyond a few times the limit on decompressed size.
-//   - The records that come out are a function of those that went in: equal calls give equal batches.
+//   - The records that come out, and their order, are a function of those that went in.
 //   - What an Encoder returns owns its memory. What Next returns is a view.
 package batch
 
@@ -58,17 +58,25 @@ const (
 )
 
 const (
-	codecBits         = 0x07
-	appendTimeBit     = 0x08
-	transactionalBit  = 0x10
-	controlBit        = 0x20
-	deleteHorizonBit  = 0x40
-	noProducer        = -1
-	noSequence        = -1
-	unknownEpoch      = -1
+	codecBits        = 0x07
+	appendTimeBit    = 0x08
+	transactionalBit = 0x10
+	controlBit       = 0x20
+	deleteHorizonBit = 0x40
+)
+
+// What a batch says that has no producer, sequence or leader yet.
+const (
+	noProducer   = -1
+	noSequence   = -1
+	unknownEpoch = -1
+)
+
+// A control record's key is a version and a kind.
+const (
+	controlKeyVersion = 0
 	controlAbort      = 0
 	controlCommit     = 1
-	controlKeyVersion = 0
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -95,3 +95,17 @@ func BenchmarkReencode(b *testing.B) {
 		})
 	}
 }
+
+func TestPassingThroughAllocatesNothing(t *testing.T) {
+	response := []byte(source{codec: batch.LZ4, records: samples(0, 50)}.batch(t))
+	allocations := testing.AllocsPerRun(100, func() {
+		b, _, err := batch.Next(response)
+		if err != nil || b.Check(0, 1<<20) != batch.Passed {
+			t.Fatal(err)
+		}
+		b.Patch(batch.Identity{ProducerID: 1}, 7)
+	})
+	if allocations != 0 {
+		t.Errorf("%v allocations a batch", allocations)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 const (
@@ -30,7 +31,7 @@ func (e *RecordTooLargeError) Error() string {
 }
 
 // Encoder writes records into new batches. The result is dense, CreateTime, of no producer, and begins at the source offset
-// of its first record; Patch makes it somebody's.
+// of its first record; Patch makes it somebody's. Any number of goroutines may use one, and an idle one holds no memory.
 type Encoder struct {
 	MaxBytes    int // largest batch to build: the target's max.message.bytes; 0: DefaultMaxBytes
 	MaxInflated int // largest decompressed size of a batch; 0: DefaultMaxInflated
@@ -56,6 +57,9 @@ func (e *Encoder) reencode(b Batch, wanted func(i int, offset int64) bool) ([]Ba
 	records, err := b.inflate(s.inflated[:0], e.MaxInflated)
 	if err != nil {
 		return nil, err
+	}
+	if b.Control() {
+		return nil, errors.New("a control batch would become a record")
 	}
 	if b.Codec() != None {
 		s.inflated = records
@@ -131,4 +135,56 @@ func (e *Encoder) maxBytes() int {
 		return e.MaxBytes
 	}
 	return DefaultMaxBytes
+}
+
+// span is some of a batch's decompressed records, known to be well-formed.
+type span struct {
+	bytes []byte
+	count int
+}
+
+// halve splits the span where half its bytes are passed, with at least one record on either side.
+func (p span) halve() (left, right span) {
+	right = p
+	for left.count == 0 || right.count > 1 && 2*len(left.bytes) < len(p.bytes) {
+		_, right.bytes, _ = cutRecord(right.bytes)
+		right.count--
+		left.count++
+		left.bytes = p.bytes[:len(p.bytes)-len(right.bytes)]
+	}
+	return left, right
+}
+
+// scratch is the memory for taking a batch apart and building others.
+type scratch struct {
+	inflated, plain, deflated []byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// keptBytes is the largest buffer worth keeping for the next batch.
+const keptBytes = 4 << 20
+
+func (s *scratch) release() {
+	for _, buffer := range []*[]byte{&s.inflated, &s.plain, &s.deflated} {
+		if cap(*buffer) > keptBytes {
+			*buffer = nil
+		}
+	}
+	scratches.Put(s)
+}
+
+// build writes part of b's records into one batch, which is valid until the next call.
+func (s *scratch) build(b Batch, part span) (Batch, error) {
+	first, _, _ := cutRecord(part.bytes)
+	w := newWriter(s.plain, b.BaseOffset()+int64(first.offsetDelta))
+	for rest := part.bytes; len(rest) > 0; {
+		var r rawRecord
+		r, rest, _ = cutRecord(rest)
+		w.add(b.timestamp(r), r)
+	}
+	s.plain = w.bytes
+	made, err := w.deflated(s.deflated, b.Codec())
+	s.deflated = made
+	return made, err
 }

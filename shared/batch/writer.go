@@ -1,7 +1,5 @@
 package batch
 
-import "sync"
-
 // writer writes records one after the other, behind the room for a header.
 type writer struct {
 	bytes      []byte
@@ -55,56 +53,4 @@ func (w *writer) head(b Batch, c Codec) Batch {
 	b.putInt32(atCount, w.count)
 	b.seal()
 	return b
-}
-
-// span is some of a batch's decompressed records, known to be well-formed.
-type span struct {
-	bytes []byte
-	count int
-}
-
-// halve splits the span where half its bytes are passed, with at least one record on either side.
-func (p span) halve() (left, right span) {
-	right = p
-	for left.count == 0 || right.count > 1 && 2*len(left.bytes) < len(p.bytes) {
-		_, right.bytes, _ = cutRecord(right.bytes)
-		right.count--
-		left.count++
-		left.bytes = p.bytes[:len(p.bytes)-len(right.bytes)]
-	}
-	return left, right
-}
-
-// scratch is the memory for taking a batch apart and building others.
-type scratch struct {
-	inflated, plain, deflated []byte
-}
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// keptBytes is the largest buffer worth keeping for the next batch.
-const keptBytes = 4 << 20
-
-func (s *scratch) release() {
-	for _, buffer := range []*[]byte{&s.inflated, &s.plain, &s.deflated} {
-		if cap(*buffer) > keptBytes {
-			*buffer = nil
-		}
-	}
-	scratches.Put(s)
-}
-
-// build writes part of b's records into one batch, which is valid until the next call.
-func (s *scratch) build(b Batch, part span) (Batch, error) {
-	first, _, _ := cutRecord(part.bytes)
-	w := newWriter(s.plain, b.BaseOffset()+int64(first.offsetDelta))
-	for rest := part.bytes; len(rest) > 0; {
-		var r rawRecord
-		r, rest, _ = cutRecord(rest)
-		w.add(b.timestamp(r), r)
-	}
-	s.plain = w.bytes
-	made, err := w.deflated(s.deflated, b.Codec())
-	s.deflated = made
-	return made, err
 }
