@@ -111,16 +111,29 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(fmt.Errorf("target topic %q: %w", target, room.Err)) })
 		return
 	}
-	if len(room.Partitions) < len(topic.Partitions) {
+	if len(room.Partitions) < len(topic.Partitions) && !v.lost(topic, len(room.Partitions)) {
 		p.offer(v, v.topicsTask(topic.Name))
 	}
 	p.everyPartition(v, topic, target, func(at *Partition) {
-		if int(at.Partition) >= len(room.Partitions) {
+		switch {
+		case int(at.Partition) < len(room.Partitions):
+			p.mirror(v, topic.ID, room.ID, at)
+		case at.Begun:
+			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone: it is not created again in silence", target, v.Flow.Target))
+		default:
 			at.await(v, len(room.Partitions))
-			return
 		}
-		p.mirror(v, topic.ID, room.ID, at)
 	})
+}
+
+// lost says whether a partition that had been copied to is missing on the target, where only the first exist.
+func (v View) lost(topic kafka.Topic, exist int) bool {
+	for i := exist; i < len(topic.Partitions); i++ {
+		if _, begun := v.Cursors[kafka.TopicPartition{Topic: topic.Name, Partition: int32(i)}]; begun {
+			return true
+		}
+	}
+	return false
 }
 
 // refuse says why a topic must not be copied at all.
