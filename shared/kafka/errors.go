@@ -1,19 +1,23 @@
 package kafka
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-var errNotYet = errors.ErrUnsupported
-
-// Answers of brokers that somebody decides by.
+// Answers of brokers that callers decide by, for errors.Is.
 var (
 	ErrUnknownServer             error = kerr.UnknownServerError
 	ErrOffsetOutOfRange          error = kerr.OffsetOutOfRange
 	ErrCorruptMessage            error = kerr.CorruptMessage
 	ErrUnknownTopic              error = kerr.UnknownTopicOrPartition
+	ErrLeaderNotAvailable        error = kerr.LeaderNotAvailable
 	ErrNotLeader                 error = kerr.NotLeaderForPartition
 	ErrRequestTimedOut           error = kerr.RequestTimedOut
 	ErrMessageTooLarge           error = kerr.MessageTooLarge
@@ -35,6 +39,8 @@ var (
 	ErrInvalidProducerEpoch      error = kerr.InvalidProducerEpoch
 	ErrTransactionalIDAuth       error = kerr.TransactionalIDAuthorizationFailed
 	ErrStorage                   error = kerr.KafkaStorageError
+	ErrSASLAuthentication        error = kerr.SaslAuthenticationFailed
+	ErrUnknownProducer           error = kerr.UnknownProducerID
 	ErrFencedLeaderEpoch         error = kerr.FencedLeaderEpoch
 	ErrUnknownLeaderEpoch        error = kerr.UnknownLeaderEpoch
 	ErrUnsupportedCompression    error = kerr.UnsupportedCompressionType
@@ -44,4 +50,94 @@ var (
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
 )
 
-func Retriable(err error) bool { return kerr.IsRetriable(err) }
+// ErrUnanswered means that a request got no answer: the broker can't be reached, or the connection ended. The request may
+// have been carried out all the same.
+var ErrUnanswered = errors.New("no answer")
+
+// ErrClosed is the answer to calls after, or during, Close.
+var ErrClosed error = kgo.ErrClientClosed
+
+// Retriable says that the cause of an error may go away by itself: brokers restart, leaders move, replicas catch up.
+func Retriable(err error) bool {
+	return errors.Is(err, ErrUnanswered) || kerr.IsRetriable(err)
+}
+
+// passing are the errors that reads are repeated after: a leader has moved or is about to, which a broker knows before its
+// neighbours do.
+var passing = []error{
+	ErrUnanswered,
+	ErrNotLeader,
+	ErrLeaderNotAvailable,
+	ErrFencedLeaderEpoch,
+	ErrUnknownLeaderEpoch,
+	ErrStorage,
+	kerr.ReplicaNotAvailable,
+	kerr.BrokerNotAvailable,
+	kerr.OffsetNotAvailable,
+	kerr.ListenerNotFound,
+}
+
+const (
+	// patience is how long reads are repeated.
+	patience = 10 * time.Second
+	// firstPause is the pause before the first repetition. It doubles up to longestPause.
+	firstPause   = 100 * time.Millisecond
+	longestPause = time.Second
+)
+
+// patiently repeats a read while it fails for a passing reason.
+func patiently(ctx context.Context, read func() error) error {
+	deadline := time.Now().Add(patience)
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := read()
+		if err == nil || !anyOf(err, passing) || time.Now().Add(pause).After(deadline) {
+			return err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+func anyOf(err error, targets []error) bool {
+	for _, target := range targets {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// answer is a broker's error code with its words, where it sent any.
+func answer(code int16, message *string) error {
+	err := kerr.ErrorForCode(code)
+	if err == nil || message == nil || *message == "" {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, *message)
+}
+
+// unanswered explains why there is no answer. Dialling says more than the deadline that it outlasted.
+func (c *Cluster) unanswered(err error) error {
+	if errors.Is(err, ErrClosed) || c.ctx.Err() != nil {
+		return fmt.Errorf("cluster %s: %w", c.alias, ErrClosed)
+	}
+	if _, broker := errors.AsType[*kerr.Error](err); broker {
+		return fmt.Errorf("cluster %s: %w", c.alias, err)
+	}
+	if dial := c.dial.Load(); dial != nil && errors.Is(err, context.DeadlineExceeded) {
+		err = *dial
+	}
+	return fmt.Errorf("cluster %s (bootstrap servers %s): %w: %w", c.alias, strings.Join(c.servers, ","), ErrUnanswered, err)
+}

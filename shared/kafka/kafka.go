@@ -1,17 +1,38 @@
-// Package kafka is one cluster.
+// Package kafka is one cluster: its topics, its offsets, and record batches as bytes, fetched and produced for many
+// partitions at once. franz-go keeps the connections and the list of brokers, and speaks the protocol.
+//
+// Invariants:
+//   - Nothing that is produced is sent twice. An error, whatever it says, leaves open whether the batch has landed.
+//   - Reads are repeated while a leader moves, for a bounded time; then their error says what did not come back.
+//   - A request carries the topic's id where the broker takes ids, and ids are compared here where it does not, so that a
+//     topic deleted and created again under its name is an error, never a continuation.
+//   - Partitions share requests: at most one fetch in flight per broker, a few produce requests, and one request of each
+//     other kind. The answer to one partition never depends on another's.
+//   - Bytes in flight come out of one Budget.
+//   - Nothing ever creates a topic but CreateTopic.
+//
+// A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
+// to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
+// every answer, and writes nothing at all to a broker until it has passed.
 package kafka
 
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/spec"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// TopicPartition names a partition.
 type TopicPartition struct {
 	Topic     string
 	Partition int32
@@ -19,162 +40,214 @@ type TopicPartition struct {
 
 func (tp TopicPartition) String() string { return fmt.Sprintf("%s-%d", tp.Topic, tp.Partition) }
 
+// TopicID tells a topic from one of the same name created after it was deleted. It is zero where a cluster has no ids.
 type TopicID [16]byte
 
+// String is the id as Kafka's tools print it.
 func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
-func (id TopicID) Zero() bool     { return id == TopicID{} }
 
+// Zero says that there is no id.
+func (id TopicID) Zero() bool { return id == TopicID{} }
+
+// Options of a cluster. Each may be left out.
 type Options struct {
-	ClientID string
-	Budget   *Budget
-	Logger   *slog.Logger
-	Dialer   func(ctx context.Context, network, address string) (net.Conn, error)
+	ClientID string       // default "kferry"
+	Budget   *Budget      // shared by all clusters of a process; default 32 MiB for this one
+	Logger   *slog.Logger // default silent; errors are returned, so only details go here
+	// Dialer opens connections, in place of a net.Dialer.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-type Cluster struct{ alias string }
+const (
+	// defaultBudget is that of a cluster which is given none.
+	defaultBudget = 32 << 20
+	// dialTimeout leaves time for a second server within answerTimeout.
+	dialTimeout = 4 * time.Second
+	// answerTimeout bounds a request that franz-go may repeat, and a broker's silence on one that it does not.
+	answerTimeout = 10 * time.Second
+)
 
-func Open(cl spec.Cluster, o Options) (*Cluster, error)   { return &Cluster{alias: cl.Alias}, nil }
-func (c *Cluster) Close()                                 {}
-func (c *Cluster) Alias() string                          { return c.alias }
-func (c *Cluster) ID(ctx context.Context) (string, error) { return "", errNotYet }
+// A Cluster is the client of one cluster, for any number of goroutines.
+type Cluster struct {
+	alias   string
+	servers []string
+	client  *kgo.Client
+	budget  *Budget
+	topics  *metadata
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup        // what runs in the background, awaited by Close
+	dial   atomic.Pointer[error] // why the last attempt to connect failed; nil when it did not
+	id     atomic.Pointer[string]
+
+	mu        sync.Mutex // guards what follows
+	closed    bool       // no background task starts any more
+	fetchers  map[int32]*fetcher
+	producers map[int32]*producer
+	offsets   map[offsetsKey]*group[*offsetCall]
+}
+
+// Open prepares a client. It does not touch the network.
+func Open(cl spec.Cluster, o Options) (*Cluster, error) {
+	c := &Cluster{
+		alias:     cl.Alias,
+		servers:   cl.BootstrapServers,
+		budget:    o.Budget,
+		fetchers:  make(map[int32]*fetcher),
+		producers: make(map[int32]*producer),
+		offsets:   make(map[offsetsKey]*group[*offsetCall]),
+	}
+	if c.budget == nil {
+		c.budget = NewBudget(defaultBudget)
+	}
+	c.topics = newMetadata(c)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	client, err := kgo.NewClient(c.options(o)...)
+	if err != nil {
+		c.cancel()
+		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
+	}
+	c.client = client
+	return c, nil
+}
+
+func (c *Cluster) options(o Options) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.servers...),
+		kgo.ClientID("kferry"),
+		kgo.SoftwareNameAndVersion("kferry", "1"),
+		kgo.DialTimeout(dialTimeout),
+		kgo.RequestTimeoutOverhead(answerTimeout),
+		kgo.RetryTimeout(answerTimeout),
+		kgo.WithHooks(dialHook{c}),
+		kgo.DisableClientMetrics(),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(answerTimeout),
+	}
+	if o.ClientID != "" {
+		opts = append(opts, kgo.ClientID(o.ClientID))
+	}
+	if o.Logger != nil {
+		opts = append(opts, kgo.WithLogger(logger{o.Logger.With("cluster", c.alias)}))
+	}
+	if o.Dialer != nil {
+		opts = append(opts, kgo.Dialer(o.Dialer))
+	}
+	return opts
+}
+
+// Close ends what is under way, with ErrClosed, and waits for it.
+func (c *Cluster) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel()
+	c.client.Close()
+	c.tasks.Wait()
+}
+
+// start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.
+func (c *Cluster) start(task func()) {
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.tasks.Go(task)
+	}
+	c.mu.Unlock()
+	if closed {
+		task()
+	}
+}
+
+// Alias is the cluster's name in the spec.
+func (c *Cluster) Alias() string { return c.alias }
+
+// ID is the cluster's own id. A cluster keeps it, so it is asked for once.
+func (c *Cluster) ID(ctx context.Context) (string, error) {
+	if id := c.id.Load(); id != nil {
+		return *id, nil
+	}
+	resp, err := c.describe(ctx)
+	if err != nil {
+		return "", fmt.Errorf("cluster id: %w", err)
+	}
+	if resp.ClusterID == nil || *resp.ClusterID == "" {
+		return "", fmt.Errorf("cluster %s: the brokers know no cluster id", c.alias)
+	}
+	c.id.Store(resp.ClusterID)
+	return *resp.ClusterID, nil
+}
+
+// Brokers counts the brokers that are up.
 func (c *Cluster) Brokers(ctx context.Context) (int, error) {
-	return 0, errNotYet
-}
-func (c *Cluster) Ping(ctx context.Context) error { return errNotYet }
-
-type Topic struct {
-	Name       string
-	ID         TopicID
-	Internal   bool
-	Partitions []Partition
-	Err        error
-}
-type Partition struct {
-	Leader, LeaderEpoch int32
-	Replicas            int
-	Err                 error
+	resp, err := c.describe(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("brokers: %w", err)
+	}
+	return len(resp.Brokers), nil
 }
 
-func (c *Cluster) Topics(ctx context.Context) ([]Topic, error) { return nil, errNotYet }
-func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
-	return Topic{}, errNotYet
+// Ping returns nil when a broker answers.
+func (c *Cluster) Ping(ctx context.Context) error {
+	_, err := c.describe(ctx)
+	return err
 }
 
-type Isolation = spec.Isolation
-
-const (
-	Latest   int64 = -1
-	Earliest int64 = -2
-)
-
-type Offset struct {
-	Offset      int64
-	LeaderEpoch int32
-	Err         error
+// describe asks for the brokers, and for no topic.
+func (c *Cluster) describe(ctx context.Context) (*kmsg.MetadataResponse, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{}
+	return anyBroker[*kmsg.MetadataResponse](ctx, c, req)
 }
 
-func (c *Cluster) ListOffsets(ctx context.Context, tps []TopicPartition, timestamp int64, iso Isolation) (map[TopicPartition]Offset, error) {
-	return nil, errNotYet
-}
-func (c *Cluster) LogEnd(ctx context.Context, tp TopicPartition) (Offset, error) {
-	return Offset{}, errNotYet
-}
-func (c *Cluster) HighWatermark(ctx context.Context, tp TopicPartition) (Offset, error) {
-	return Offset{}, errNotYet
-}
-func (c *Cluster) LogStart(ctx context.Context, tp TopicPartition) (Offset, error) {
-	return Offset{}, errNotYet
+// anyBroker sends a request to whichever broker, or brokers, it is for. franz-go repeats it where that can help.
+func anyBroker[R kmsg.Response](ctx context.Context, c *Cluster, req kmsg.Request) (R, error) {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	resp, err := c.client.Request(limited, req)
+	return answered[R](ctx, c, resp, err)
 }
 
-type Aborted struct{ ProducerID, FirstOffset int64 }
-type Fetched struct {
-	Records                             []byte
-	HighWatermark, LastStable, LogStart int64
-	Aborted                             []Aborted
+// oneBroker sends a request to a broker, once.
+func oneBroker[R kmsg.Response](ctx context.Context, c *Cluster, broker int32, req kmsg.Request) (R, error) {
+	resp, err := c.client.Broker(int(broker)).Request(ctx, req)
+	return answered[R](ctx, c, resp, err)
 }
 
-func (f *Fetched) Release() {}
-
-type Want struct {
-	TopicPartition
-	TopicID     TopicID
-	Offset      int64
-	LeaderEpoch int32
-	Isolation   Isolation
+func answered[R kmsg.Response](ctx context.Context, c *Cluster, resp kmsg.Response, err error) (r R, _ error) {
+	switch {
+	case err == nil:
+		return resp.(R), nil
+	case ctx.Err() != nil && c.ctx.Err() == nil:
+		return r, context.Cause(ctx)
+	}
+	return r, c.unanswered(err)
 }
 
-func (c *Cluster) Read(ctx context.Context, tp TopicPartition, offset int64, maxBytes int32, iso Isolation) (*Fetched, error) {
-	return nil, errNotYet
-}
-func (c *Cluster) Fetch(ctx context.Context, w Want) (*Fetched, error) { return nil, errNotYet }
+// dialHook remembers why a cluster can't be reached: the error of a request that waited for it says only "deadline exceeded".
+type dialHook struct{ c *Cluster }
 
-type Produced struct{ BaseOffset, LogAppendTime, LogStart int64 }
-
-func (c *Cluster) Produce(ctx context.Context, tp TopicPartition, id TopicID, b batch.Batch) (Produced, error) {
-	return Produced{}, errNotYet
-}
-
-type ConfigSource string
-
-const (
-	SourceTopic         ConfigSource = "topic"
-	SourceDynamicBroker ConfigSource = "dynamic-broker"
-	SourceStaticBroker  ConfigSource = "static-broker"
-	SourceDefault       ConfigSource = "default"
-)
-
-type ConfigEntry struct {
-	Name, Value         string
-	Source              ConfigSource
-	ReadOnly, Sensitive bool
-}
-type TopicConfig struct {
-	Entries []ConfigEntry
-	Err     error
-}
-type NewTopic struct {
-	Name              string
-	Partitions        int32
-	ReplicationFactor int16
-	Configs           map[string]string
-	ValidateOnly      bool
+// OnBrokerConnect is part of kgo.HookBrokerConnect.
+func (h dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	switch {
+	case err == nil:
+		h.c.dial.Store(nil)
+	case !errors.Is(err, context.Canceled):
+		h.c.dial.Store(&err)
+	}
 }
 
-func (c *Cluster) Configs(ctx context.Context, topics []string) (map[string]TopicConfig, error) {
-	return nil, errNotYet
-}
-func (c *Cluster) CreateTopic(ctx context.Context, t NewTopic) error { return errNotYet }
-func (c *Cluster) AddPartitions(ctx context.Context, topic string, total int32) error {
-	return errNotYet
+// logger passes franz-go's messages on at debug level: what matters comes back as an error too.
+type logger struct{ to *slog.Logger }
+
+func (l logger) Level() kgo.LogLevel {
+	if l.to.Enabled(context.Background(), slog.LevelDebug) {
+		return kgo.LogLevelInfo
+	}
+	return kgo.LogLevelNone
 }
 
-type Producer struct {
-	ID            int64
-	Epoch         int16
-	LastSequence  int32
-	LastTimestamp int64
+func (l logger) Log(_ kgo.LogLevel, message string, keyvals ...any) {
+	l.to.Debug(message, keyvals...)
 }
-
-func (c *Cluster) DescribeProducers(ctx context.Context, tp TopicPartition) ([]Producer, error) {
-	return nil, errNotYet
-}
-func (c *Cluster) LogBytes(ctx context.Context, topics []string) (map[TopicPartition]int64, error) {
-	return nil, errNotYet
-}
-
-type Record struct {
-	Partition         int32
-	Key, Value        []byte
-	Offset, Timestamp int64
-}
-
-func (c *Cluster) Write(ctx context.Context, topic string, records []Record) error { return errNotYet }
-func (c *Cluster) ReadAll(ctx context.Context, topic string, f func(Record) error) error {
-	return errNotYet
-}
-
-type Budget struct{ bytes int64 }
-
-func NewBudget(bytes int64) *Budget                           { return &Budget{bytes} }
-func (b *Budget) Acquire(ctx context.Context, n int64) error { return nil }
-func (b *Budget) Release(n int64)                             {}

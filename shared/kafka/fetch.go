@@ -1,0 +1,83 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// pollWait is the longest that a Fetch waits for records, and thus that a new one waits behind others.
+	pollWait = 250 * time.Millisecond
+	// shortWait is how long a request waits at the broker while others are expected to join the next one.
+	shortWait = 10 * time.Millisecond
+	// rejoinTime is how long a partition is expected to come back: it is being produced, and will be fetched on.
+	rejoinTime = time.Second
+	// pacePerPartition is the least time between two requests for each partition in the first. It bounds what questions
+	// about many quiet partitions cost, to 100,000 partitions a second and broker, and delays one busy partition beside 1,000
+	// quiet ones by no more than 10 ms.
+	pacePerPartition = 10 * time.Microsecond
+
+	// leastFetch and mostFetch bound what one request may bring. It grows and shrinks with what the last ones brought, so
+	// that quiet brokers don't reserve memory that busy ones need.
+	leastFetch = 256 << 10
+	mostFetch  = 8 << 20
+	// partitionFetch bounds what a request may bring of one partition, its first batch excepted.
+	partitionFetch = 1 << 20
+)
+
+// A Want is what to fetch of a partition.
+type Want struct {
+	TopicPartition
+	TopicID     TopicID // zero: whatever topic has the name
+	Offset      int64
+	LeaderEpoch int32 // current epoch of the leader, to be refused by any other; -1 for any
+	Isolation   Isolation
+}
+
+// Fetched is what a broker sent of a partition.
+type Fetched struct {
+	// Records are whole batches, and perhaps part of one more. They begin with the batch that holds the wanted offset, or the
+	// next one after it, so there may be records before that offset. The bytes are the holder's to change until Release.
+	Records       []byte
+	HighWatermark int64
+	LastStable    int64 // offset of the first record of a transaction that is open, or the high watermark
+	LogStart      int64
+	Aborted       []Aborted // transactions of which Records holds a part; only where the isolation is committed
+
+	release func()
+}
+
+// Aborted is a transaction that came to nothing: the records of the producer from that offset to its next abort marker.
+type Aborted struct{ ProducerID, FirstOffset int64 }
+
+// Release gives the bytes back to the budget. It may be called again, and on nil.
+func (f *Fetched) Release() {
+	if f != nil && f.release != nil {
+		f.release()
+		f.Records = nil
+	}
+}
+
+// Fetch joins the next request to the partition's leader, which brings records of many partitions. It returns when there
+// are some, or without any after about 250 ms. It blocks as long as the budget for fetched bytes is used up. Requests are
+// repeated while the leader moves; other errors are returned at once.
+//
+// Call it for the next offset while the last records are being produced: one partition's next request is then under way
+// together with everybody else's.
+func (c *Cluster) Fetch(ctx context.Context, want Want) (*Fetched, error) {
+	var fetched *Fetched
+	err := patiently(ctx, func() error {
+		l, err := c.topics.leaderOf(ctx, want.TopicPartition, want.TopicID)
+		if err != nil {
+			return err
+		}
+		fetched, err = c.fetcher(l.broker).fetch(ctx, newFetchCall(want, l))
+		c.topics.doubtAfter(err, want.Topic)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s from offset %d: %w", want.TopicPartition, want.Offset, err)
+	}
+	return fetched, nil
+}

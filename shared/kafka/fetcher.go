@@ -1,0 +1,373 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kferry/kferry/shared/spec"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A fetcher sends the fetch requests to one broker, one at a time, as long as anybody waits for records.
+//
+// A broker answers a connection's requests in order, so one that waits for records of quiet partitions holds up whatever
+// comes after it. Therefore a request waits long only when nobody is likely to join meanwhile: everybody who was in a request
+// lately is in this one too, and nobody has just come. In all other cases it waits for 10 ms.
+type fetcher struct {
+	c      *Cluster
+	broker int32
+
+	mu      sync.Mutex // guards what follows
+	running bool
+	waiting []*fetchCall // longest without records first, so that when an answer is full everybody gets his turn
+	asked   map[TopicPartition]time.Time
+
+	window int64     // bytes to ask for; only run uses it
+	next   time.Time // when the next request may be sent; only run uses it
+}
+
+// fetchCall is one caller of Fetch, at one broker.
+type fetchCall struct {
+	want   Want
+	joined time.Time
+	answer chan fetchAnswer // of capacity 1, and sent to once
+	gone   bool             // nobody will receive; guarded by the fetcher's lock
+}
+
+type fetchAnswer struct {
+	fetched *Fetched
+	err     error
+}
+
+func newFetchCall(want Want, l leader) *fetchCall {
+	if want.TopicID.Zero() {
+		want.TopicID = l.topicID
+	}
+	return &fetchCall{want: want, joined: time.Now(), answer: make(chan fetchAnswer, 1)}
+}
+
+// joins says that two calls may share a request: isolation belongs to a request, and so does whether it has topic ids.
+func (call *fetchCall) joins(other *fetchCall) bool {
+	return call.want.Isolation == other.want.Isolation && call.want.TopicID.Zero() == other.want.TopicID.Zero()
+}
+
+func (c *Cluster) fetcher(broker int32) *fetcher {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.fetchers[broker]
+	if f == nil {
+		f = &fetcher{c: c, broker: broker, asked: make(map[TopicPartition]time.Time), window: leastFetch}
+		c.fetchers[broker] = f
+	}
+	return f
+}
+
+// fetch joins the next request and waits for its answer.
+func (f *fetcher) fetch(ctx context.Context, call *fetchCall) (*Fetched, error) {
+	f.join(call)
+	select {
+	case a := <-call.answer:
+		return a.fetched, a.err
+	case <-ctx.Done():
+		f.leave(call)
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (f *fetcher) join(call *fetchCall) {
+	f.mu.Lock()
+	f.waiting = append(f.waiting, call)
+	idle := !f.running
+	f.running = true
+	f.mu.Unlock()
+	if idle {
+		f.c.start(f.run)
+	}
+}
+
+// leave gives up a call, wherever it is: among those who wait, in a request, or answered this very moment.
+func (f *fetcher) leave(call *fetchCall) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	call.gone = true
+	if i := slices.Index(f.waiting, call); i >= 0 {
+		f.waiting = slices.Delete(f.waiting, i, i+1)
+	}
+	select {
+	case a := <-call.answer:
+		a.fetched.Release()
+	default:
+	}
+}
+
+// run polls until nobody waits.
+func (f *fetcher) run() {
+	for f.wanted() {
+		f.poll()
+	}
+}
+
+func (f *fetcher) wanted() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.running = len(f.waiting) > 0
+	return f.running
+}
+
+// poll makes one request for those who wait by the time that there is memory for its answer.
+func (f *fetcher) poll() {
+	granted, err := f.reserve()
+	calls, wait := f.take()
+	if err != nil {
+		f.fail(calls, f.c.unanswered(err))
+		return
+	}
+	f.next = time.Now().Add(time.Duration(len(calls)) * pacePerPartition)
+	resp, err := f.send(calls, granted, wait)
+	if err != nil {
+		f.c.budget.fetched.release(granted)
+		f.fail(calls, err)
+		return
+	}
+	f.deliver(calls, resp, granted)
+}
+
+// reserve waits for its turn, and takes of the budget what one request may bring.
+func (f *fetcher) reserve() (int64, error) {
+	if err := sleep(f.c.ctx, time.Until(f.next)); err != nil {
+		return 0, err
+	}
+	return f.c.budget.fetched.acquire(f.c.ctx, leastFetch, f.window)
+}
+
+// take returns the calls for the next request, and how long it may wait for records at the broker.
+func (f *fetcher) take() (calls []*fetchCall, wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	taken := make(map[TopicPartition]bool, len(f.waiting))
+	var left []*fetchCall
+	settled := true // nobody new
+	for _, call := range f.waiting {
+		tp := call.want.TopicPartition
+		if taken[tp] || !call.joins(f.waiting[0]) {
+			left = append(left, call)
+			continue
+		}
+		taken[tp] = true
+		calls = append(calls, call)
+		settled = settled && now.Sub(f.asked[tp]) < rejoinTime
+		f.asked[tp] = now
+	}
+	f.waiting = left
+	if settled && len(left) == 0 && !f.expects(taken, now) {
+		return calls, pollWait
+	}
+	return calls, shortWait
+}
+
+// expects says whether a partition that is not among the taken ones was in a request lately. The lock is held.
+func (f *fetcher) expects(taken map[TopicPartition]bool, now time.Time) bool {
+	expects := false
+	for tp, asked := range f.asked {
+		switch {
+		case now.Sub(asked) >= rejoinTime:
+			delete(f.asked, tp)
+		case !taken[tp]:
+			expects = true
+		}
+	}
+	return expects
+}
+
+func (f *fetcher) send(calls []*fetchCall, limit int64, wait time.Duration) (*kmsg.FetchResponse, error) {
+	req := newFetchRequest(calls[0].want.Isolation, limit, wait)
+	for _, call := range calls {
+		addWant(req, call.want, partitionFetch)
+	}
+	resp, err := oneBroker[*kmsg.FetchResponse](f.c.ctx, f.c, f.broker, withNames(req, calls[0].want.TopicID))
+	if err != nil {
+		return nil, err
+	}
+	return resp, kerr.ErrorForCode(resp.ErrorCode)
+}
+
+// newFetchRequest is a request outside any fetch session.
+func newFetchRequest(iso Isolation, limit int64, wait time.Duration) *kmsg.FetchRequest {
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis = int32(wait.Milliseconds())
+	req.MinBytes = 1
+	req.MaxBytes = int32(limit)
+	if iso == spec.ReadCommitted {
+		req.IsolationLevel = 1
+	}
+	return req
+}
+
+// addWant appends a partition to a request, whose order is that in which the broker fills its answer. A topic stands there
+// as often as its partitions take turns with those of others.
+func addWant(req *kmsg.FetchRequest, want Want, limit int32) {
+	last := len(req.Topics) - 1
+	if last < 0 || req.Topics[last].Topic != want.Topic || req.Topics[last].TopicID != want.TopicID {
+		t := kmsg.NewFetchRequestTopic()
+		t.Topic, t.TopicID = want.Topic, want.TopicID
+		req.Topics = append(req.Topics, t)
+		last++
+	}
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition = want.Partition
+	p.CurrentLeaderEpoch = want.LeaderEpoch
+	p.FetchOffset = want.Offset
+	p.PartitionMaxBytes = limit
+	req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
+}
+
+// namedFetch keeps a request to the versions that name topics, for a cluster without topic ids.
+type namedFetch struct{ *kmsg.FetchRequest }
+
+// MaxVersion is the last version with names.
+func (namedFetch) MaxVersion() int16 { return 12 }
+
+func withNames(req *kmsg.FetchRequest, id TopicID) kmsg.Request {
+	if id.Zero() {
+		return namedFetch{req}
+	}
+	return req
+}
+
+// fetchIDs is the version of fetch from which on topics go by their ids.
+const fetchIDs = 13
+
+// deliver answers the calls of a request.
+func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted int64) {
+	answers := partitionsByName(calls, resp)
+	bytes, pieces := int64(0), int32(0)
+	for _, p := range answers {
+		if n := len(p.RecordBatches); n > 0 {
+			bytes += int64(n)
+			pieces++
+		}
+	}
+	f.c.budget.fetched.settle(granted, bytes)
+	f.adapt(bytes)
+	lot := newLot(&f.c.budget.fetched, bytes, pieces)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var left []*fetchCall
+	for _, call := range calls {
+		p, ok := answers[call.want.TopicPartition]
+		switch {
+		case call.gone && ok && len(p.RecordBatches) > 0:
+			lot.release()
+		case call.gone:
+		case !ok:
+			call.answer <- fetchAnswer{err: fmt.Errorf("broker %d left it out: %w", f.broker, ErrUnanswered)}
+		case p.ErrorCode != 0:
+			call.answer <- fetchAnswer{err: kerr.ErrorForCode(p.ErrorCode)}
+		case call.waitsOn(p):
+			left = append(left, call)
+		default:
+			call.answer <- fetchAnswer{fetched: newFetched(p, lot)}
+		}
+	}
+	f.waiting = append(left, f.waiting...)
+}
+
+// waitsOn says whether an answer leaves the call waiting: there was nothing new, and its time is not over, or there was no
+// room for it, and its turn will come.
+func (call *fetchCall) waitsOn(p *kmsg.FetchResponseTopicPartition) bool {
+	end := p.HighWatermark
+	if call.want.Isolation == spec.ReadCommitted {
+		end = p.LastStableOffset
+	}
+	waited := time.Since(call.joined)
+	switch {
+	case len(p.RecordBatches) > 0:
+		return false
+	case call.want.Offset < end:
+		return waited < patience
+	}
+	return waited < pollWait
+}
+
+// adapt fits the size of the next request to what the last one brought.
+func (f *fetcher) adapt(bytes int64) {
+	switch {
+	case bytes >= f.window/2:
+		f.window = min(2*f.window, mostFetch)
+	case bytes < f.window/4:
+		f.window = max(f.window/2, leastFetch)
+	}
+}
+
+// fail answers calls with an error.
+func (f *fetcher) fail(calls []*fetchCall, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, call := range calls {
+		if !call.gone {
+			call.answer <- fetchAnswer{err: err}
+		}
+	}
+}
+
+// partitionsByName finds the answers to calls, whether the broker's version speaks in names or in ids.
+func partitionsByName(calls []*fetchCall, resp *kmsg.FetchResponse) map[TopicPartition]*kmsg.FetchResponseTopicPartition {
+	names := make(map[TopicID]string)
+	for _, call := range calls {
+		names[call.want.TopicID] = call.want.Topic
+	}
+	answers := make(map[TopicPartition]*kmsg.FetchResponseTopicPartition, len(calls))
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		name := t.Topic
+		if resp.Version >= fetchIDs {
+			name = names[t.TopicID]
+		}
+		for j := range t.Partitions {
+			answers[TopicPartition{name, t.Partitions[j].Partition}] = &t.Partitions[j]
+		}
+	}
+	return answers
+}
+
+// A lot is the memory of one answer, of which several partitions hold pieces. It is free when all of them have let go.
+type lot struct {
+	pool   *pool
+	bytes  int64
+	pieces atomic.Int32
+}
+
+func newLot(p *pool, bytes int64, pieces int32) *lot {
+	l := &lot{pool: p, bytes: bytes}
+	l.pieces.Store(pieces)
+	return l
+}
+
+func (l *lot) release() {
+	if l.pieces.Add(-1) == 0 {
+		l.pool.release(l.bytes)
+	}
+}
+
+func newFetched(p *kmsg.FetchResponseTopicPartition, l *lot) *Fetched {
+	fetched := &Fetched{
+		Records:       p.RecordBatches,
+		HighWatermark: p.HighWatermark,
+		LastStable:    p.LastStableOffset,
+		LogStart:      p.LogStartOffset,
+	}
+	for _, a := range p.AbortedTransactions {
+		fetched.Aborted = append(fetched.Aborted, Aborted{a.ProducerID, a.FirstOffset})
+	}
+	if len(p.RecordBatches) > 0 {
+		fetched.release = sync.OnceFunc(l.release)
+	}
+	return fetched
+}

@@ -1,0 +1,254 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kferry/kferry/shared/batch"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// produceTimeout is how long a broker waits for replicas, and so what an incident of one partition costs its neighbours
+	// in a request.
+	produceTimeout = 5000 // milliseconds
+	// produceRequests is how many requests to one broker may be in flight. The broker works on one at a time; the others
+	// are on the wire meanwhile.
+	produceRequests = 4
+	// produceBytes bounds a request, a single larger batch excepted.
+	produceBytes = 4 << 20
+	// worthwhile is the size from which a request is sent though others are in flight. Smaller ones wait for an answer and
+	// grow until then, as small packets do in TCP: a request costs the broker the same for one partition as for twenty.
+	worthwhile = 256 << 10
+
+	allReplicas = -1
+)
+
+// Produced is a broker's word that a batch has landed.
+type Produced struct {
+	BaseOffset    int64
+	LogAppendTime int64 // in milliseconds; -1 where the records keep their own time
+	LogStart      int64
+}
+
+// Produce appends a batch to a partition as it is: offset, producer and sequence are the caller's. It shares requests with
+// calls for other partitions; two batches of one partition are never on their way at once, though in no certain order.
+//
+// Nothing is sent twice. After any error the batch may have landed, or may still land. Once it is on its way Produce waits
+// for the answer, whatever becomes of ctx, so that the bytes are the caller's again when it returns.
+func (c *Cluster) Produce(ctx context.Context, tp TopicPartition, id TopicID, b batch.Batch) (Produced, error) {
+	produced, err := c.produce(ctx, tp, id, b)
+	if err != nil {
+		return Produced{}, fmt.Errorf("produce to %s: %w", tp, err)
+	}
+	return produced, nil
+}
+
+func (c *Cluster) produce(ctx context.Context, tp TopicPartition, id TopicID, b batch.Batch) (Produced, error) {
+	l, err := c.topics.leaderOf(ctx, tp, id)
+	if err != nil {
+		return Produced{}, err
+	}
+	if id.Zero() {
+		id = l.topicID
+	}
+	call := &produceCall{tp: tp, id: id, batch: b, done: make(chan struct{})}
+	p := c.producer(l.broker)
+	p.group.join(call)
+	select {
+	case <-call.done:
+	case <-ctx.Done():
+		if p.leave(call) {
+			return Produced{}, context.Cause(ctx)
+		}
+		<-call.done
+	}
+	c.topics.doubtAfter(call.err, tp.Topic)
+	return call.produced, call.err
+}
+
+// produceCall is one batch on its way to one broker.
+type produceCall struct {
+	tp       TopicPartition
+	id       TopicID
+	batch    batch.Batch
+	produced Produced
+	err      error
+	done     chan struct{}
+}
+
+// A producer sends the produce requests to one broker.
+type producer struct {
+	c      *Cluster
+	broker int32
+	group  group[*produceCall]
+	busy   map[TopicPartition]bool // partitions in flight; guarded by the group's lock
+}
+
+func (c *Cluster) producer(broker int32) *producer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.producers[broker]
+	if p == nil {
+		p = &producer{c: c, broker: broker, busy: make(map[TopicPartition]bool)}
+		p.group = group[*produceCall]{width: produceRequests, pick: p.pick, send: p.send, start: c.start}
+		c.producers[broker] = p
+	}
+	return p
+}
+
+// leave takes a call out of the queue, and reports whether it was still there.
+func (p *producer) leave(call *produceCall) (left bool) {
+	p.group.edit(func(queue []*produceCall) []*produceCall {
+		i := slices.Index(queue, call)
+		if left = i >= 0; !left {
+			return queue
+		}
+		return slices.Delete(queue, i, i+1)
+	})
+	return left
+}
+
+// pick takes batches of partitions that have none in flight, up to the size of a request. The group's lock is held.
+func (p *producer) pick(queue []*produceCall, others int) (next, rest []*produceCall) {
+	taken := make(map[TopicPartition]bool)
+	bytes := 0
+	for _, call := range queue {
+		full := bytes > 0 && bytes+len(call.batch) > produceBytes
+		if full || p.busy[call.tp] || taken[call.tp] || len(next) > 0 && call.id.Zero() != next[0].id.Zero() {
+			rest = append(rest, call)
+			continue
+		}
+		taken[call.tp] = true
+		next = append(next, call)
+		bytes += len(call.batch)
+	}
+	if others > 0 && bytes < worthwhile {
+		return nil, queue
+	}
+	for tp := range taken {
+		p.busy[tp] = true
+	}
+	return next, rest
+}
+
+// send makes one request and answers its calls.
+func (p *producer) send(calls []*produceCall) {
+	results, err := p.request(calls)
+	p.group.edit(func(queue []*produceCall) []*produceCall {
+		for _, call := range calls {
+			delete(p.busy, call.tp)
+		}
+		return queue
+	})
+	for _, call := range calls {
+		result, ok := results[call.tp]
+		switch {
+		case err != nil:
+			call.err = err
+		case !ok:
+			call.err = fmt.Errorf("broker %d left it out: %w", p.broker, ErrUnanswered)
+		default:
+			call.produced = Produced{result.BaseOffset, result.LogAppendTime, result.LogStartOffset}
+			call.err = refusal(result)
+		}
+		close(call.done)
+	}
+}
+
+func (p *producer) request(calls []*produceCall) (map[TopicPartition]*kmsg.ProduceResponseTopicPartition, error) {
+	bytes := int64(0)
+	for _, call := range calls {
+		bytes += int64(len(call.batch))
+	}
+	granted, err := p.c.budget.sent.acquire(p.c.ctx, bytes, bytes)
+	if err != nil {
+		return nil, p.c.unanswered(err)
+	}
+	defer p.c.budget.sent.release(granted)
+	resp, err := oneBroker[*kmsg.ProduceResponse](p.c.ctx, p.c, p.broker, newProduceRequest(calls))
+	if err != nil {
+		return nil, err
+	}
+	return resultsByName(calls, resp), nil
+}
+
+func newProduceRequest(calls []*produceCall) kmsg.Request {
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks = allReplicas
+	req.TimeoutMillis = produceTimeout
+	topics := make(map[TopicID]map[string]int)
+	for _, call := range calls {
+		if topics[call.id] == nil {
+			topics[call.id] = make(map[string]int)
+		}
+		at, ok := topics[call.id][call.tp.Topic]
+		if !ok {
+			at = len(req.Topics)
+			topics[call.id][call.tp.Topic] = at
+			t := kmsg.NewProduceRequestTopic()
+			t.Topic, t.TopicID = call.tp.Topic, call.id
+			req.Topics = append(req.Topics, t)
+		}
+		partition := kmsg.NewProduceRequestTopicPartition()
+		partition.Partition = call.tp.Partition
+		partition.Records = call.batch
+		req.Topics[at].Partitions = append(req.Topics[at].Partitions, partition)
+	}
+	if calls[0].id.Zero() {
+		return namedProduce{req}
+	}
+	return req
+}
+
+// namedProduce keeps a request to the versions that name topics, for a cluster without topic ids.
+type namedProduce struct{ *kmsg.ProduceRequest }
+
+// MaxVersion is the last version with names.
+func (namedProduce) MaxVersion() int16 { return 12 }
+
+// produceIDs is the version of produce from which on topics go by their ids.
+const produceIDs = 13
+
+// resultsByName finds the answers to calls, whether the broker's version speaks in names or in ids.
+func resultsByName(calls []*produceCall, resp *kmsg.ProduceResponse) map[TopicPartition]*kmsg.ProduceResponseTopicPartition {
+	names := make(map[TopicID]string)
+	for _, call := range calls {
+		names[call.id] = call.tp.Topic
+	}
+	results := make(map[TopicPartition]*kmsg.ProduceResponseTopicPartition, len(calls))
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		name := t.Topic
+		if resp.Version >= produceIDs {
+			name = names[t.TopicID]
+		}
+		for j := range t.Partitions {
+			results[TopicPartition{name, t.Partitions[j].Partition}] = &t.Partitions[j]
+		}
+	}
+	return results
+}
+
+// refusal is a broker's error, with its words and those about single records, the first few.
+func refusal(result *kmsg.ProduceResponseTopicPartition) error {
+	const most = 3
+	err := answer(result.ErrorCode, result.ErrorMessage)
+	if err == nil || len(result.ErrorRecords) == 0 {
+		return err
+	}
+	var words []string
+	for _, r := range result.ErrorRecords[:min(most, len(result.ErrorRecords))] {
+		word := fmt.Sprintf("record %d", r.RelativeOffset)
+		if r.ErrorMessage != nil {
+			word += ": " + *r.ErrorMessage
+		}
+		words = append(words, word)
+	}
+	if more := len(result.ErrorRecords) - most; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Errorf("%w (%s)", err, strings.Join(words, "; "))
+}
