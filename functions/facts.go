@@ -1,0 +1,175 @@
+package functions
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// What a run has to know of its topics before it starts, and what follows from it.
+
+const identityTag = 0x6B // top byte of every producer id of ours; brokers issue theirs from 0 upwards
+
+// facts are what two topics have to do with each other.
+type facts struct {
+	source, target topicFacts
+	compacted      bool // records of the source may go at any time, so they can't be counted
+	maxBytes       int  // largest batch that the target takes; 0 where it does not say
+	uncertain      string
+}
+
+type topicFacts struct {
+	ClusterID string
+	kafka.Topic
+	configs map[string]string
+	secret  error // why the configs can't be read
+}
+
+// identify looks both topics up, and holds where one is missing.
+func (m *mirror) identify(ctx context.Context, fresh bool) (f facts, err error) {
+	if f.source, err = m.topics.get(ctx, m.source, m.from.Topic); err != nil {
+		return f, missing(err, lease.ReasonTopicMissing, "%s has no topic %s (any more)", m.flow.Source, m.from.Topic)
+	}
+	if f.target, err = m.topics.get(ctx, m.target, m.to.Topic); err != nil {
+		reason := lease.ReasonPartitionMissing
+		if !fresh {
+			reason = lease.ReasonTargetRecreated
+		}
+		return f, missing(err, reason, "%s has no topic %s (any more)", m.flow.Target, m.to.Topic)
+	}
+	if n := len(f.source.Partitions); int(m.from.Partition) >= n {
+		return f, hold(lease.ReasonTopicMissing, "%s has %d partitions, no number %d (any more)", m.from.Topic, n, m.from.Partition)
+	}
+	if n := len(f.target.Partitions); int(m.to.Partition) >= n {
+		return f, hold(lease.ReasonPartitionMissing, "%s has %d partitions, %s has %d: add partitions", m.to.Topic, n, m.from.Topic, len(f.source.Partitions))
+	}
+	switch policy, known := f.source.configs["cleanup.policy"]; {
+	case !known:
+		f.compacted, f.uncertain = true, "the source's cleanup.policy can't be read"
+	case strings.Contains(policy, "compact"):
+		f.compacted, f.uncertain = true, "compacted source"
+	}
+	f.maxBytes, _ = strconv.Atoi(f.target.configs["max.message.bytes"])
+	return f, nil
+}
+
+// missing turns the error of a topic that isn't there into a hold.
+func missing(err error, reason lease.Reason, format string, args ...any) error {
+	if errors.Is(err, kafka.ErrUnknownTopic) {
+		return hold(reason, format, args...)
+	}
+	return refusedRight(err)
+}
+
+// identity is the producer id of one source partition on one target topic, and the generation. Nobody issues or stores it. A topic
+// without an id goes by its name, marked as such.
+func (f facts) identity(partition int32, epoch int16) batch.Identity {
+	h := sha256.New()
+	for _, part := range []string{f.source.ClusterID, f.source.key(), strconv.Itoa(int(partition)), f.target.key()} {
+		binary.Write(h, binary.BigEndian, uint32(len(part)))
+		h.Write([]byte(part))
+	}
+	id := binary.BigEndian.Uint64(h.Sum(nil))>>8 | identityTag<<56
+	return batch.Identity{ProducerID: int64(id), Epoch: epoch}
+}
+
+func identityText(id batch.Identity) string {
+	return fmt.Sprintf("producer id %#x, epoch %d", id.ProducerID, id.Epoch)
+}
+
+// key is the topic's id, or its name marked as such.
+func (t topicFacts) key() string {
+	if t.ID.Zero() {
+		return "name:" + t.Name
+	}
+	return t.ID.String()
+}
+
+// cursor is a generation's first cursor, without a position.
+func (f facts) cursor(flow spec.Flow) lease.Cursor {
+	return lease.Cursor{
+		SourceTopicID: f.source.key(), TargetTopicID: f.target.key(),
+		Isolation: string(flow.Isolation), ExactlyOnce: f.uncertain, SourceEpoch: -1, Timestamp: -1,
+	}
+}
+
+// recognise holds where the cursor belongs to other topics than those that are there, or to another program.
+func (m *mirror) recognise(c lease.Cursor) error {
+	switch {
+	case c.Foreign:
+		return hold(lease.ReasonNoCursor, "MirrorMaker 2 wrote the position of %s last, at offset %d", m.from, c.Offset)
+	case c.SourceTopicID != m.facts.source.key():
+		return hold(lease.ReasonSourceRecreated, "%s on %s was deleted and created again: its id was %s, now it is %s", m.from.Topic, m.flow.Source, c.SourceTopicID, m.facts.source.key())
+	case c.TargetTopicID != m.facts.target.key():
+		return hold(lease.ReasonTargetRecreated, "%s on %s was deleted and created again: its id was %s, now it is %s", m.to.Topic, m.flow.Target, c.TargetTopicID, m.facts.target.key())
+	}
+	return nil
+}
+
+// topicCache shares look-ups between the partitions of a topic, which are claimed together.
+type topicCache struct {
+	flight singleflight.Group
+	mu     sync.Mutex // guards known
+	known  map[string]cachedTopic
+}
+
+type cachedTopic struct {
+	topicFacts
+	at time.Time
+}
+
+// cacheTime is shorter than any back-off that matters, so that a cause that is gone is seen at the next try.
+const cacheTime = time.Second
+
+func (c *topicCache) get(ctx context.Context, cluster *kafka.Cluster, topic string) (topicFacts, error) {
+	key := cluster.Alias() + "\x00" + topic
+	c.mu.Lock()
+	t, ok := c.known[key]
+	c.mu.Unlock()
+	if ok && time.Since(t.at) < cacheTime {
+		return t.topicFacts, nil
+	}
+	found, err, _ := c.flight.Do(key, func() (any, error) { return lookUp(ctx, cluster, topic) })
+	if err != nil {
+		return topicFacts{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) > 10_000 {
+		c.known = map[string]cachedTopic{}
+	}
+	c.known[key] = cachedTopic{found.(topicFacts), time.Now()}
+	return found.(topicFacts), nil
+}
+
+func lookUp(ctx context.Context, cluster *kafka.Cluster, topic string) (t topicFacts, err error) {
+	if t.ClusterID, err = cluster.ID(ctx); err != nil {
+		return t, fmt.Errorf("read cluster id of %s: %w", cluster.Alias(), err)
+	}
+	if t.Topic, err = cluster.Topic(ctx, topic); err != nil {
+		return t, fmt.Errorf("look up %s on %s: %w", topic, cluster.Alias(), err)
+	}
+	configs, err := cluster.Configs(ctx, []string{topic})
+	if err != nil {
+		return t, fmt.Errorf("read configuration of %s on %s: %w", topic, cluster.Alias(), err)
+	}
+	t.secret = configs[topic].Err
+	t.configs = map[string]string{}
+	for _, e := range configs[topic].Entries {
+		t.configs[e.Name] = e.Value
+	}
+	return t, nil
+}

@@ -1,0 +1,61 @@
+package functions
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/shared/batch"
+)
+
+// metrics are a worker's, for Prometheus.
+type metrics struct {
+	held                     prometheus.Gauge
+	lost                     prometheus.Counter
+	records, bytes           *prometheus.CounterVec
+	batches                  *prometheus.CounterVec
+	failures                 *prometheus.CounterVec
+	totalRecords, totalBytes atomic.Int64
+}
+
+// counters are those of one flow.
+type counters struct {
+	*metrics
+	records, bytes prometheus.Counter
+	batches        *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		held:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "kferry_leases_held", Help: "Leases that this worker holds."}),
+		lost:     prometheus.NewCounter(prometheus.CounterOpts{Name: "kferry_leases_lost_total", Help: "Runs that ended because another worker had taken over."}),
+		records:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_records_total", Help: "Records acknowledged by the target."}, []string{"flow"}),
+		bytes:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_bytes_total", Help: "Bytes of record batches acknowledged by the target."}, []string{"flow"}),
+		batches:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_batches_total", Help: "Batches written, by how: passed through, merged (small), or re-encoded and why."}, []string{"flow", "how"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_task_failures_total", Help: "Tasks that stopped, by reason."}, []string{"flow", "reason"}),
+	}
+	if r != nil {
+		r.MustRegister(m.held, m.lost, m.records, m.bytes, m.batches, m.failures)
+	}
+	return m
+}
+
+func (m *metrics) of(flow string) *counters {
+	return &counters{
+		metrics: m,
+		records: m.records.WithLabelValues(flow), bytes: m.bytes.WithLabelValues(flow),
+		batches: m.batches.MustCurryWith(prometheus.Labels{"flow": flow}),
+	}
+}
+
+// landed counts one batch that the target has acknowledged.
+func (c *counters) landed(b batch.Batch, how batch.Reason) {
+	if how == batch.Passed {
+		how = "passed"
+	}
+	c.records.Add(float64(b.Records()))
+	c.bytes.Add(float64(len(b)))
+	c.batches.WithLabelValues(string(how)).Inc()
+	c.totalRecords.Add(int64(b.Records()))
+	c.totalBytes.Add(int64(len(b)))
+}

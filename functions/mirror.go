@@ -1,0 +1,323 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+const (
+	silence        = 5 * time.Second  // a partition without news for so long is given back
+	commitEvery    = time.Second      // cursor to JetStream's KV, which fences
+	publishEvery   = 30 * time.Second // cursor to the offsets topic, which survives
+	maxUncertain   = 5                // produce answers in a row that brought nothing forward before the run fails
+	firstTryPeriod = 50 * time.Millisecond
+)
+
+// mirror copies one partition under one lease. It is used by one goroutine.
+//
+// The invariant that everything rests on: m.at says which source offset belongs to which target offset and sequence, and was true
+// of the target's log when it was set. Nothing is sent before m.at is known to be the end of that log (position.go), and m.at moves
+// only when the target has acknowledged.
+type mirror struct {
+	flow           spec.Flow
+	source, target *kafka.Cluster
+	lease          *lease.Lease
+	cursors        *lease.Cursors
+	topics         *topicCache
+	log            *slog.Logger
+	count          *counters
+
+	from, to kafka.TopicPartition
+	facts    facts // what is known of both topics, see facts.go
+	identity batch.Identity
+	encoder  batch.Encoder
+
+	at        lease.Cursor // see the invariant
+	revision  uint64       // of the KV entry that at was last committed as
+	committed time.Time
+	published time.Time
+	unsaved   bool // at has moved since the last commit
+	unshown   bool // at has moved since it was last written to the offsets topic
+
+	yield <-chan struct{} // closed when the worker wants this lease back
+}
+
+// run is a record's whole life: claimed, read, patched, written, accounted for. It returns nil when the partition is caught up and
+// silent, errYield or errDrain when it was asked to stop, a held error when someone has to do something, lease.ErrLost when another
+// worker has taken over, and anything else to be tried again later.
+//
+// soft ends when the worker drains: no more is read or sent, what was sent is accounted for. ctx outlives it and carries that last part.
+func (m *mirror) run(ctx, soft context.Context) error {
+	if err := m.open(ctx); err != nil {
+		return err
+	}
+	err := m.copyOn(ctx, soft)
+	if errors.Is(err, lease.ErrLost) {
+		return err // whoever fenced us off owns the cursor now
+	}
+	return errors.Join(err, m.close(ctx, err))
+}
+
+// open finds out what is to be copied and from where: the topics' identities, the cursor, and the position in the target's log.
+func (m *mirror) open(ctx context.Context) error {
+	cursor, revision, err := m.cursors.Get(ctx, m.from.Topic, m.from.Partition)
+	fresh := errors.Is(err, lease.ErrNoCursor)
+	if err != nil && !fresh {
+		return fmt.Errorf("read cursor of %s: %w", m.from, err)
+	}
+	m.at, m.revision = cursor, revision
+	if cursor.Hold.Reason.Decide() {
+		return hold(cursor.Hold.Reason, "%s", cursor.Hold.Detail)
+	}
+	if m.facts, err = m.identify(ctx, fresh); err != nil {
+		return err
+	}
+	if fresh {
+		return m.begin(ctx)
+	}
+	if err := m.recognise(cursor); err != nil {
+		return err
+	}
+	m.at.ExactlyOnce = m.facts.uncertain
+	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
+	if err := m.locate(ctx); err != nil {
+		return err
+	}
+	return m.renew(ctx)
+}
+
+// copyOn copies until the run ends, and finds the position again each time an answer leaves it unknown.
+func (m *mirror) copyOn(ctx, soft context.Context) error {
+	for uncertain := 0; ; {
+		before := m.at.Sequence
+		err := m.copy(ctx, soft)
+		unknown, is := errors.AsType[*unknownError](err)
+		if !is {
+			return err
+		}
+		if m.at.Sequence != before {
+			uncertain = 0
+		}
+		if uncertain++; uncertain > maxUncertain {
+			return unknown.verdict()
+		}
+		m.log.Debug("position unknown", "partition", m.from, "cause", unknown)
+		if err := m.pause(soft, uncertain); err != nil {
+			return err
+		}
+		if err := m.locateAfter(ctx, unknown); err != nil {
+			return err
+		}
+	}
+}
+
+// copy reads ahead by one piece while it writes the last one.
+func (m *mirror) copy(ctx, soft context.Context) error {
+	ahead := m.fetch(soft, m.at.Offset)
+	defer func() { ahead.drop() }()
+	news := time.Now()
+	for {
+		piece, err := ahead.wait(m.yield)
+		if err != nil {
+			return m.unread(ctx, soft, err)
+		}
+		data, next, err := visible(piece, m.at.Offset, m.flow.Isolation)
+		if err != nil {
+			piece.Release()
+			return hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, m.at.Offset, err)
+		}
+		ahead = m.fetch(soft, next)
+		if next > m.at.Offset {
+			news = time.Now()
+		}
+		err = m.send(ctx, soft, data, next)
+		piece.Release()
+		if err != nil {
+			return err
+		}
+		if err := m.commitIfDue(ctx); err != nil {
+			return err
+		}
+		if time.Since(news) >= silence {
+			return nil
+		}
+	}
+}
+
+// send writes data to the target, one produce request in flight, and moves at to next.
+func (m *mirror) send(ctx, soft context.Context, data []batch.Batch, next int64) error {
+	for len(data) > 0 {
+		u, rest, err := m.cut(data)
+		if len(u.batches) > 0 {
+			if err := m.sendUnit(ctx, soft, u); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return m.unencodable(err)
+		}
+		data = rest
+		if err := m.commitIfDue(ctx); err != nil {
+			return err
+		}
+	}
+	m.examined(next)
+	return nil
+}
+
+// sendUnit writes one unit's batches one after the other. at moves when all have landed: should one fail, the position says how
+// many records of the unit did.
+func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
+	target, sequence := m.at.Target, m.at.Sequence
+	for _, b := range u.batches {
+		switch {
+		case soft.Err() != nil:
+			return errDrain
+		case time.Now().After(m.lease.Trust()):
+			return fmt.Errorf("trust in the lease of %s ended at %s: %w", m.from, m.lease.Trust().Format(time.RFC3339Nano), lease.ErrLost)
+		}
+		b.Patch(m.identity, sequence)
+		answer, err := m.target.Produce(ctx, m.to, m.facts.target.ID, b)
+		if err != nil {
+			return m.refused(err, b)
+		}
+		if answer.BaseOffset != target {
+			return m.explain(ctx, answer.BaseOffset, target, b)
+		}
+		target += int64(b.Records())
+		sequence = advance(sequence, int64(b.Records()))
+		m.count.landed(b, u.reason)
+	}
+	first := m.at.Sequence == 0
+	m.at.Target, m.at.Sequence = target, sequence
+	m.at.Timestamp, m.at.SourceEpoch = u.newest, u.epoch
+	m.examined(u.next)
+	if first {
+		return m.attest(ctx)
+	}
+	return nil
+}
+
+// examined moves the cursor's source side: everything before next has landed, or is a marker, a hole or an aborted record.
+func (m *mirror) examined(next int64) {
+	if next == m.at.Offset {
+		return
+	}
+	m.at.Offset, m.at.Hold = next, lease.Hold{}
+	m.at.Mapped = m.at.Mapped || m.at.Target != m.at.Offset
+	m.unsaved, m.unshown = true, true
+}
+
+func (m *mirror) commitIfDue(ctx context.Context) error {
+	now := time.Now()
+	if m.unsaved && now.Sub(m.committed) >= commitEvery {
+		if err := m.commit(ctx); err != nil {
+			return err
+		}
+	}
+	if m.unshown && now.Sub(m.published) >= publishEvery {
+		return m.publish(ctx)
+	}
+	return nil
+}
+
+// commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.
+func (m *mirror) commit(ctx context.Context) error {
+	revision, err := m.cursors.Commit(ctx, m.from.Topic, m.from.Partition, m.at, m.revision)
+	if err != nil {
+		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
+	}
+	m.revision, m.committed, m.unsaved = revision, time.Now(), false
+	return nil
+}
+
+func (m *mirror) publish(ctx context.Context) error {
+	if err := m.cursors.Publish(ctx, m.from.Topic, m.from.Partition, m.at); err != nil {
+		return fmt.Errorf("write cursor of %s to %s: %w", m.from, m.flow.OffsetsTopic, err)
+	}
+	m.published, m.unshown = time.Now(), false
+	return nil
+}
+
+// close leaves the cursor where the run has come to. A hold that this run did not meet again is lifted.
+func (m *mirror) close(ctx context.Context, end error) error {
+	if end == nil && m.at.Hold.Reason != "" {
+		m.at.Hold, m.unsaved, m.unshown = lease.Hold{}, true, true
+	}
+	if m.unsaved {
+		if err := m.commit(ctx); err != nil {
+			return err
+		}
+	}
+	if m.unshown {
+		return m.publish(ctx)
+	}
+	return nil
+}
+
+// pause waits before the position is asked for again, longer from try to try.
+func (m *mirror) pause(soft context.Context, try int) error {
+	select {
+	case <-soft.Done():
+		return errDrain
+	case <-time.After(firstTryPeriod << (try - 1)):
+		return nil
+	}
+}
+
+// ahead is one fetch under way.
+type ahead struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	piece  *kafka.Fetched
+	err    error
+}
+
+// fetch asks for the records from offset on, in the background.
+func (m *mirror) fetch(soft context.Context, offset int64) *ahead {
+	ctx, cancel := context.WithCancel(soft)
+	a := &ahead{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		a.piece, a.err = m.source.Fetch(ctx, kafka.Want{
+			TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, Isolation: m.flow.Isolation,
+		})
+	}()
+	return a
+}
+
+// wait returns what was fetched, which is the caller's to release, or errYield.
+func (a *ahead) wait(yield <-chan struct{}) (*kafka.Fetched, error) {
+	select {
+	case <-a.done:
+	case <-yield:
+		return nil, errYield
+	}
+	select {
+	case <-yield:
+		return nil, errYield
+	default:
+	}
+	a.cancel()
+	piece := a.piece
+	a.piece = nil
+	return piece, a.err
+}
+
+// drop ends the fetch and gives back what it brought.
+func (a *ahead) drop() {
+	a.cancel()
+	<-a.done
+	if a.piece != nil {
+		a.piece.Release()
+		a.piece = nil
+	}
+}

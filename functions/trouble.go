@@ -1,0 +1,200 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+)
+
+// Failures are decided here and nowhere else: what an answer of a broker means for the run, and what a run's end means for its task.
+
+const (
+	examineEvery = 30 * time.Second // a held task is looked at again
+	retryFirst   = 250 * time.Millisecond
+	retryMost    = 30 * time.Second
+)
+
+var (
+	errYield = errors.New("the worker wants the lease back for a waiting task")
+	errDrain = errors.New("the worker drains")
+)
+
+// holdError says that a task can't go on, why, and what to do.
+type holdError struct {
+	Reason lease.Reason
+	Detail string
+}
+
+func (e *holdError) Error() string { return fmt.Sprintf("held (%s): %s", e.Reason, e.Detail) }
+
+func hold(reason lease.Reason, format string, args ...any) error {
+	return &holdError{reason, fmt.Sprintf(format, args...)}
+}
+
+// unknownError says that a produce request was not acknowledged: whether it landed only the target's log can tell.
+type unknownError struct {
+	m     *mirror
+	cause error
+}
+
+func (e *unknownError) Error() string { return fmt.Sprintf("write to %s: %v", e.m.to, e.cause) }
+func (e *unknownError) Unwrap() error { return e.cause }
+
+// verdict is what remains when the position was found again and again and nothing came of it.
+func (e *unknownError) verdict() error {
+	if errors.Is(e.cause, kafka.ErrOutOfOrderSequence) {
+		return hold(lease.ReasonSequence, "%s refuses sequence %d although its log ends just before it: %v", e.m.to, e.m.at.Sequence, e.cause)
+	}
+	return fmt.Errorf("write to %s: %w", e.m.to, e.cause)
+}
+
+// refused decides by the answer to a produce request. What a broker refuses for good did not land.
+func (m *mirror) refused(err error, b batch.Batch) error {
+	what := func(reason lease.Reason) error {
+		return hold(reason, "%s refuses the batch of %d records and %d bytes that follows source offset %d: %v", m.to, b.Records(), len(b), m.at.Offset, err)
+	}
+	switch {
+	case is(err, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge):
+		return what(lease.ReasonRecordTooLarge)
+	case is(err, kafka.ErrInvalidRecord, kafka.ErrInvalidTimestamp, kafka.ErrPolicyViolation):
+		return what(lease.ReasonInvalidRecord)
+	case is(err, kafka.ErrCorruptMessage):
+		return what(lease.ReasonCorruptBatch)
+	case is(err, kafka.ErrUnsupportedVersion, kafka.ErrUnsupportedForFormat, kafka.ErrUnsupportedCompression, kafka.ErrTransactionalIDAuth):
+		return what(lease.ReasonUnsupported)
+	case is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization):
+		return hold(lease.ReasonAuthorization, "no right to write to %s: %v", m.to, err)
+	case is(err, kafka.ErrUnknownTopicID, kafka.ErrInconsistentTopicID):
+		return fmt.Errorf("write to %s: %w", m.to, err) // the next claim sees what became of the topic
+	}
+	return &unknownError{m, err}
+}
+
+// unread decides by the error of a fetch.
+func (m *mirror) unread(ctx, soft context.Context, err error) error {
+	switch {
+	case errors.Is(err, errYield):
+		return err
+	case soft.Err() != nil:
+		return errDrain
+	case errors.Is(err, kafka.ErrOffsetOutOfRange):
+		return m.outOfRange(ctx)
+	case errors.Is(err, kafka.ErrCorruptMessage):
+		return hold(lease.ReasonCorruptBatch, "%s can't read %s at offset %d itself: %v", m.flow.Source, m.from, m.at.Offset, err)
+	}
+	return fmt.Errorf("read %s at %d: %w", m.from, m.at.Offset, refusedRight(err))
+}
+
+// outOfRange says on which side of the source's log the cursor lies.
+func (m *mirror) outOfRange(ctx context.Context) error {
+	start, err := m.source.LogStart(ctx, m.from)
+	if err != nil {
+		return fmt.Errorf("read log start of %s: %w", m.from, err)
+	}
+	if m.at.Offset < start.Offset {
+		return hold(lease.ReasonRetentionGap, "%s begins at offset %d, the next one to copy was %d: the offsets between are gone from the source", m.from, start.Offset, m.at.Offset)
+	}
+	end, err := m.source.LogEnd(ctx, m.from)
+	if err != nil {
+		return fmt.Errorf("read log end of %s: %w", m.from, err)
+	}
+	if m.at.Offset > end.Offset {
+		return hold(lease.ReasonSourceTruncated, "%s ends at offset %d, before the next one to copy, %d: the source lost records that were copied", m.from, end.Offset, m.at.Offset)
+	}
+	return fmt.Errorf("read %s at %d, which lies within its log: %w", m.from, m.at.Offset, kafka.ErrOffsetOutOfRange)
+}
+
+// refusedRight makes a hold of a missing right, and leaves other errors as they are.
+func refusedRight(err error) error {
+	if is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization) {
+		return hold(lease.ReasonAuthorization, "%v", err)
+	}
+	return err
+}
+
+// conclude deals with how a task ended: the lease goes back or away, and its state tells people why and the coordinator when to offer
+// it again. m is nil for tasks without a cursor.
+func (w *Worker) conclude(ctx context.Context, t *tenancy, err error, m *mirror) {
+	log := w.Logger.With("task", t.Task.String())
+	if held, ok := errors.AsType[*holdError](err); ok && m != nil {
+		err = errors.Join(err, m.remember(ctx, held))
+	}
+	var end error
+	switch {
+	case err == nil:
+		end = w.settle(ctx, t)
+	case errors.Is(err, lease.ErrLost):
+		w.metrics.lost.Inc()
+		log.Info("lost a lease", "cause", err)
+		return // not ours any more: neither to release nor to speak for
+	case is(err, errYield, errDrain):
+		end = t.HandBack(ctx)
+	default:
+		end = w.adjourn(ctx, t, err)
+	}
+	if end != nil {
+		log.Warn("could not release a lease; it comes back when its time is over", "error", end)
+	}
+}
+
+// settle releases a lease whose work is done.
+func (w *Worker) settle(ctx context.Context, t *tenancy) error {
+	if err := w.Queue.ClearState(ctx, t.Task); err != nil {
+		return err
+	}
+	return t.Release(ctx)
+}
+
+// adjourn releases a lease whose work failed, and notes when to try again.
+func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
+	states, err := w.Queue.States(ctx)
+	if err != nil {
+		return err
+	}
+	last := states[t.Task.Identity()]
+	now := time.Now()
+	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since}
+	if s.Since.IsZero() {
+		s.Since = now
+	}
+	s.Next = now.Add(min(retryMost, retryFirst<<min(s.Attempts-1, 10)))
+	level := w.Logger.Warn
+	if held, ok := errors.AsType[*holdError](cause); ok {
+		s.Reason, s.Detail, s.Held, s.Next = held.Reason, held.Detail, true, now.Add(examineEvery)
+		if last.Reason == s.Reason {
+			level = w.Logger.Debug // said before
+		}
+	}
+	w.metrics.failures.WithLabelValues(t.Task.Flow, string(s.Reason)).Inc()
+	level("task stopped", "task", t.Task.String(), "reason", s.Reason, "detail", s.Detail, "next", s.Next.Format(time.TimeOnly))
+	if err := w.Queue.PutState(ctx, t.Task, s); err != nil {
+		return err
+	}
+	return t.Release(ctx)
+}
+
+// remember writes a hold into the cursor, where it survives everything. Without a cursor there is nothing that could be lost.
+func (m *mirror) remember(ctx context.Context, held *holdError) error {
+	if m.revision == 0 || m.at.Hold.Reason == held.Reason {
+		return nil
+	}
+	m.at.Hold = lease.Hold{Reason: held.Reason, Detail: held.Detail, Since: time.Now()}
+	if err := m.commit(ctx); err != nil {
+		return err
+	}
+	return m.publish(ctx)
+}
+
+func is(err error, targets ...error) bool {
+	for _, t := range targets {
+		if errors.Is(err, t) {
+			return true
+		}
+	}
+	return false
+}

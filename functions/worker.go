@@ -1,0 +1,227 @@
+// Package functions holds what a lease is claimed for. mirror.go is where to start reading: a record's whole life. worker.go claims
+// leases and runs them side by side, position.go finds out what the target already has, units.go decides the shape in which records
+// travel, topics.go creates and grows topics, trouble.go decides what follows from a failure.
+//
+// A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
+// another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
+// cursor keep the copy exact (package lease, DESIGN.md §4).
+package functions
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+const (
+	claimAtOnce = 256
+	claimWait   = time.Second
+	claimPause  = time.Second            // after the queue could not be asked
+	roomPause   = 200 * time.Millisecond // before looking for a free slot again
+	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
+	drainLimit  = 20 * time.Second       // for what is in flight when the worker is told to stop
+)
+
+// Options are what a Worker needs.
+type Options struct {
+	Spec     spec.Spec
+	Queue    *lease.Queue
+	Clusters map[string]*kafka.Cluster // by alias; the worker does not close them
+	Slots    int                       // leases held at one time; 0: 1,000
+	Logger   *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// Worker claims leases and runs them, as many at once as it has slots.
+type Worker struct {
+	Options
+	topics  topicCache
+	metrics *metrics
+	cursors map[string]*lease.Cursors // by flow
+
+	mu   sync.Mutex // guards held
+	held map[*tenancy]struct{}
+}
+
+// tenancy is one lease in one slot.
+type tenancy struct {
+	*lease.Lease
+	since time.Time
+	yield func() // asks the run to give the lease back; may be called more than once
+	asked <-chan struct{}
+}
+
+// NewWorker makes a worker. It does nothing before Run.
+func NewWorker(o Options) *Worker {
+	o.Slots = cmp.Or(o.Slots, 1000)
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, held: map[*tenancy]struct{}{}}
+	for _, f := range o.Spec.Flows {
+		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
+	}
+	return w
+}
+
+// Copied is how many records and bytes this worker has written to targets.
+func (w *Worker) Copied() (records, bytes int64) {
+	return w.metrics.totalRecords.Load(), w.metrics.totalBytes.Load()
+}
+
+// Run claims and works until ctx ends. Then it drains: nothing more is read or sent, what is in flight is accounted for, and all leases
+// go back to the queue.
+func (w *Worker) Run(ctx context.Context) error {
+	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	var runs, extender sync.WaitGroup
+	extending, stopExtending := context.WithCancel(hard)
+	extender.Go(func() { w.extend(extending) })
+
+	w.claim(ctx, func(l *lease.Lease) {
+		t := w.occupy(l)
+		runs.Go(func() {
+			defer w.leave(t)
+			w.work(hard, ctx, t)
+		})
+	})
+
+	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
+	defer timer.Stop()
+	runs.Wait()
+	stopExtending()
+	extender.Wait()
+	return nil
+}
+
+// claim hands leases to start until ctx ends, as long as there are free slots.
+func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
+	for ctx.Err() == nil {
+		free := w.Slots - w.occupied()
+		if free <= 0 {
+			w.makeRoom(ctx)
+			sleep(ctx, roomPause)
+			continue
+		}
+		leases, err := w.Queue.Claim(ctx, min(free, claimAtOnce), claimWait)
+		for _, l := range leases {
+			start(l)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.Logger.Warn("could not claim leases", "error", err)
+			sleep(ctx, claimPause)
+		}
+	}
+}
+
+// makeRoom asks the longest-held leases back while others wait and every slot is taken.
+func (w *Worker) makeRoom(ctx context.Context) {
+	waiting, err := w.Queue.Waiting(ctx)
+	if err != nil || waiting == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]*tenancy, 0, len(w.held))
+	for t := range w.held {
+		if time.Since(t.since) >= keepAtLeast {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b *tenancy) int { return a.since.Compare(b.since) })
+	for _, t := range all[:min(waiting, len(all))] {
+		t.yield()
+	}
+}
+
+// extend keeps all held leases alive.
+func (w *Worker) extend(ctx context.Context) {
+	ticker := time.NewTicker(w.Spec.Settings.LeaseTime / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := w.Queue.Extend(ctx, w.leases()...); err != nil && ctx.Err() == nil {
+			w.Logger.Debug("could not extend leases", "error", err)
+		}
+	}
+}
+
+// work runs one lease and deals with how it ended.
+func (w *Worker) work(hard, soft context.Context, t *tenancy) {
+	flow, ok := w.Spec.Flow(t.Task.Flow)
+	if !ok || flow.Digest() != t.Task.Digest {
+		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow), nil)
+		return
+	}
+	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
+	switch t.Task.Kind {
+	case lease.KindTopics:
+		w.conclude(hard, t, CreateTopic(hard, flow, source, target, t.Task.Topic), nil)
+	case lease.KindMirror:
+		m := w.mirror(flow, source, target, t)
+		w.conclude(hard, t, m.run(hard, soft), m)
+	default:
+		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind), nil)
+	}
+}
+
+func (w *Worker) mirror(flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {
+	from := kafka.TopicPartition{Topic: t.Task.Topic, Partition: t.Task.Partition}
+	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
+	return &mirror{
+		flow: flow, source: source, target: target, from: from, to: to,
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics,
+		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
+	}
+}
+
+func (w *Worker) occupy(l *lease.Lease) *tenancy {
+	asked := make(chan struct{})
+	t := &tenancy{Lease: l, since: time.Now(), asked: asked, yield: sync.OnceFunc(func() { close(asked) })}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held[t] = struct{}{}
+	w.metrics.held.Set(float64(len(w.held)))
+	return t
+}
+
+func (w *Worker) leave(t *tenancy) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.held, t)
+	w.metrics.held.Set(float64(len(w.held)))
+}
+
+func (w *Worker) occupied() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.held)
+}
+
+func (w *Worker) leases() []*lease.Lease {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]*lease.Lease, 0, len(w.held))
+	for t := range w.held {
+		all = append(all, t.Lease)
+	}
+	return all
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

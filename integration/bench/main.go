@@ -1,0 +1,192 @@
+// Command bench measures what copying costs: kferry against a plain franz-go program that consumes and produces, on the same data, in
+// the same run, on real brokers. Each copier is a process of its own, so that its CPU seconds and its peak memory are the operating
+// system's figures. Read the ratios: the seconds belong to the machine.
+//
+//	go run ./integration/bench [-runs 3] [-set NAME] [-scale 1.0]
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kferry/kferry/integration/testbed"
+)
+
+// A set is data to copy.
+type set struct {
+	name       string
+	records    int
+	valueBytes int
+	batchBytes int32
+	codec      string
+	bar        float64 // most of plain's CPU that kferry may take
+}
+
+var sets = []set{
+	{"1KB-in-1MB-lz4", 2_000_000, 1000, 1 << 20, "lz4", 0.2},
+	{"1KB-in-16KB-lz4", 1_000_000, 1000, 16 << 10, "lz4", 1},
+	{"200B-in-2KB-none", 2_000_000, 200, 2 << 10, "none", 1},
+}
+
+const (
+	partitions  = 8
+	copyWithin  = 5 * time.Minute
+	memoryBar   = 128 << 20
+	sourceAlias = "source"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "plain" {
+		exit(plain(os.Args[2:]))
+	}
+	runs := flag.Int("runs", 3, "copies by each copier, in turn")
+	only := flag.String("set", "", "only the set of this name")
+	scale := flag.Float64("scale", 1, "share of the records")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var results []result
+	err := testbed.Program(ctx, func(t testbed.T) {
+		source, target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g")), testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"))
+		for _, s := range sets {
+			if *only == "" || *only == s.name {
+				s.records = int(float64(s.records) * *scale)
+				results = append(results, s.measure(t, source, target, *runs)...)
+			}
+		}
+	})
+	print(results)
+	exit(cmp.Or(err, verdict(results)))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// result is the median of one copier's runs over one set.
+type result struct {
+	set    set
+	copier string
+	cpu    time.Duration
+	wall   time.Duration
+	peak   int64
+}
+
+// measure lets the copiers take turns, so that both meet the same moods of the machine.
+func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) []result {
+	topic := strings.ToLower(s.name)
+	source.CreateTopic(topic, partitions, 1)
+	testbed.Produce(t, source, topic, testbed.Load{
+		Records: s.records, ValueBytes: s.valueBytes, BatchBytes: s.batchBytes, Codec: codec(s.codec), PlainKeys: true,
+	})
+	copiers := map[string][]result{}
+	for i := range runs {
+		alias := fmt.Sprintf("%s-%d", sourceAlias, i)
+		copiers["plain"] = append(copiers["plain"], s.run(t, "plain", target, fmt.Sprintf("plain-%d.%s", i, topic), func(to string) *testbed.Process {
+			target.CreateTopic(to, partitions, 1)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatalf("find this program: %v", err)
+			}
+			return testbed.Exec(t, self, []string{"plain", source.Bootstrap(), topic, target.Bootstrap(), to, s.codec, fmt.Sprint(s.records)}, nil)
+		}))
+		copiers["kferry"] = append(copiers["kferry"], s.run(t, "kferry", target, alias+"."+topic, func(string) *testbed.Process {
+			return testbed.Run(t, []string{"run", "--until-caught-up", "--data", t.TempDir()}, map[string]string{
+				"KFERRY_SOURCE_ALIAS": alias, "KFERRY_SOURCE_BOOTSTRAP_SERVERS": source.Bootstrap(),
+				"KFERRY_TARGET_ALIAS": "target", "KFERRY_TARGET_BOOTSTRAP_SERVERS": target.Bootstrap(),
+				"KFERRY_TOPICS": topic, "KFERRY_HTTP": "off",
+			})
+		}))
+	}
+	return []result{median(copiers["plain"]), median(copiers["kferry"])}
+}
+
+// run measures one copy, checks that it is complete, and removes it.
+func (s set) run(t testbed.T, copier string, target *testbed.Cluster, to string, start func(to string) *testbed.Process) result {
+	began := time.Now()
+	p := start(to)
+	if code := p.Wait(copyWithin); code != 0 {
+		t.Fatalf("%s on %s: exit code %d:\n%s", copier, s.name, code, p.Output())
+	}
+	wall := time.Since(began)
+	var copied int64
+	for _, end := range target.Ends(to) {
+		copied += end
+	}
+	if copied != int64(s.records) {
+		t.Fatalf("%s on %s: copied %d of %d records", copier, s.name, copied, s.records)
+	}
+	if _, err := target.Admin().DeleteTopics(t.Context(), to); err != nil {
+		t.Fatalf("delete %s: %v", to, err)
+	}
+	u := p.Usage()
+	t.Logf("%s %s: %.2f CPU-s, %.2f s, %d MiB", s.name, copier, u.CPU.Seconds(), wall.Seconds(), u.PeakRSSBytes>>20)
+	return result{set: s, copier: copier, cpu: u.CPU, wall: wall, peak: u.PeakRSSBytes}
+}
+
+func median(rs []result) result {
+	m := rs[0]
+	m.cpu = middle(rs, func(r result) time.Duration { return r.cpu })
+	m.wall = middle(rs, func(r result) time.Duration { return r.wall })
+	m.peak = slices.MaxFunc(rs, func(a, b result) int { return cmp.Compare(a.peak, b.peak) }).peak
+	return m
+}
+
+func middle(rs []result, of func(result) time.Duration) time.Duration {
+	var ds []time.Duration
+	for _, r := range rs {
+		ds = append(ds, of(r))
+	}
+	slices.Sort(ds)
+	return ds[len(ds)/2]
+}
+
+func print(results []result) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "data\tcopier\tCPU-s\tof plain\twall s\tpeak MiB\t")
+	var plain result
+	for _, r := range results {
+		if r.copier == "plain" {
+			plain = r
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f\t%.2f\t%d\t\n", r.set.name, r.copier, r.cpu.Seconds(), r.cpu.Seconds()/plain.cpu.Seconds(), r.wall.Seconds(), r.peak>>20)
+	}
+	_ = w.Flush()
+}
+
+// verdict holds kferry's results against the bars.
+func verdict(results []result) error {
+	var plain result
+	for _, r := range results {
+		switch {
+		case r.copier == "plain":
+			plain = r
+		case r.cpu.Seconds() > r.set.bar*plain.cpu.Seconds():
+			return fmt.Errorf("%s: kferry took %.2f of plain's CPU, the bar is %.2f", r.set.name, r.cpu.Seconds()/plain.cpu.Seconds(), r.set.bar)
+		case r.peak > memoryBar:
+			return fmt.Errorf("%s: kferry's peak memory was %d MiB, the bar is %d", r.set.name, r.peak>>20, memoryBar>>20)
+		}
+	}
+	return nil
+}
+
+func codec(name string) kgo.CompressionCodec {
+	if name == "lz4" {
+		return kgo.Lz4Compression()
+	}
+	return kgo.NoCompression()
+}
