@@ -30,7 +30,7 @@ var ErrVersion = errors.New("cursor in another format version")
 //	kferry.targetTopicId     base64url      TargetTopicID
 //	kferry.sourceLeaderEpoch                SourceEpoch; -1: unknown
 //	kferry.timestamp         Unix ms        Timestamp; -1: nothing landed yet
-//	kferry.digest                           Digest
+//	kferry.isolation                        Isolation
 //	kferry.exactlyOnce                      ExactlyOnce, absent when it is
 //	kferry.mapped                           Mapped, absent when identical
 //	kferry.foreign                          Foreign, absent when not; never on the offsets topic
@@ -56,8 +56,8 @@ type Cursor struct {
 	SourceEpoch int32
 	// Timestamp is that of the newest record landed, in Unix milliseconds.
 	Timestamp int64
-	// Digest is that of the flow under which this generation was written.
-	Digest string
+	// Isolation is the level under which this generation reads the source: with another one its content would be another.
+	Isolation string
 	// ExactlyOnce is empty where every record lands exactly once, else why not.
 	ExactlyOnce string
 	// Mapped is whether the copy's offsets differ from the source's.
@@ -106,7 +106,7 @@ type wireCursor struct {
 	TargetTopicID string `json:"kferry.targetTopicId"`
 	SourceEpoch   int32  `json:"kferry.sourceLeaderEpoch"`
 	Timestamp     int64  `json:"kferry.timestamp"`
-	Digest        string `json:"kferry.digest"`
+	Isolation     string `json:"kferry.isolation"`
 	ExactlyOnce   string `json:"kferry.exactlyOnce,omitempty"`
 	Mapped        bool   `json:"kferry.mapped,omitempty"`
 	Foreign       bool   `json:"kferry.foreign,omitempty"`
@@ -120,7 +120,7 @@ func (c Cursor) encode() []byte {
 	w := wireCursor{
 		Offset: &last, Version: CursorVersion, Target: c.Target, Sequence: c.Sequence, Epoch: c.Epoch,
 		SourceTopicID: c.SourceTopicID, TargetTopicID: c.TargetTopicID, SourceEpoch: c.SourceEpoch,
-		Timestamp: c.Timestamp, Digest: c.Digest, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Foreign: c.Foreign,
+		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Foreign: c.Foreign,
 		Hold: c.Hold.Reason, HoldDetail: c.Hold.Detail,
 	}
 	if !c.Hold.Since.IsZero() {
@@ -159,7 +159,7 @@ func (w wireCursor) cursor() Cursor {
 	c := Cursor{
 		Version: w.Version, Offset: *w.Offset + 1, Target: w.Target, Sequence: w.Sequence, Epoch: w.Epoch,
 		SourceTopicID: w.SourceTopicID, TargetTopicID: w.TargetTopicID, SourceEpoch: w.SourceEpoch,
-		Timestamp: w.Timestamp, Digest: w.Digest, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Foreign: w.Foreign,
+		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Foreign: w.Foreign,
 		Hold: Hold{Reason: w.Hold, Detail: w.HoldDetail},
 	}
 	if w.HoldSince != 0 {

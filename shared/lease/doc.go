@@ -1,0 +1,80 @@
+// Package lease is how processes that copy records agree on who does what: tasks on a NATS JetStream work queue, leases on them,
+// and the cursors that say how far each partition is.
+//
+// # Who may be trusted
+//
+// A lease makes work efficient, not correct. JetStream does not fence acknowledgements: a holder whose lease expired can still
+// acknowledge, and thereby free a lease that somebody else holds. So two workers may at times run one task, and what they do must
+// be exact all the same:
+//
+//   - Between workers, the target's broker decides: it lets in one of two batches with the same sequence.
+//   - Between cursors, the revision decides: Commit is a compare-and-set on the revision that the holder read when its run began.
+//     Who loses gets ErrLost, and its run ends. This is the only way to learn that a lease is gone: extending a message that a
+//     stale acknowledgement removed succeeds in silence.
+//   - The target's log is right about what landed. A cursor only says where to begin to look; one that was ever true stays true,
+//     so an old one costs time, never records.
+//
+// Delivery counts and stream sequences are for logs. They begin anew when NATS loses its store.
+//
+// # A lease's life
+//
+// A task's message exists while there is work, so the number of waiting messages is the load:
+//
+//	        Offer            Claim               Release
+//	absent ───────► offered ───────► held(n) ──────────────► absent
+//	  ▲                ▲              │  ▲ │
+//	  │                │              │  └─┘ Extend (every second)
+//	  │                │   expired: no Extend for a lease time
+//	  │                └──── n+1 ◄────┤
+//	  │                               │
+//	  └── Release of a stale holder, ─┘ which nobody is told: held in the eyes of its holder only, until its next Commit
+//
+// Offering a task that is offered or held is refused by the server, so any number of coordinators may offer whatever is behind.
+// A task lost on the way is offered again when somebody next compares source and cursor. To hand work back, a holder releases
+// and offers again (HandBack), which puts the task behind all that wait; a negative acknowledgement would put it before them.
+//
+// # How long a holder may trust
+//
+// A lease lasts LeaseTime on the server, from the delivery or the last extension that the server saw. The holder may write
+// until Trust: three quarters of LeaseTime, counted from before the extension was sent. So it stops while the server still keeps
+// the task from others, whatever the network did to the request, as long as both clocks run at the same speed. (A machine that
+// sleeps stops its clock: hence the first section.)
+//
+// A claim anchors nothing by its own request, since a message may arrive late in its wait, nor by its arrival, since nobody
+// knows how long it was under way. Claim extends what it received before it returns, and that is the first anchor. An
+// extension counts once the server has confirmed it; plain ones are lost without a word while the connection is down. One
+// request confirms any number, because a connection keeps its order: Extend sends all, and waits for the answer to the last.
+//
+// All processes of an installation are given one LeaseTime: it is a setting of the shared consumer, and the last to open it wins.
+//
+// # What is kept where
+//
+//	stream <name>-tasks     one message per task, on <name>.task.<kind>.<flow>.<topic>.<partition>
+//	bucket <name>-cursors   cursor.<flow>.<topic>.<partition>   the cursor, for fast claims and for fencing
+//	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
+//	                        incarnation                         written once, see below
+//	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor)
+//
+// The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS
+// the coordinator loads the bucket from it (Load) before any worker may believe that a partition has no cursor. Rules between
+// the two: the greater in (epoch, sequence, offset) wins, but a record that MM2 wrote always wins, and so does its tombstone. A
+// cursor in an unknown format is carried along, byte for byte, and never overwritten.
+//
+// A generation's first cursor is on the offsets topic before its first batch lands. Create and Commit see to that, and where a
+// process dies between their two writes, the next Get does: it publishes every cursor that has counted nothing yet.
+//
+// # When NATS loses its store
+//
+// Every call that finds its stream, consumer or bucket gone creates them and goes on. Leases are gone then, and tasks are
+// offered anew; nothing of the old store is mistaken for the new one, because streams begin with a sequence taken from the
+// clock. So an old revision fails its compare-and-set, and an old acknowledgement meets no message. Loads that were under way
+// do not count either: the loaded mark is written on condition that the incarnation is still the one that the load began with.
+//
+// # Non-obvious
+//
+//   - A fetch of many messages with a wait holds the first back until the wait is over, while its lease runs. Claim waits for
+//     one, then takes what there is.
+//   - Publishing while disconnected succeeds into a buffer. Whatever must be known to have happened is a request.
+//   - ErrNoCursor means that the bucket was asked after it was loaded. An empty bucket means ErrNotLoaded.
+package lease

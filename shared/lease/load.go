@@ -1,0 +1,332 @@
+package lease
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/mm2"
+)
+
+// Bounds of loading.
+const (
+	loadPasses  = 5  // until no worker commits in between
+	loadWriters = 32 // keys written at one time
+	// topicVisible is how long a created topic may take to show up.
+	topicVisible     = 10 * time.Second
+	topicVisibleStep = 100 * time.Millisecond
+)
+
+// offsetsSegment keeps the offsets topic short, since coordinators read it whole when they start.
+const offsetsSegment = "16777216"
+
+// errIncarnation means that NATS lost its store while cursors were loaded into it.
+var errIncarnation = errors.New("the bucket was created again while cursors were loaded")
+
+// incarnationKey has one revision for as long as the bucket lives.
+const incarnationKey = "incarnation"
+
+func loadedKey(flow string) string { return "loaded." + flow }
+
+// Load makes KV and the offsets topic agree, and then lets workers believe in KV: coordinators call it when they start, and whenever
+// Loaded says no. It creates the topic where it is missing. Any number may load at once, while workers commit.
+func (c *Cursors) Load(ctx context.Context) error {
+	if err := c.load(ctx); err != nil {
+		return fmt.Errorf("load cursors of %s: %w", c.flow.Name(), err)
+	}
+	return nil
+}
+
+func (c *Cursors) load(ctx context.Context) error {
+	if err := c.ensureTopic(ctx); err != nil {
+		return err
+	}
+	for pass := range loadPasses {
+		incarnation, err := c.incarnation(ctx)
+		if err != nil {
+			return err
+		}
+		raced, err := c.agree(ctx)
+		if err != nil {
+			return err
+		}
+		if raced > 0 && pass < loadPasses-1 {
+			continue // a worker or another coordinator wrote in between; look again
+		}
+		if raced > 0 { // a worker copies where MM2 wrote last; what it commits is true all the same
+			c.queue.options.Logger.Warn("cursors changed while they were loaded", "flow", c.flow.Name(), "count", raced)
+		}
+		if err := c.mark(ctx, incarnation); !errors.Is(err, errIncarnation) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w, %d times in a row", errIncarnation, loadPasses)
+}
+
+// agree is one pass over all cursors; it returns how many could not be settled because somebody else wrote them.
+func (c *Cursors) agree(ctx context.Context) (raced int64, err error) {
+	kept, err := c.kept(ctx) // first, so that what a worker commits during the pass makes the compare-and-set fail
+	if err != nil {
+		return 0, err
+	}
+	published, err := c.published(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var lostRaces atomic.Int64
+	var writes errgroup.Group
+	writes.SetLimit(loadWriters)
+	var back []kafka.Record
+	for tp := range union(kept, published) {
+		switch e := kept[tp]; settle(published[tp], e.value) {
+		case keepBoth:
+		case publishKept:
+			back = append(back, kafka.Record{Key: c.flow.Key(tp.Topic, tp.Partition), Value: e.value})
+		case takePublished:
+			writes.Go(func() error { return countLost(&lostRaces, c.take(ctx, tp, published[tp], e)) })
+		case forgetKept:
+			writes.Go(func() error {
+				return countLost(&lostRaces, c.delete(ctx, tp.Topic, tp.Partition, e.revision))
+			})
+		}
+	}
+	if err := writes.Wait(); err != nil {
+		return 0, err
+	}
+	for ; len(back) > 0; back = back[min(publishRecords, len(back)):] {
+		if err := c.write(ctx, back[:min(publishRecords, len(back))]); err != nil {
+			return 0, err
+		}
+	}
+	return lostRaces.Load(), nil
+}
+
+func countLost(n *atomic.Int64, err error) error {
+	if errors.Is(err, ErrLost) {
+		n.Add(1)
+		return nil
+	}
+	return err
+}
+
+func union(a map[kafka.TopicPartition]entry, b map[kafka.TopicPartition]*kafka.Record) map[kafka.TopicPartition]struct{} {
+	all := make(map[kafka.TopicPartition]struct{}, max(len(a), len(b)))
+	for tp := range a {
+		all[tp] = struct{}{}
+	}
+	for tp := range b {
+		all[tp] = struct{}{}
+	}
+	return all
+}
+
+// kept returns what the bucket holds of this flow.
+func (c *Cursors) kept(ctx context.Context) (map[kafka.TopicPartition]entry, error) {
+	var entries []entry
+	err := c.queue.call(ctx, "read bucket", func(ctx context.Context) (err error) {
+		entries, err = c.queue.current().cursors.changes(ctx, c.queue.conn, c.key("*", "*"), 0)
+		return err
+	})
+	kept := make(map[kafka.TopicPartition]entry, len(entries))
+	for _, e := range entries {
+		if tp, err := parseKey(e.key); err == nil && !e.deleted {
+			kept[tp] = e
+		}
+	}
+	return kept, err
+}
+
+// published returns the last record of each partition of this flow on the offsets topic, with no value where it was forgotten.
+func (c *Cursors) published(ctx context.Context) (map[kafka.TopicPartition]*kafka.Record, error) {
+	last := map[kafka.TopicPartition]*kafka.Record{}
+	err := c.target.ReadAll(ctx, c.flow.OffsetsTopic, func(r kafka.Record) error {
+		_, _, topic, partition, ok := mm2.ParseSourceOffsetKey(r.Key)
+		if !ok || !bytes.Equal(r.Key, c.flow.Key(topic, partition)) {
+			return nil // another flow's, another connector's, or members in an order that MM2 doesn't find either
+		}
+		tp := kafka.TopicPartition{Topic: topic, Partition: partition}
+		if was := last[tp]; was == nil || follows(r, *was) {
+			r.Key, r.Value = nil, bytes.Clone(r.Value)
+			last[tp] = &r
+		}
+		return nil
+	})
+	return last, wrap(err, "read %s on %s", c.flow.OffsetsTopic, c.target.Alias())
+}
+
+// follows orders two records of one key: by log, or by time where the topic has grown and an old record stayed behind.
+func follows(r, was kafka.Record) bool {
+	if r.Partition == was.Partition {
+		return r.Offset > was.Offset
+	}
+	return r.Timestamp > was.Timestamp
+}
+
+// An agreement is what makes the two copies of a cursor say the same.
+type agreement int
+
+const (
+	keepBoth      agreement = iota
+	publishKept             // write KV's to the topic
+	takePublished           // write the topic's to KV
+	forgetKept              // delete KV's
+)
+
+// settle decides between the topic's record, if any, and KV's value, if any.
+func settle(published *kafka.Record, kept []byte) agreement {
+	if published == nil {
+		return settleUnpublished(kept)
+	}
+	if len(published.Value) == 0 {
+		return settleForgotten(kept)
+	}
+	if len(kept) == 0 {
+		return takePublished
+	}
+	theirs, theirErr := decodeCursor(published.Value)
+	ours, ourErr := decodeCursor(kept)
+	switch {
+	case ourErr != nil: // for a kferry that can read it
+		return keepBoth
+	case theirErr != nil:
+		return takePublished
+	case theirs.Foreign && ours.Foreign && theirs.Offset == ours.Offset:
+		return keepBoth
+	case theirs.Foreign, ours.Foreign: // MM2 wrote last, or kferry did since
+		return takePublished
+	case theirs.Newer(ours):
+		return takePublished
+	case bytes.Equal(published.Value, kept):
+		return keepBoth
+	}
+	return publishKept
+}
+
+// settleUnpublished is about a key that the topic doesn't have: it was never written there, or the topic is new.
+func settleUnpublished(kept []byte) agreement {
+	cur, err := decodeCursor(kept)
+	switch {
+	case len(kept) == 0 || err != nil:
+		return keepBoth
+	case cur.Foreign:
+		return forgetKept
+	}
+	return publishKept
+}
+
+// settleForgotten is about a tombstone. It doesn't reach a cursor that has counted nothing: that one may have been created
+// since, with its record still on the way.
+func settleForgotten(kept []byte) agreement {
+	cur, err := decodeCursor(kept)
+	switch {
+	case len(kept) == 0 || err != nil:
+		return keepBoth
+	case cur.beginning():
+		return publishKept
+	}
+	return forgetKept
+}
+
+// take puts the topic's record into KV, in the place of what was there.
+func (c *Cursors) take(ctx context.Context, tp kafka.TopicPartition, published *kafka.Record, was entry) error {
+	value := published.Value
+	if cur, err := decodeCursor(value); err == nil {
+		value = cur.encode() // marks a foreign one
+	}
+	_, err := c.putValue(ctx, c.keyOf(tp.Topic, tp.Partition), value, was.revision)
+	return err
+}
+
+// incarnation returns the revision that stands for this life of the bucket.
+func (c *Cursors) incarnation(ctx context.Context) (uint64, error) {
+	revision, err := c.putValue(ctx, incarnationKey, []byte("1"), 0)
+	if !errors.Is(err, ErrLost) {
+		return revision, err
+	}
+	found, err := c.read(ctx, incarnationKey)
+	return found.revision, err
+}
+
+// mark lets workers believe in KV, on condition that it still is the bucket that was loaded.
+func (c *Cursors) mark(ctx context.Context, incarnation uint64) error {
+	return c.queue.call(ctx, "mark as loaded", func(ctx context.Context) error {
+		b := c.queue.current().cursors
+		_, err := c.queue.js.Publish(ctx, b.subject(loadedKey(escape(c.flow.Name()))), []byte(c.loadedFrom()),
+			jetstream.WithExpectLastSequenceForSubject(incarnation, b.subject(incarnationKey)))
+		if errors.Is(lost(err), ErrLost) {
+			return errIncarnation
+		}
+		return err
+	})
+}
+
+// loadedFrom is the mark's text: an input that names another topic or connector has to be loaded again.
+func (c *Cursors) loadedFrom() string { return c.flow.Connector + " " + c.flow.OffsetsTopic }
+
+// Loaded says whether the bucket holds what the offsets topic holds. While it doesn't, workers hand their leases back.
+func (c *Cursors) Loaded(ctx context.Context) (bool, error) {
+	mark, err := c.read(ctx, loadedKey(escape(c.flow.Name())))
+	return err == nil && !mark.deleted && string(mark.value) == c.loadedFrom(), err
+}
+
+// unload takes the mark back.
+func (c *Cursors) unload(ctx context.Context) error {
+	return c.queue.call(ctx, "take the loaded mark back", func(ctx context.Context) error {
+		return c.queue.current().cursors.kv.Delete(ctx, loadedKey(escape(c.flow.Name())))
+	})
+}
+
+// ensureTopic creates the offsets topic as Connect would, and refuses one that would lose cursors.
+func (c *Cursors) ensureTopic(ctx context.Context) error {
+	name := c.flow.OffsetsTopic
+	c.partitions.Store(0)
+	_, err := c.offsetsPartitions(ctx)
+	if errors.Is(err, kafka.ErrUnknownTopic) {
+		return c.createTopic(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	configs, err := c.target.Configs(ctx, []string{name})
+	if err != nil || configs[name].Err != nil {
+		return nil // no permission to look; Connect goes on then, too
+	}
+	for _, e := range configs[name].Entries {
+		if e.Name == "cleanup.policy" && e.Value != "compact" {
+			return fmt.Errorf("offsets topic %s on %s has cleanup.policy=%s and would lose the cursors of quiet partitions: set cleanup.policy=compact",
+				name, c.target.Alias(), e.Value)
+		}
+	}
+	return nil
+}
+
+func (c *Cursors) createTopic(ctx context.Context) error {
+	name := c.flow.OffsetsTopic
+	err := c.target.CreateTopic(ctx, kafka.NewTopic{
+		Name: name, Partitions: mm2.OffsetsPartitions, ReplicationFactor: c.flow.OffsetsReplicationFactor,
+		Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": offsetsSegment},
+	})
+	if err != nil && !errors.Is(err, kafka.ErrTopicExists) {
+		return fmt.Errorf("create %s on %s: %w", name, c.target.Alias(), err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicVisible)
+	defer cancel()
+	for {
+		_, err := c.offsetsPartitions(ctx)
+		if !errors.Is(err, kafka.ErrUnknownTopic) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("created, but not there after %s: %w", topicVisible, err)
+		case <-time.After(topicVisibleStep):
+		}
+	}
+}

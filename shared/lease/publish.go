@@ -1,0 +1,140 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/mm2"
+)
+
+// Bounds of writing to the offsets topic.
+const (
+	publishRecords = 1_000 // in one write
+	publishTime    = 15 * time.Second
+)
+
+// Publish writes a cursor to the offsets topic, where it survives NATS and where MM2 finds it. Cursors of callers that meet go out
+// in one write. A foreign cursor is MM2's to write, and is left alone.
+func (c *Cursors) Publish(ctx context.Context, topic string, partition int32, cur Cursor) error {
+	if cur.Foreign {
+		return nil
+	}
+	err := c.publisher.publish(ctx, kafka.Record{Key: c.flow.Key(topic, partition), Value: cur.encode()})
+	return wrap(err, "publish cursor of %s %s-%d", c.flow.Name(), topic, partition)
+}
+
+// write puts records where Java's partitioner would and waits until they are replicated.
+func (c *Cursors) write(ctx context.Context, records []kafka.Record) error {
+	partitions, err := c.offsetsPartitions(ctx)
+	if err != nil {
+		return c.topicLost(ctx, err)
+	}
+	for i := range records {
+		records[i].Partition = mm2.OffsetsPartition(records[i].Key, partitions)
+	}
+	if err := c.target.Write(ctx, c.flow.OffsetsTopic, records); err != nil {
+		return c.topicLost(ctx, fmt.Errorf("write to %s on %s: %w", c.flow.OffsetsTopic, c.target.Alias(), err))
+	}
+	return nil
+}
+
+// offsetsPartitions is how many partitions the offsets topic has; kferry doesn't grow it.
+func (c *Cursors) offsetsPartitions(ctx context.Context) (int32, error) {
+	if n := c.partitions.Load(); n > 0 {
+		return n, nil
+	}
+	topic, err := c.target.Topic(ctx, c.flow.OffsetsTopic)
+	if err == nil {
+		err = topic.Err
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at %s on %s: %w", c.flow.OffsetsTopic, c.target.Alias(), err)
+	}
+	c.partitions.Store(int32(len(topic.Partitions)))
+	return int32(len(topic.Partitions)), nil
+}
+
+// topicLost makes coordinators load again when the offsets topic is gone: Load creates it and writes every cursor back.
+func (c *Cursors) topicLost(ctx context.Context, err error) error {
+	if !errors.Is(err, kafka.ErrUnknownTopic) {
+		return err
+	}
+	c.partitions.Store(0)
+	return errors.Join(err, c.unload(ctx))
+}
+
+// A publisher puts records of many callers into one write: those that came while a write was under way go out in the next. There
+// is no goroutine behind it; a waiting caller writes for all.
+type publisher struct {
+	write func(context.Context, []kafka.Record) error
+	turn  chan struct{} // holds one token; its owner writes
+
+	mu     sync.Mutex
+	groups []*group // in the order they are written; guarded by mu
+}
+
+// A group is what goes out in one write.
+type group struct {
+	records []kafka.Record
+	done    chan struct{} // closed after the write
+	err     error         // valid then
+}
+
+func newPublisher(write func(context.Context, []kafka.Record) error) *publisher {
+	return &publisher{write: write, turn: make(chan struct{}, 1)}
+}
+
+func (p *publisher) publish(ctx context.Context, r kafka.Record) error {
+	mine := p.join(r)
+	for { // ends when mine was written: every turn writes one group, in order
+		select {
+		case <-mine.done:
+			return mine.err
+		case <-ctx.Done():
+			return context.Cause(ctx) // the record may go out yet
+		case p.turn <- struct{}{}:
+			p.writeNext(ctx)
+			<-p.turn
+		}
+	}
+}
+
+// join adds a record to the last group, or to a new one when that is full.
+func (p *publisher) join(r kafka.Record) *group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.groups); n == 0 || len(p.groups[n-1].records) >= publishRecords {
+		p.groups = append(p.groups, &group{done: make(chan struct{})})
+	}
+	last := p.groups[len(p.groups)-1]
+	last.records = append(last.records, r)
+	return last
+}
+
+// writeNext writes the first group. Its members have contexts of their own, so the one that happens to write doesn't take the
+// others along when it gives up.
+func (p *publisher) writeNext(ctx context.Context) {
+	next := p.next()
+	if next == nil {
+		return // mine was written while I waited for the turn
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTime)
+	defer cancel()
+	next.err = p.write(ctx, next.records)
+	close(next.done)
+}
+
+func (p *publisher) next() *group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.groups) == 0 {
+		return nil
+	}
+	next := p.groups[0]
+	p.groups = p.groups[1:]
+	return next
+}

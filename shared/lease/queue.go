@@ -1,0 +1,334 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kferry/kferry/shared/kafka"
+)
+
+// DefaultLeaseTime is how long a silent worker keeps its leases.
+const DefaultLeaseTime = 4 * time.Second
+
+// Bounds of every call.
+const (
+	callTime      = 5 * time.Second // from the call to its answer or an error
+	reconnectWait = 250 * time.Millisecond
+	pingInterval  = 2 * time.Second // a connection that leaves two unanswered is dead
+	minLeaseTime  = 100 * time.Millisecond
+	maxPulls      = 10_000 // claims waiting at one time, over all workers
+)
+
+// What callers decide by.
+var (
+	// ErrLost means that another holder was faster. The run ends, and whatever it had not committed is not counted.
+	ErrLost = errors.New("lost to another worker")
+	// ErrNoCursor means that a partition has never been copied by this flow.
+	ErrNoCursor = errors.New("no cursor")
+	// ErrNotLoaded means that nobody can say yet, because NATS came up empty. Hand the lease back.
+	ErrNotLoaded = errors.New("cursors are not loaded from the offsets topic yet")
+	// ErrUnreachable means that NATS did not answer.
+	ErrUnreachable = errors.New("queue is unreachable")
+)
+
+// Options say which NATS a queue lives on.
+type Options struct {
+	// URL of the server, or several with commas between. Not used with InProcess.
+	URL string
+	// InProcess is a server in this process: a *local.NATS.
+	InProcess interface{ InProcessConn() (net.Conn, error) }
+	// Name tells installations on one NATS apart. Default "kferry".
+	Name string
+	// Client is how NATS' own reports call this connection. Default Name.
+	Client string
+	// LeaseTime after which a silent worker's leases come back; the same in all processes. Default DefaultLeaseTime.
+	LeaseTime time.Duration
+	// Replicas of the streams that Open creates. Default 1.
+	Replicas int
+	// Logger hears of lost connections and stores. Default: nobody.
+	Logger *slog.Logger
+}
+
+// A Queue holds the tasks and cursors of one installation. It is safe for concurrent use.
+type Queue struct {
+	options Options
+	server  string // for errors; never holds a password
+	conn    *nats.Conn
+	js      jetstream.JetStream
+
+	ensuring sync.Mutex // one process creates what is missing once, not once per call
+
+	mu      sync.Mutex              // guards what follows
+	store   store                   // as last found or created
+	cursors map[cursorsKey]*Cursors // one for each flow, since their callers share requests
+	waiting struct {                // the last answer of Waiting
+		count int
+		asked time.Time
+	}
+
+	states *view[Task, State]
+}
+
+// A store is what NATS keeps for an installation. All of it is found by name, so a store that was wiped and created again is
+// reached through the same handles; generation only tells whether somebody else has created it since one looked.
+type store struct {
+	generation      int
+	tasks           jetstream.Stream
+	workers         jetstream.Consumer
+	cursors, states bucket
+}
+
+type cursorsKey struct {
+	flow   string
+	target *kafka.Cluster
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
+// Open connects to NATS and creates the stream, consumer and buckets that are missing. It waits for a server for five seconds;
+// once open, a queue reconnects for ever.
+func Open(ctx context.Context, o Options) (*Queue, error) {
+	if o.Name == "" {
+		o.Name = "kferry"
+	}
+	if !validName.MatchString(o.Name) {
+		return nil, fmt.Errorf("open queue: name %q: use 1 to 64 letters, digits, - and _ (NATS names streams and buckets by it)", o.Name)
+	}
+	if o.LeaseTime == 0 {
+		o.LeaseTime = DefaultLeaseTime
+	}
+	if o.LeaseTime < minLeaseTime {
+		return nil, fmt.Errorf("open queue: lease time %s: use at least %s (%s is usual)", o.LeaseTime, minLeaseTime, DefaultLeaseTime)
+	}
+	if o.Client == "" {
+		o.Client = o.Name
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{options: o, server: redact(o), cursors: map[cursorsKey]*Cursors{}}
+	q.states = newView(q, statesOf, ">", decodeState)
+	if err := q.connect(); err != nil {
+		return nil, fmt.Errorf("open queue: %w", err)
+	}
+	if err := q.call(ctx, "open queue", func(ctx context.Context) error { return q.ensure(ctx, 0) }); err != nil {
+		q.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *Queue) connect() error {
+	options := []nats.Option{
+		nats.Name(q.options.Client),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(reconnectWait), nats.PingInterval(pingInterval),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				q.options.Logger.Warn("queue disconnected", "server", q.server, "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { q.options.Logger.Info("queue connected again", "server", q.server) }),
+	}
+	if q.options.InProcess != nil {
+		options = append(options, nats.InProcessServer(q.options.InProcess))
+	}
+	conn, err := nats.Connect(q.options.URL, options...)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", q.server, err)
+	}
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(callTime), jetstream.WithPublishAsyncTimeout(callTime))
+	if err != nil {
+		conn.Close()
+		return fmt.Errorf("connect to %s: %w", q.server, err)
+	}
+	q.conn, q.js = conn, js
+	return nil
+}
+
+// Close drops the connection. Leases that were not released come back after their time.
+func (q *Queue) Close() { q.conn.Close() }
+
+// LeaseTime is how long a lease lasts on the server without an extension.
+func (q *Queue) LeaseTime() time.Duration { return q.options.LeaseTime }
+
+// trust is how long a holder may rely on a lease, see the package comment.
+func (q *Queue) trust() time.Duration { return q.options.LeaseTime * 3 / 4 }
+
+// Purge forgets every task, and that cursors were loaded. It is for a process that owns its queue alone: at its start nobody
+// can hold a lease, and MM2 may have copied in the meantime, which only Load finds out.
+func (q *Queue) Purge(ctx context.Context) error {
+	return q.call(ctx, "purge queue", func(ctx context.Context) error {
+		s := q.current()
+		if err := s.tasks.Purge(ctx); err != nil {
+			return err
+		}
+		marks, err := s.cursors.changes(ctx, q.conn, loadedKey("*"), 0)
+		if err != nil {
+			return err
+		}
+		for _, mark := range marks {
+			if err := s.cursors.kv.Delete(ctx, mark.key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (q *Queue) current() store {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.store
+}
+
+// call runs a step within callTime. A step that finds its stream, consumer or bucket gone runs once more after they were created:
+// NATS has lost its store then, and everybody goes on with an empty one.
+func (q *Queue) call(ctx context.Context, name string, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	seen := q.current().generation
+	err := step(ctx)
+	if gone(err) {
+		if err = q.ensure(ctx, seen); err == nil {
+			err = step(ctx)
+		}
+	}
+	return q.explain(name, err)
+}
+
+// gone says whether an error means that there is nothing on the server under a name of ours.
+func gone(err error) bool {
+	for _, sign := range []error{
+		nats.ErrNoResponders, jetstream.ErrNoStreamResponse, jetstream.ErrStreamNotFound, jetstream.ErrConsumerNotFound,
+		jetstream.ErrConsumerDeleted, jetstream.ErrConsumerDoesNotExist, jetstream.ErrBucketNotFound,
+	} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// explain names the step, and the server where it is the server's fault.
+func (q *Queue) explain(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case !q.conn.IsConnected() || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || gone(err):
+		return fmt.Errorf("%s: %w at %s: %w", name, ErrUnreachable, q.server, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// ensure creates what is missing, unless somebody did since generation seen.
+func (q *Queue) ensure(ctx context.Context, seen int) error {
+	q.ensuring.Lock()
+	defer q.ensuring.Unlock()
+	if q.current().generation != seen {
+		return nil
+	}
+	if seen > 0 {
+		q.options.Logger.Warn("queue has lost its store; starting with an empty one", "server", q.server)
+	}
+	s, err := q.create(ctx)
+	if err != nil {
+		return err
+	}
+	s.generation = seen + 1
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.store = s
+	return nil
+}
+
+func (q *Queue) create(ctx context.Context) (store, error) {
+	tasks, err := q.createStream(ctx, jetstream.StreamConfig{
+		Name:                 q.options.Name + "-tasks",
+		Description:          "tasks of kferry: one message while there is work",
+		Subjects:             []string{q.options.Name + ".task.>"},
+		Retention:            jetstream.WorkQueuePolicy,
+		Storage:              jetstream.FileStorage,
+		MaxMsgsPerSubject:    1,
+		Discard:              jetstream.DiscardNew, // refuses a second offer …
+		DiscardNewPerSubject: true,                 // … of one task. No other limit: that of a stream would refuse work
+	})
+	if err != nil {
+		return store{}, err
+	}
+	workers, err := q.js.CreateOrUpdateConsumer(ctx, q.options.Name+"-tasks", jetstream.ConsumerConfig{
+		Durable:       "workers",
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       q.options.LeaseTime,
+		MaxDeliver:    -1, // a task that kills its workers is the business of its state, not of the queue
+		MaxAckPending: -1, // leases held
+		MaxWaiting:    maxPulls,
+	})
+	if err != nil {
+		return store{}, fmt.Errorf("create consumer workers: %w", err)
+	}
+	cursors, err := q.createBucket(ctx, q.options.Name+"-cursors", jetstream.FileStorage)
+	if err != nil {
+		return store{}, err
+	}
+	states, err := q.createBucket(ctx, q.options.Name+"-states", jetstream.MemoryStorage)
+	if err != nil {
+		return store{}, err
+	}
+	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, nil
+}
+
+// createStream creates a stream, or takes the one that is there as it is. A new one counts from a number that no earlier one of
+// its name has reached: the microseconds since 1970.
+func (q *Queue) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	cfg.Replicas = max(1, q.options.Replicas)
+	s, err := q.js.Stream(ctx, cfg.Name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return s, wrap(err, "find stream %s", cfg.Name)
+	}
+	cfg.FirstSeq = uint64(time.Now().UnixMicro())
+	s, err = q.js.CreateStream(ctx, cfg)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
+		s, err = q.js.Stream(ctx, cfg.Name)
+	}
+	return s, wrap(err, "create stream %s", cfg.Name)
+}
+
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+// redact is the server as people may see it.
+func redact(o Options) string {
+	if o.InProcess != nil {
+		return "the server in this process"
+	}
+	var shown []string
+	for server := range strings.SplitSeq(o.URL, ",") {
+		if at := strings.LastIndex(server, "@"); at >= 0 { // also where the rest is no URL
+			scheme, _, found := strings.Cut(server, "://")
+			server = server[at+1:]
+			if found {
+				server = scheme + "://" + server
+			}
+		}
+		if u, err := url.Parse(strings.TrimSpace(server)); err == nil {
+			server = u.Redacted()
+		}
+		shown = append(shown, server)
+	}
+	return strings.Join(shown, ",")
+}

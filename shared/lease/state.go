@@ -1,0 +1,59 @@
+package lease
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// A State is what became of a task's last run, for the coordinator that decides on the next. It is lost with NATS: then the task
+// is tried at once.
+type State struct {
+	Reason Reason `json:"reason"`
+	Detail string `json:"detail,omitempty"`
+	Held   bool   `json:"held,omitempty"`
+	// Attempts have failed in a row.
+	Attempts int `json:"attempts,omitempty"`
+	// Since is when the first of them failed, Next when to offer the task again.
+	Since  time.Time `json:"since,omitzero"`
+	Next   time.Time `json:"next,omitzero"`
+	Worker string    `json:"worker,omitempty"`
+}
+
+// PutState records what became of a task.
+func (q *Queue) PutState(ctx context.Context, t Task, s State) error {
+	return q.call(ctx, "record state of "+t.String(), func(ctx context.Context) error {
+		_, err := q.current().states.kv.Put(ctx, t.tokens(), encodeJSON(s))
+		return err
+	})
+}
+
+// ClearState forgets a task's state: it runs, or ran well.
+func (q *Queue) ClearState(ctx context.Context, t Task) error {
+	return q.call(ctx, "clear state of "+t.String(), func(ctx context.Context) error {
+		return q.current().states.kv.Delete(ctx, t.tokens())
+	})
+}
+
+// States returns every task's state, by Task.Identity.
+func (q *Queue) States(ctx context.Context) (map[Task]State, error) {
+	return q.states.get(ctx, "read states")
+}
+
+func decodeState(key string, value []byte) (Task, State, error) {
+	t, err := parseTokens(key)
+	if err != nil {
+		return Task{}, State{}, fmt.Errorf("%w: %w", errNotOurs, err)
+	}
+	var s State
+	if len(value) == 0 {
+		return t, s, nil // deleted
+	}
+	if err := json.Unmarshal(value, &s); err != nil {
+		s = State{Reason: ReasonFormat, Detail: err.Error()}
+	}
+	return t, s, nil
+}
+
+func statesOf(s store) bucket { return s.states }
