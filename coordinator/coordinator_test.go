@@ -1,0 +1,358 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/local"
+	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// ats.Register starts the server's access clock outside every bubble; one that is born inside would stop virtual time.
+func TestMain(m *testing.M) {
+	ats.Register()
+	os.Exit(m.Run())
+}
+
+// installation is two sources, A and C, a target, B, a queue, and a coordinator to be. The test itself is the worker.
+type installation struct {
+	*testing.T
+	*local.Env
+	coordinator.Options
+	metrics *prometheus.Registry
+	stop    []func()
+}
+
+// bubble runs a test with an installation in virtual time.
+func bubble(t *testing.T, test func(in *installation)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		in := install(t)
+		defer in.close()
+		test(in)
+	})
+}
+
+func install(t *testing.T) *installation {
+	t.Helper()
+	env, err := local.Start(local.Setup{
+		Virtual: true, Dir: t.TempDir(),
+		Clusters: []local.Cluster{{Alias: "A"}, {Alias: "B", Brokers: 2}, {Alias: "C"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &installation{T: t, Env: env, metrics: prometheus.NewRegistry()}
+	in.Options = coordinator.Options{
+		Spec:     spec.Spec{Name: "kferry", Flows: []spec.Flow{flowTo("A", "B", "orders.*"), flowTo("C", "B", "payments")}},
+		Clusters: map[string]*kafka.Cluster{},
+		Metrics:  in.metrics,
+	}
+	in.Queue = must(lease.Open(t.Context(), lease.Options{InProcess: env.NATS}))
+	in.stop = append(in.stop, in.Queue.Close)
+	for _, alias := range []string{"A", "B", "C"} {
+		in.connect(env.Spec(alias))
+	}
+	return in
+}
+
+func flowTo(source, target, topics string) spec.Flow {
+	return spec.Flow{
+		Source: source, Target: target, Running: true, Policy: mm2.DefaultPolicy{}, Refresh: 5 * time.Second,
+		Isolation: spec.ReadCommitted, ReplicationFactor: -1, OffsetsReplicationFactor: -1,
+		Filters:      []spec.Filter{{Topics: must(spec.ParsePatterns(topics))}},
+		OffsetsTopic: mm2.OffsetsTopic(source), Connector: "MirrorSourceConnector",
+	}
+}
+
+func (in *installation) connect(c spec.Cluster) {
+	cluster := must(kafka.Open(c, kafka.Options{ClientID: "test", Budget: kafka.NewBudget(1 << 20), Dialer: in.Dial}))
+	in.stop = append(in.stop, cluster.Close)
+	in.Clusters[c.Alias] = cluster
+}
+
+func (in *installation) close() {
+	for _, stop := range slices.Backward(in.stop) {
+		stop()
+	}
+	in.Env.Close()
+}
+
+// run starts a coordinator that ends with the test.
+func (in *installation) run() *coordinator.Coordinator {
+	c := coordinator.New(in.Options)
+	ctx, cancel := context.WithCancel(in.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	in.stop = append(in.stop, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			in.Error(err)
+		}
+	})
+	return c
+}
+
+// create creates a topic with a record of each kind of partition: n in partition 0, none in the others.
+func (in *installation) create(alias, topic string, partitions int32, n int) {
+	in.Helper()
+	if err := in.Clusters[alias].CreateTopic(in.Context(), kafka.NewTopic{Name: topic, Partitions: partitions, ReplicationFactor: -1}); err != nil {
+		in.Fatal(err)
+	}
+	in.write(alias, topic, n)
+}
+
+func (in *installation) write(alias, topic string, n int) {
+	in.Helper()
+	var records []kafka.Record
+	for range n {
+		records = append(records, kafka.Record{Value: []byte("v"), Timestamp: time.Now().UnixMilli()})
+	}
+	if n == 0 {
+		return
+	}
+	if err := in.Clusters[alias].Write(in.Context(), topic, records); err != nil {
+		in.Fatal(err)
+	}
+}
+
+// claim is what a worker would be given within some time, in order.
+func (in *installation) claim(within time.Duration) []*lease.Lease {
+	in.Helper()
+	leases, err := in.Queue.Claim(in.Context(), 100, within)
+	if err != nil {
+		in.Fatal(err)
+	}
+	return leases
+}
+
+// expect claims until it has the tasks, and fails if others come.
+func (in *installation) expect(within time.Duration, tasks ...string) []*lease.Lease {
+	in.Helper()
+	deadline := time.Now().Add(within)
+	var leases []*lease.Lease
+	var got []string
+	for len(leases) < len(tasks) && time.Now().Before(deadline) {
+		for _, l := range in.claim(time.Until(deadline)) {
+			leases, got = append(leases, l), append(got, l.Task.String())
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(tasks)
+	if !slices.Equal(got, tasks) {
+		in.Fatalf("tasks within %s: got %q, want %q", within, got, tasks)
+	}
+	return leases
+}
+
+// silent fails if a task comes.
+func (in *installation) silent(within time.Duration) {
+	in.Helper()
+	if leases := in.claim(within); len(leases) > 0 {
+		in.Fatalf("got %s, want no task", leases[0].Task)
+	}
+}
+
+func (in *installation) release(leases ...*lease.Lease) {
+	in.Helper()
+	for _, l := range leases {
+		if err := l.Release(in.Context()); err != nil {
+			in.Fatal(err)
+		}
+	}
+}
+
+// commit plays a run that examined a partition up to an offset.
+func (in *installation) commit(flow spec.Flow, topic string, partition int32, offset int64) {
+	in.Helper()
+	cursors := in.Queue.Cursors(flow, in.Clusters[flow.Target])
+	_, revision, err := cursors.Get(in.Context(), topic, partition)
+	cursor := lease.Cursor{Offset: offset, Target: offset, Sequence: int32(offset)}
+	if errors.Is(err, lease.ErrNoCursor) {
+		_, err = cursors.Create(in.Context(), topic, partition, cursor)
+	} else if err == nil {
+		_, err = cursors.Commit(in.Context(), topic, partition, cursor, revision)
+	}
+	if err != nil {
+		in.Fatal(err)
+	}
+}
+
+// metric is a gauge's value, or a counter's.
+func (in *installation) metric(text string) {
+	in.Helper()
+	name, _, _ := strings.Cut(text, "{")
+	if err := testutil.GatherAndCompare(in.metrics, strings.NewReader(text+"\n"), name); err != nil {
+		in.Error(err)
+	}
+}
+
+func TestTopicIsFoundWithinFiveSeconds(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.run()
+		in.silent(7300 * time.Millisecond) // whatever the phase
+		in.create("A", "orders-eu", 2, 3)
+		in.release(in.expect(5*time.Second, "topics A->B orders-eu")...)
+
+		in.create("B", "A.orders-eu", 2, 0)
+		in.release(in.expect(2*time.Second, "mirror A->B orders-eu-0")...) // its neighbour is empty
+	})
+}
+
+func TestOfferedUntilExamined(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 3)
+		in.create("B", "A.orders", 1, 0)
+		in.run()
+		in.release(in.expect(5*time.Second, "mirror A->B orders-0")...) // a run that got nowhere
+		run := in.expect(2*time.Second, "mirror A->B orders-0")
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 3)
+		in.release(run...)
+		in.silent(10 * time.Second)
+
+		in.write("A", "orders", 1)
+		in.expect(2*time.Second, "mirror A->B orders-0")
+	})
+}
+
+func TestSeveralCoordinatorsOfferEachTaskOnce(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 1)
+		in.create("A", "orders-eu", 1, 1)
+		in.create("C", "payments", 1, 1)
+		in.create("B", "A.orders", 2, 0)
+		in.Options.Metrics = nil
+		for range 3 {
+			in.run()
+		}
+		in.expect(3*time.Second, "mirror A->B orders-0", "topics A->B orders-eu", "topics C->B payments")
+		in.silent(3 * time.Second) // the leases last four
+	})
+}
+
+func TestUnreachableSourceStopsNoOtherFlow(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("C", "payments", 1, 1)
+		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})
+		in.Options.Spec.Flows[0] = flowTo("dead", "B", "orders")
+		c := in.run()
+		in.expect(3*time.Second, "topics C->B payments")
+		time.Sleep(time.Minute)
+		dead, alive := c.Flows()[0], c.Flows()[1]
+		if dead.Err == nil || alive.Err != nil {
+			in.Errorf("flow of the dead cluster: %v, of the other: %v", dead.Err, alive.Err)
+		}
+		in.metric(`# HELP kferry_flow_failing 1 while one of the flow's clusters, or the queue, doesn't answer the coordinator.
+# TYPE kferry_flow_failing gauge
+kferry_flow_failing{flow="C->B"} 0
+kferry_flow_failing{flow="dead->B"} 1`)
+	})
+}
+
+func TestGoesOnAfterNATSLostItsStore(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 3)
+		in.create("B", "A.orders", 2, 0)
+		in.run()
+		in.release(in.expect(3*time.Second, "mirror A->B orders-0")...)
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 3)
+		in.silent(5 * time.Second)
+
+		if err := in.NATS.Wipe(); err != nil {
+			in.Fatal(err)
+		}
+		in.silent(10 * time.Second) // the cursor came back from the target: nothing is behind
+		in.write("A", "orders", 1)
+		in.expect(5*time.Second, "mirror A->B orders-0")
+		cursor, _, err := in.Queue.Cursors(in.Options.Spec.Flows[0], in.Clusters["B"]).Get(in.Context(), "orders", 0)
+		if err != nil || cursor.Offset != 3 {
+			in.Errorf("cursor after the loss: %+v, %v", cursor, err)
+		}
+	})
+}
+
+func TestTwoFlowsIntoOneTopicAreHeld(t *testing.T) {
+	bubble(t, func(in *installation) {
+		for i, f := range []spec.Flow{flowTo("A", "B", "orders|apples"), flowTo("C", "B", "orders")} {
+			f.Policy = mm2.IdentityPolicy{}
+			in.Options.Spec.Flows[i] = f
+		}
+		in.create("A", "orders", 1, 1)
+		in.create("A", "apples", 1, 1)
+		in.create("C", "orders", 1, 1)
+		c := in.run()
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		for i, f := range c.Flows() {
+			last := f.Plan.Partitions[len(f.Plan.Partitions)-1]
+			if last.State != coordinator.Held || last.Reason != coordinator.TopicCollision ||
+				!strings.Contains(last.Detail, "orders of A->B and orders of C->B") {
+				in.Errorf("flow %d: %+v", i, last)
+			}
+		}
+		in.metric(`# HELP kferry_partitions_held Partitions that stand still until somebody removes the reason.
+# TYPE kferry_partitions_held gauge
+kferry_partitions_held{flow="A->B",reason="topic_collision"} 1
+kferry_partitions_held{flow="C->B",reason="topic_collision"} 1`)
+	})
+}
+
+func TestOldestUnreplicatedRecord(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 1)
+		in.create("B", "A.orders", 1, 0)
+		time.Sleep(time.Hour)
+		c := in.run()
+		time.Sleep(9 * time.Second)
+		oldest := func(want, within time.Duration) {
+			in.Helper()
+			if got := c.Flows()[0].Oldest; got < want || got > want+within {
+				in.Errorf("oldest record waits for %s, want %s", got, want)
+			}
+		}
+		oldest(time.Hour, 10*time.Second) // the record at the cursor says so
+
+		in.write("A", "orders", 1)
+		time.Sleep(20 * time.Second)
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 1)
+		time.Sleep(2 * time.Second)
+		oldest(20*time.Second, 3*time.Second) // the second record, by when it was seen
+
+		for range 100 { // more marks than are kept
+			in.write("A", "orders", 1)
+			time.Sleep(2 * time.Second)
+		}
+		oldest(220*time.Second, 5*time.Second)
+
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 102)
+		time.Sleep(2 * time.Second)
+		oldest(0, 0)
+	})
+}
+
+func TestWarnings(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 1)
+		in.create("B", "A.orders", 1, 0) // kfake's default replication factor would be higher
+		c := in.run()
+		time.Sleep(3 * time.Second)
+		warnings := c.Flows()[1].Warnings
+		if len(warnings) != 1 || !strings.Contains(warnings[0], `"payments" of C->B matches no topic on C`) {
+			in.Errorf("warnings: %q", warnings)
+		}
+	})
+}
