@@ -65,17 +65,18 @@ func ParseSourceOffsetKey(key []byte) (connector, cluster, topic string, partiti
 	if json.Unmarshal(key, &parts) != nil || len(parts) != 2 {
 		return "", "", "", 0, false
 	}
+	var name *string
 	var members struct {
 		Cluster, Topic *string
 		Partition      *int32
 	}
-	if json.Unmarshal(parts[0], &connector) != nil || json.Unmarshal(parts[1], &members) != nil {
+	if json.Unmarshal(parts[0], &name) != nil || json.Unmarshal(parts[1], &members) != nil {
 		return "", "", "", 0, false
 	}
-	if members.Cluster == nil || members.Topic == nil || members.Partition == nil || *members.Partition < 0 {
+	if name == nil || members.Cluster == nil || members.Topic == nil || members.Partition == nil || *members.Partition < 0 {
 		return "", "", "", 0, false
 	}
-	return connector, *members.Cluster, *members.Topic, *members.Partition, true
+	return *name, *members.Cluster, *members.Topic, *members.Partition, true
 }
 
 // OffsetsPartition is the partition of an offsets topic where a key belongs: that of Java's default partitioner. Elsewhere

@@ -12,8 +12,8 @@ import (
 const maxFile = 16 * MiB
 
 // Load reads the files, or where there are none KFERRY_MIRROR (a path or the text itself) or a flow in plain variables.
-// Settings come from environ alone, which has the form of os.Environ. The error holds every mistake; warnings are there
-// even then.
+// Settings come from environ alone, which has the form of os.Environ. The error holds every mistake, and beside it
+// the Spec holds nothing but warnings.
 func Load(files []string, environ []string) (Spec, error) {
 	var r report
 	e := readEnvironment(environ, &r)
@@ -22,14 +22,11 @@ func Load(files []string, environ []string) (Spec, error) {
 	if len(flows) == 0 && len(r.problems) == 0 {
 		r.noFlows(in)
 	}
-	spec := Spec{
-		Name:     e.name(&r),
-		Clusters: clusters,
-		Flows:    flows,
-		Settings: e.settings(&r),
-		Warnings: r.warnings,
+	name, settings := e.name(&r), e.settings(&r)
+	if err := r.err(); err != nil {
+		return Spec{Warnings: r.warnings}, err
 	}
-	return spec, r.err()
+	return Spec{Name: name, Clusters: clusters, Flows: flows, Settings: settings, Warnings: r.warnings}, nil
 }
 
 // readInput reads the one form of input that is given.
@@ -105,11 +102,11 @@ func readFile(name string) ([]byte, error) {
 
 func (r *report) noFlows(in input) {
 	switch {
-	case in.idle > 0:
+	case len(in.idle) > 0:
 		r.wrongf(value{path: "spec.mirrors"}, "no mirror has a sourceConnector, so there is nothing to copy; add sourceConnector: {} to one")
 	case len(in.clusters) > 0:
 		r.wrongf(value{path: "spec.mirrors"}, "no mirror is given, so there is nothing to copy; list one with sourceCluster, targetCluster and sourceConnector")
 	default:
-		r.wrongf(value{path: "flows"}, "there is nothing to copy; give a KafkaMirrorMaker2 resource with -f or KFERRY_MIRROR, or one flow in %s", strings.Join(flowVariables[:5], ", "))
+		r.wrongf(value{path: "input"}, "there is nothing to copy; give a KafkaMirrorMaker2 resource with -f or KFERRY_MIRROR, or one flow in %s", strings.Join(flowVariables[:5], ", "))
 	}
 }

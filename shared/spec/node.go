@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +58,9 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 func (n node) there() bool { return n.yaml != nil }
 
 // at is the node's place, as a value without text.
-func (n node) at() value { return value{file: n.file, line: n.yaml.Line, path: n.path} }
+func (n node) at() value {
+	return value{file: n.file, line: n.yaml.Line, path: cmp.Or(n.path, "document")}
+}
 
 // target follows an alias ("*name") to what it stands for. An anchor can't be put on an alias, so there is one step at most.
 func (n node) target() *yaml.Node {
@@ -117,7 +120,7 @@ type mapping struct {
 	taken  map[string]bool
 }
 
-// mapping reads a map; one that isn't there is empty.
+// mapping reads a map; one that isn't there is empty, and what isn't a map isn't there.
 func (n node) mapping(r *report) mapping {
 	m := mapping{node: n, values: map[string]node{}, taken: map[string]bool{}}
 	if !n.there() || isNull(n.target()) {
@@ -125,6 +128,7 @@ func (n node) mapping(r *report) mapping {
 	}
 	if n.target().Kind != yaml.MappingNode {
 		r.wrongf(n.at(), "a %s stands where a map belongs; write key: value", kindName(n.target()))
+		m.yaml = nil
 		return m
 	}
 	m.add(n.target(), r)

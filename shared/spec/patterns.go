@@ -29,7 +29,7 @@ func ParsePatterns(text string) (Patterns, error) {
 	if joined == "" {
 		return Patterns{}, nil
 	}
-	if err := checkClasses(joined); err != nil {
+	if err := checkJava(joined); err != nil {
 		return Patterns{}, err
 	}
 	// The list is compiled by itself first: "a)|(b" would only be a regex between the brackets that make it match whole names.
@@ -73,31 +73,35 @@ func (p Patterns) tryLong() error {
 	return nil
 }
 
-// checkClasses refuses Java's unions and intersections of character classes ([a-z&&[^b]]), which RE2 and the fallback would
-// take for something else without a word.
-func checkClasses(pattern string) error {
+// checkJava refuses what Java reads in another way than RE2 and the fallback do, since they would take it for something else
+// without a word: classes inside a class ([a-z&&[^b]]), and braces that a comma cut in two (a{1,2}).
+func checkJava(pattern string) error {
 	inClass := false
 	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; {
-		case c == '\\' && strings.HasPrefix(pattern[i:], `\Q`):
-			end := strings.Index(pattern[i:], `\E`)
-			if end < 0 {
-				return nil
-			}
-			i += end + 1
-		case c == '\\':
-			i++
-		case inClass && (c == '[' || strings.HasPrefix(pattern[i:], "&&")):
+		switch rest := pattern[i:]; {
+		case strings.HasPrefix(rest, `\Q`):
+			quoted, _, _ := strings.Cut(rest, `\E`)
+			i += len(quoted) + len(`\E`) - 1
+		case rest[0] == '\\':
+			i += len(escape.FindString(rest)) - 1
+		case inClass && (rest[0] == '[' || strings.HasPrefix(rest, "&&")):
 			return errors.New(`classes inside a character class are not supported; write a look-ahead like (?!b)[a-z], or \[ for the bracket itself`)
-		case c == '[':
+		case rest[0] == '[':
 			inClass = true
-			i += len(classStart.FindString(pattern[i:])) - 1
-		case c == ']':
+			i += len(classStart.FindString(rest)) - 1
+		case rest[0] == ']':
 			inClass = false
+		case rest[0] == '{' && !inClass && !repetition.MatchString(rest):
+			return errors.New(`a brace doesn't hold a number, maybe since a comma ends an expression; write aa? instead of a{1,2}, or \{ for the brace itself`)
 		}
 	}
 	return nil
 }
+
+// escape is one that stands before a letter in braces (\p{Alpha}), or before any one character.
+var escape = regexp.MustCompile(`^\\([pPxkN]\{[^}]*\}|.?)`)
+
+var repetition = regexp.MustCompile(`^\{\d+\}`)
 
 // classStart is what opens a class; a bracket right behind is one of its characters.
 var classStart = regexp.MustCompile(`^\[\^?\]?`)

@@ -101,7 +101,7 @@ func read[T any](r *report, v value, parse func(string) (T, error), otherwise T)
 
 // suggest is "; did you mean …?" where one of the known words is close to the given one, else "".
 func suggest(given string, known []string) string {
-	best, least := "", 1+len(given)/3
+	best, least := "", min(3, 1+len(given)/4)
 	for _, word := range known {
 		if d := distance(strings.ToLower(given), strings.ToLower(word)); d <= least {
 			best, least = word, d-1

@@ -17,7 +17,7 @@ import (
 type input struct {
 	clusters []cluster
 	mirrors  []mirror
-	idle     int // mirrors that copy nothing
+	idle     []mirror // those that copy nothing
 }
 
 type cluster struct {
@@ -44,7 +44,7 @@ const (
 func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
-	in.idle += more.idle
+	in.idle = append(in.idle, more.idle...)
 }
 
 // A resolver knows all clusters and makes flows of mirrors.
@@ -52,7 +52,7 @@ type resolver struct {
 	*report
 	clusters map[string]Cluster
 	given    map[string]cluster // the same as they were written
-	used     map[string]bool
+	named    map[string]bool    // by a mirror
 	flows    map[string]Flow
 	places   map[string]value // where a flow was first described
 }
@@ -66,11 +66,26 @@ func (in *input) resolve(r *report) ([]Cluster, []Flow) {
 	for _, m := range in.mirrors {
 		all.mirror(m)
 	}
+	for _, m := range in.idle {
+		all.known(m.source)
+		all.known(m.target)
+	}
 	all.warnUnused()
-	clusters := slices.DeleteFunc(slices.Collect(maps.Values(all.clusters)), func(c Cluster) bool { return !all.used[c.Alias] })
-	slices.SortFunc(clusters, func(a, b Cluster) int { return cmp.Compare(a.Alias, b.Alias) })
 	flows := slices.SortedFunc(maps.Values(all.flows), func(a, b Flow) int { return cmp.Compare(a.Name(), b.Name()) })
-	return clusters, flows
+	return all.clustersOf(flows), flows
+}
+
+// clustersOf are the clusters that flows lead from or to: nobody connects to others.
+func (r *resolver) clustersOf(flows []Flow) []Cluster {
+	needed := map[string]bool{}
+	for _, f := range flows {
+		needed[f.Source], needed[f.Target] = true, true
+	}
+	var clusters []Cluster
+	for _, alias := range slices.Sorted(maps.Keys(needed)) {
+		clusters = append(clusters, r.clusters[alias])
+	}
+	return clusters
 }
 
 // cluster adds one; another description of it may add to its config, but must name the same servers.
@@ -150,13 +165,13 @@ func addLeases(a, b int) int {
 	return a + b
 }
 
-// known says whether an alias is that of a cluster, and counts the cluster as used.
+// known says whether an alias is that of a cluster, and remembers that it is named.
 func (r *resolver) known(alias value) bool {
 	if !alias.set {
 		return false // reported where it was read
 	}
 	if _, ok := r.clusters[alias.text]; ok {
-		r.used[alias.text] = true
+		r.named[alias.text] = true
 		return true
 	}
 	aliases := slices.Sorted(maps.Keys(r.clusters))
@@ -173,8 +188,8 @@ func (r *resolver) known(alias value) bool {
 
 // checkConnect holds a resource to Strimzi's rule that all its mirrors lead to the cluster of its Connect.
 func (r *resolver) checkConnect(m mirror) {
-	connect, target := r.clusters[m.connect.text], r.clusters[m.target.text]
-	if !sameServers(connect.BootstrapServers, target.BootstrapServers) {
+	connect, target := r.clusters[m.connect.text].BootstrapServers, r.clusters[m.target.text].BootstrapServers
+	if connect != nil && target != nil && !sameServers(connect, target) {
 		r.wrong(m.target, fmt.Errorf("differs from connectCluster %q; name that one, or give each target a resource of its own", m.connect.text))
 	}
 }
@@ -310,7 +325,7 @@ func (f Flow) difference(g Flow) string {
 // warnUnused names clusters that no mirror leads to or from.
 func (r *resolver) warnUnused() {
 	for _, alias := range slices.Sorted(maps.Keys(r.clusters)) {
-		if !r.used[alias] {
+		if !r.named[alias] {
 			r.warn(r.given[alias].alias, "no mirror uses cluster %s", alias)
 		}
 	}

@@ -85,7 +85,7 @@ func (r *resourceReader) document(doc node, listAllowed bool) {
 	}
 	spec := top.take("spec").mapping(r.report)
 	if !kind.set && !spec.take("clusters").there() && !spec.take("mirrors").there() {
-		if doc.yaml.Kind != 0 && len(top.keys) > 0 {
+		if top.there() {
 			r.wrongf(top.at(), "not a %s: neither kind nor spec.clusters nor spec.mirrors is there; give a whole resource", resourceKind)
 		}
 		return
@@ -192,7 +192,7 @@ func (r *resourceReader) mirror(item mapping, connect value) {
 	r.ignoreRest(item, mirrorKeys)
 	if !connector.there() || isNull(connector.target()) {
 		r.warn(m.at, "copies nothing, since it has no sourceConnector; add sourceConnector: {} to copy its topics")
-		r.input.idle++
+		r.input.idle = append(r.input.idle, m)
 		return
 	}
 	r.connector(connector.mapping(r.report), &m)
@@ -245,9 +245,11 @@ func (r *resourceReader) classify(key string, v value, acted actedOn) {
 		r.wrongf(v, "%s", reason)
 		return
 	}
+	off := v.text == "false"
 	v.text = ""
 	switch {
 	case acted.has(key):
+	case laterKeys.MatchString(key) && off: // as it is
 	case laterKeys.MatchString(key):
 		r.later = append(r.later, v)
 	default:
