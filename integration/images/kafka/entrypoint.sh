@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes KAFKA_FOO_BAR=x as foo.bar=x, formats the log directory on the first start, and becomes the broker.
+# Names follow apache/kafka: "_" is a dot, "__" an underscore, "___" a dash.
+set -eu
+
+config=/tmp/server.properties
+env | awk -F= '
+  /^KAFKA_(OPTS|HEAP_OPTS)=/ { next }
+  /^KAFKA_/ {
+    name = tolower(substr($1, 7))
+    gsub(/___/, "-", name); gsub(/__/, "#", name); gsub(/_/, ".", name); gsub(/#/, "_", name)
+    print name "=" substr($0, length($1) + 2)
+  }' >"$config"
+
+export CLASSPATH='/opt/kafka/libs/*'
+if ! [ -e "${KAFKA_LOG_DIRS:?}/meta.properties" ]; then
+  java -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "${CLUSTER_ID:?}" -c "$config"
+fi
+# shellcheck disable=SC2086 # options are words
+exec java -XX:+UseSerialGC ${KAFKA_HEAP_OPTS:--Xmx512m} ${KAFKA_OPTS:-} \
+  -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS \
+  kafka.Kafka "$config"

@@ -1,0 +1,394 @@
+package testbed
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	brokerWithin   = 60 * time.Second // from the start of a broker's container until the cluster counts it in
+	startAttempts  = 3                // of a whole cluster, where another process took one of its ports
+	requestTimeout = 10 * time.Second // of one request of the testbed's own
+)
+
+// Cluster is a Kafka cluster of one or more brokers in containers. A broker's index is its node id. It keeps its data
+// and its addresses while it is stopped, killed or paused.
+//
+// Each broker has two listeners for clients. The one of [Cluster.Bootstrap] is what is under test: it may be secured and
+// may lead through a [Proxy]. The one of [Cluster.InternalBootstrap] is plain and direct: brokers among themselves and
+// the testbed's own clients use it, so that neither a fault nor an ACL blinds the oracle.
+type Cluster struct {
+	t       T
+	brokers []*broker
+}
+
+type broker struct {
+	*Container
+	client, internal, controller int // ports
+	proxy                        *Proxy
+}
+
+type kafkaConfig struct {
+	brokers    int
+	proxied    bool
+	protocol   string // of the client listener
+	heap       string
+	properties map[string]string
+}
+
+// KafkaOption changes how [Kafka] starts a cluster.
+type KafkaOption func(*kafkaConfig)
+
+// WithBrokers sets the number of brokers, 1 unless told. All are controllers too, but of two only the first.
+func WithBrokers(n int) KafkaOption { return func(c *kafkaConfig) { c.brokers = n } }
+
+// WithConfig sets a property of every broker, such as log.retention.ms.
+func WithConfig(key, value string) KafkaOption {
+	return func(c *kafkaConfig) { c.properties[key] = value }
+}
+
+// WithHeap sets the memory of each broker's JVM, 512m unless told.
+func WithHeap(size string) KafkaOption { return func(c *kafkaConfig) { c.heap = size } }
+
+// WithProxy puts a [Proxy] before every broker; the brokers advertise the proxies' addresses.
+func WithProxy() KafkaOption { return func(c *kafkaConfig) { c.proxied = true } }
+
+// Kafka starts a cluster that ends with the test.
+func Kafka(t T, version string, opts ...KafkaOption) *Cluster {
+	t.Helper()
+	config := kafkaConfig{brokers: 1, protocol: "PLAINTEXT", heap: "512m", properties: map[string]string{}}
+	for _, opt := range opts {
+		opt(&config)
+	}
+	var err error
+	for range startAttempts {
+		c := &Cluster{t: t}
+		if err = c.start(version, config); err == nil {
+			return c
+		}
+		t.Logf("start Kafka %s: %v", version, err)
+		c.remove()
+	}
+	t.Fatalf("Kafka %s does not start: %v", version, err)
+	return nil
+}
+
+// Bootstrap is where kferry finds the cluster.
+func (c *Cluster) Bootstrap() string {
+	return c.addresses(func(b *broker) string {
+		if b.proxy != nil {
+			return b.proxy.Addr()
+		}
+		return address(b.client)
+	})
+}
+
+// InternalBootstrap is a plain way to the same brokers past proxies and security.
+func (c *Cluster) InternalBootstrap() string {
+	return c.addresses(func(b *broker) string { return address(b.internal) })
+}
+
+// Brokers is how many there are, running or not.
+func (c *Cluster) Brokers() int { return len(c.brokers) }
+
+// Proxy is the one before broker i of a cluster started [WithProxy].
+func (c *Cluster) Proxy(i int) *Proxy { return c.brokers[i].proxy }
+
+// Broker is the container of broker i.
+func (c *Cluster) Broker(i int) *Container { return c.brokers[i].Container }
+
+// Stop ends a broker in order: it hands its partitions over first.
+func (c *Cluster) Stop(i int) { c.t.Helper(); c.brokers[i].Stop() }
+
+// Kill ends a broker with kill -9.
+func (c *Cluster) Kill(i int) { c.t.Helper(); c.brokers[i].Kill() }
+
+// Start brings back a broker that was stopped or killed, and waits until the cluster counts it in.
+func (c *Cluster) Start(i int) {
+	c.t.Helper()
+	c.brokers[i].Start()
+	if err := c.awaitBroker(i); err != nil {
+		c.t.Fatalf("start broker %d: %v", i, err)
+	}
+}
+
+// Restart stops a broker in order and starts it again.
+func (c *Cluster) Restart(i int) { c.t.Helper(); c.Stop(i); c.Start(i) }
+
+// Pause freezes a broker. Its followers' leader, or its leader's follower, is then silent without being gone.
+func (c *Cluster) Pause(i int) { c.t.Helper(); c.brokers[i].Pause() }
+
+// Unpause lets a frozen broker go on.
+func (c *Cluster) Unpause(i int) { c.t.Helper(); c.brokers[i].Unpause() }
+
+// Client is a plain client past proxies and security; it ends with the test.
+func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {
+	c.t.Helper()
+	return newClient(c.t, c.InternalBootstrap(), opts...)
+}
+
+// Admin is a plain admin client; it ends with the test.
+func (c *Cluster) Admin() *kadm.Client { c.t.Helper(); return kadm.NewClient(c.Client()) }
+
+// CreateTopic creates a topic; configs alternate between key and value.
+func (c *Cluster) CreateTopic(topic string, partitions, replicas int, configs ...string) {
+	c.t.Helper()
+	values := map[string]*string{}
+	for i := 0; i+1 < len(configs); i += 2 {
+		values[configs[i]] = &configs[i+1]
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), brokerWithin)
+	defer cancel()
+	admin := c.Admin()
+	defer admin.Close()
+	_, err := admin.CreateTopic(ctx, int32(partitions), int16(replicas), values, topic)
+	if err != nil {
+		c.t.Fatalf("create topic %s: %v", topic, err)
+	}
+}
+
+// Leaders is the broker that leads each partition of a topic, -1 where none does.
+func (c *Cluster) Leaders(topic string) []int {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), brokerWithin)
+	defer cancel()
+	admin := c.Admin()
+	defer admin.Close()
+	topics, err := admin.ListTopics(ctx, topic)
+	if err == nil {
+		err = topics[topic].Err
+	}
+	if err != nil {
+		c.t.Fatalf("leaders of %s: %v", topic, err)
+	}
+	leaders := make([]int, len(topics[topic].Partitions))
+	for _, p := range topics[topic].Partitions {
+		leaders[p.Partition] = int(p.Leader)
+	}
+	return leaders
+}
+
+func (c *Cluster) addresses(of func(*broker) string) string {
+	all := make([]string, len(c.brokers))
+	for i, b := range c.brokers {
+		all[i] = of(b)
+	}
+	return strings.Join(all, ",")
+}
+
+// start lays out all addresses first, since every broker is told the controllers', and then starts all brokers at once.
+func (c *Cluster) start(version string, config kafkaConfig) error {
+	for range config.brokers {
+		b := &broker{client: freePort(c.t), internal: freePort(c.t), controller: freePort(c.t)}
+		if config.proxied {
+			b.proxy = NewProxy(c.t, address(b.client))
+		}
+		c.brokers = append(c.brokers, b)
+	}
+	clusterID := newClusterID()
+	for i, b := range c.brokers {
+		env := c.environment(i, config)
+		env["CLUSTER_ID"] = clusterID
+		ctr, err := startContainer(c.t, fmt.Sprintf("Kafka %s broker %d", version, i), "apache/kafka:"+version,
+			testcontainers.WithEnv(env))
+		if err != nil {
+			return err
+		}
+		b.Container = ctr
+	}
+	for i := range c.brokers {
+		if err := c.awaitBroker(i); err != nil {
+			return fmt.Errorf("broker %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// environment is server.properties in the form that the image takes it: foo.bar as KAFKA_FOO_BAR.
+func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
+	b, controllers := c.brokers[i], len(c.brokers)
+	if controllers == 2 {
+		controllers = 1 // two would need both of them for every decision
+	}
+	advertised := address(b.client)
+	if b.proxy != nil {
+		advertised = b.proxy.Addr()
+	}
+	voters := make([]string, controllers)
+	for i := range voters {
+		voters[i] = fmt.Sprintf("%d@%s", i, address(c.brokers[i].controller))
+	}
+	roles, listeners := "broker", fmt.Sprintf("CLIENT://%s,INTERNAL://%s", address(b.client), address(b.internal))
+	if i < controllers {
+		roles, listeners = "broker,controller", listeners+",CONTROLLER://"+address(b.controller)
+	}
+	properties := map[string]string{
+		"process.roles":                                    roles,
+		"node.id":                                          strconv.Itoa(i),
+		"controller.quorum.voters":                         strings.Join(voters, ","),
+		"controller.listener.names":                        "CONTROLLER",
+		"inter.broker.listener.name":                       "INTERNAL",
+		"listeners":                                        listeners,
+		"advertised.listeners":                             fmt.Sprintf("CLIENT://%s,INTERNAL://%s", advertised, address(b.internal)),
+		"listener.security.protocol.map":                   "CLIENT:" + config.protocol + ",INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"log.dirs":                                         "/var/lib/kafka/data",
+		"group.initial.rebalance.delay.ms":                 "0",
+		"broker.session.timeout.ms":                        "6000", // a killed broker may register again only after this
+		"broker.heartbeat.interval.ms":                     "1000",
+		"offsets.topic.replication.factor":                 "1",
+		"offsets.topic.num.partitions":                     "4",
+		"transaction.state.log.replication.factor":         "1",
+		"transaction.state.log.min.isr":                    "1",
+		"transaction.state.log.num.partitions":             "4",
+		"share.coordinator.state.topic.replication.factor": "1",
+		"share.coordinator.state.topic.min.isr":            "1",
+		"share.coordinator.state.topic.num.partitions":     "4",
+	}
+	maps.Copy(properties, config.properties)
+	names := strings.NewReplacer("_", "__", "-", "___", ".", "_")
+	env := map[string]string{"KAFKA_HEAP_OPTS": "-Xms" + config.heap + " -Xmx" + config.heap}
+	for key, value := range properties {
+		env["KAFKA_"+strings.ToUpper(names.Replace(key))] = value
+	}
+	return env
+}
+
+// awaitBroker waits until broker i answers and knows itself to be part of the cluster. A broker whose process ended
+// fails at once, and with its own words.
+func (c *Cluster) awaitBroker(i int) error {
+	b := c.brokers[i]
+	probe, err := kgo.NewClient(clientOpts(address(b.internal))...)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	var ended error
+	err = poll(c.t.Context(), brokerWithin, func() error {
+		state, err := b.ctr.State(context.Background())
+		if err == nil && !state.Running {
+			ended = fmt.Errorf("ended with %d: %s", state.ExitCode, lastLines(b.Output(), 5))
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(c.t.Context(), requestTimeout)
+		defer cancel()
+		known, err := kadm.NewClient(probe).ListBrokers(ctx)
+		if err != nil {
+			return err
+		}
+		for _, id := range known.NodeIDs() {
+			if id == int32(i) {
+				return nil
+			}
+		}
+		return fmt.Errorf("known are only %v", known.NodeIDs())
+	})
+	if ended != nil {
+		return ended
+	}
+	return err
+}
+
+// remove ends what a failed start has started, to free its memory before the next attempt.
+func (c *Cluster) remove() {
+	for _, b := range c.brokers {
+		if b.Container != nil {
+			_ = testcontainers.TerminateContainer(b.ctr, testcontainers.StopTimeout(0))
+		}
+	}
+}
+
+// newClusterID is 16 random bytes as Kafka writes a UUID.
+func newClusterID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	id[0] &^= 0x80 // so that it does not begin with "-", which Kafka's tools would take for an option
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+func newClient(t T, bootstrap string, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append(clientOpts(bootstrap), opts...)...)
+	if err != nil {
+		t.Fatalf("client of %s: %v", bootstrap, err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+// clientOpts make a client that looks again soon after a broker was away.
+func clientOpts(bootstrap string) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(strings.Split(bootstrap, ",")...),
+		kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
+	}
+}
+
+// shared holds the clusters that outlive a test.
+var shared sharedClusters
+
+// sharedClusters starts one cluster per version when it is first asked for.
+type sharedClusters struct {
+	mu       sync.Mutex // guards the fields below; held while a cluster starts, so that it starts once
+	clusters map[string]*Cluster
+	owner    *program // whose cleanups end the clusters
+}
+
+// Shared is a single broker that all tests of the process share, for those that break nothing: they create topics of
+// their own names. [Main] and [Program] end it.
+func Shared(t T, version string) *Cluster {
+	t.Helper()
+	c, err := shared.cluster(version)
+	if err != nil {
+		t.Fatalf("shared Kafka %s: %v", version, err)
+	}
+	view := &Cluster{t: t}
+	for _, b := range c.brokers {
+		own := *b
+		own.Container = &Container{t: t, name: b.name, ctr: b.ctr}
+		t.Cleanup(own.logIfFailed)
+		view.brokers = append(view.brokers, &own)
+	}
+	return view
+}
+
+func (s *sharedClusters) cluster(version string) (*Cluster, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.clusters[version]; c != nil {
+		return c, nil
+	}
+	if s.owner == nil {
+		s.owner, s.clusters = &program{ctx: context.Background()}, map[string]*Cluster{}
+	}
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.owner.err = nil
+		s.clusters[version] = Kafka(s.owner, version)
+	}()
+	<-done
+	err = s.owner.err
+	return s.clusters[version], err
+}
+
+func (s *sharedClusters) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != nil {
+		s.owner.cleanUp()
+	}
+	s.owner, s.clusters = nil, nil
+}

@@ -1,0 +1,227 @@
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	readWithin   = 5 * time.Minute  // to read a whole topic
+	leaderWithin = 30 * time.Second // to have a partition's leader again after a fault
+)
+
+// Log is what a consumer sees of a topic, by partition and in order.
+type Log map[int32][]*kgo.Record
+
+// Records is how many there are in all partitions.
+func (l Log) Records() int {
+	n := 0
+	for _, records := range l {
+		n += len(records)
+	}
+	return n
+}
+
+// Isolation levels of [Read].
+var (
+	Committed   = kgo.ReadCommitted()
+	Uncommitted = kgo.ReadUncommitted()
+)
+
+// Read reads a topic from its start to the end that it has at the call.
+func Read(t T, c *Cluster, topic string, level kgo.IsolationLevel) Log {
+	t.Helper()
+	log, err := read(t, c.InternalBootstrap(), topic, level)
+	if err != nil {
+		t.Fatalf("read %s: %v", topic, err)
+	}
+	return log
+}
+
+// Ends is the log end of every partition: its high watermark.
+func (c *Cluster) Ends(topic string) map[int32]int64 {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), brokerWithin)
+	defer cancel()
+	client := c.Client()
+	defer client.Close()
+	ends, err := offsets(ctx, kadm.NewClient(client).ListEndOffsets, topic)
+	if err != nil {
+		c.t.Fatalf("ends of %s: %v", topic, err)
+	}
+	return ends
+}
+
+func read(t T, bootstrap, topic string, level kgo.IsolationLevel) (Log, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), readWithin)
+	defer cancel()
+	client := newClient(t, bootstrap,
+		kgo.FetchIsolationLevel(level),
+		kgo.KeepControlRecords(), // so that a log that ends in a marker is seen to end
+		kgo.FetchMaxWait(100*time.Millisecond))
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	starts, err := offsets(ctx, admin.ListStartOffsets, topic)
+	if err != nil {
+		return nil, err
+	}
+	list := admin.ListEndOffsets
+	if level == Committed {
+		list = admin.ListCommittedOffsets
+	}
+	ends, err := offsets(ctx, list, topic)
+	if err != nil {
+		return nil, err
+	}
+	log := Log{}
+	open := map[int32]kgo.Offset{}
+	for p, start := range starts {
+		log[p] = nil
+		if start < ends[p] {
+			open[p] = kgo.NewOffset().At(start)
+		}
+	}
+	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: open})
+	for len(open) > 0 {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			return nil, fmt.Errorf("partitions %v not read to %v: %w", slices.Collect(maps.Keys(open)), ends, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			end := ends[r.Partition]
+			if r.Offset < end && !r.Attrs.IsControl() {
+				log[r.Partition] = append(log[r.Partition], r)
+			}
+			if r.Offset >= end-1 {
+				delete(open, r.Partition)
+			}
+		})
+	}
+	return log, nil
+}
+
+// offsets asks again while a leader is away.
+func offsets(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topic string) (map[int32]int64, error) {
+	all := map[int32]int64{}
+	err := poll(ctx, leaderWithin, func() error {
+		listed, err := list(ctx, topic)
+		if err == nil {
+			err = listed.Error()
+		}
+		listed.Each(func(o kadm.ListedOffset) { all[o.Partition] = o.Offset })
+		return err
+	})
+	return all, err
+}
+
+// Difference says how a copy differs from its source. The zero value is a perfect copy.
+type Difference struct {
+	Lost      int // records of the source that the copy lacks
+	Doubled   int // records that the copy has more often than the source
+	Alien     int // records of the copy that the source never had
+	Changed   int // records whose key, headers, timestamp or timestamp type are others
+	Reordered int // records that come after one that should follow them
+	Examples  []string
+}
+
+// String is one line with the counts and the first few differences.
+func (d Difference) String() string {
+	return fmt.Sprintf("%d lost, %d doubled, %d alien, %d changed, %d reordered %q",
+		d.Lost, d.Doubled, d.Alien, d.Changed, d.Reordered, d.Examples)
+}
+
+// Exact is whether the copy is a perfect one.
+func (d Difference) Exact() bool {
+	return d.Lost+d.Doubled+d.Alien+d.Changed+d.Reordered == 0
+}
+
+const maxExamples = 8
+
+func (d *Difference) add(count *int, partition int32, what string, r *kgo.Record) {
+	*count++
+	if len(d.Examples) < maxExamples {
+		d.Examples = append(d.Examples, fmt.Sprintf("%s: partition %d offset %d %.40s", what, partition, r.Offset, identity(r)))
+	}
+}
+
+// Compare reads both topics as a consumer of committed records does and fails the test unless the second is an exact
+// copy of the first: each partition the same records in the same order.
+func Compare(t T, source *Cluster, sourceTopic string, target *Cluster, targetTopic string) {
+	t.Helper()
+	copied := Read(t, target, targetTopic, Committed)
+	want := Read(t, source, sourceTopic, Committed)
+	if d := Diff(want, copied); !d.Exact() {
+		t.Fatalf("%s (%d records) -> %s (%d records): %v", sourceTopic, want.Records(), targetTopic, copied.Records(), d)
+	}
+}
+
+// Diff compares a copy with its source, partition by partition. Records are known by their value, or by their key where
+// the value is nil, so these must be unique for the counts to be right.
+func Diff(source, target Log) Difference {
+	var d Difference
+	partitions := maps.Clone(source)
+	maps.Copy(partitions, target)
+	for _, p := range slices.Sorted(maps.Keys(partitions)) {
+		d.partition(p, source[p], target[p])
+	}
+	return d
+}
+
+func (d *Difference) partition(p int32, source, target []*kgo.Record) {
+	missing := make(map[string][]int, len(source)) // positions in source that no record of target was found for yet
+	known := make(map[string]bool, len(source))
+	for i, r := range source {
+		id := identity(r)
+		missing[id] = append(missing[id], i)
+		known[id] = true
+	}
+	last := -1
+	for _, r := range target {
+		id := identity(r)
+		switch positions := missing[id]; {
+		case !known[id]:
+			d.add(&d.Alien, p, "alien", r)
+		case len(positions) == 0:
+			d.add(&d.Doubled, p, "doubled", r)
+		default:
+			missing[id] = positions[1:]
+			if positions[0] < last {
+				d.add(&d.Reordered, p, "reordered", r)
+			}
+			last = max(last, positions[0])
+			if !equal(source[positions[0]], r) {
+				d.add(&d.Changed, p, "changed", r)
+			}
+		}
+	}
+	for i, r := range source {
+		if slices.Contains(missing[identity(r)], i) {
+			d.add(&d.Lost, p, "lost", r)
+		}
+	}
+}
+
+func identity(r *kgo.Record) string {
+	if r.Value == nil {
+		return "key " + string(r.Key)
+	}
+	return "value " + string(r.Value)
+}
+
+// equal tells nil from empty, as Kafka does, and keeps headers in order.
+func equal(a, b *kgo.Record) bool {
+	return equalBytes(a.Key, b.Key) && equalBytes(a.Value, b.Value) &&
+		a.Timestamp.Equal(b.Timestamp) && a.Attrs.TimestampType() == b.Attrs.TimestampType() &&
+		slices.EqualFunc(a.Headers, b.Headers, func(a, b kgo.RecordHeader) bool {
+			return a.Key == b.Key && equalBytes(a.Value, b.Value)
+		})
+}
+
+func equalBytes(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
