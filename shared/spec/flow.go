@@ -64,8 +64,14 @@ func (f Flow) Selects(topic string) bool {
 	return slices.ContainsFunc(f.Filters, func(filter Filter) bool { return filter.selects(topic) })
 }
 
+// selects copies nothing that it can't decide about: a topic copied by mistake can't be taken back.
 func (f Filter) selects(topic string) bool {
-	return f.Topics.Match(topic) && !f.Exclude.Match(topic)
+	included, err := f.Topics.match(topic)
+	if !included || err != nil {
+		return false
+	}
+	excluded, err := f.Exclude.match(topic)
+	return !excluded && err == nil
 }
 
 // RemoteTopic is the name of a topic's copy.
@@ -80,7 +86,8 @@ func (f Flow) Key(topic string, partition int32) []byte {
 // work on the same partition; a cursor that differs belongs to another generation.
 func (f Flow) Digest() string {
 	content := sha256.New()
-	fmt.Fprintf(content, "%q %q %q %q %q", f.Source, f.Target, f.Isolation, f.Policy, f.Policy.RemoteTopic("a", "b"))
+	names := f.Policy.RemoteTopic("", "heartbeats") // shows the separator of every policy
+	fmt.Fprintf(content, "%q %q %q %q %q", f.Source, f.Target, f.Isolation, f.Policy, names)
 	for _, filter := range f.filterTexts() {
 		fmt.Fprint(content, " ", filter)
 	}

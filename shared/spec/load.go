@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -82,20 +83,20 @@ func readMirror(v value, r *report) input {
 }
 
 func readFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("no such file; give the path of a KafkaMirrorMaker2 resource")
-	case err != nil:
-		return nil, fmt.Errorf("can't be read: %w", err)
-	case info.IsDir():
-		return nil, errors.New("is a directory; give the path of a file")
-	case info.Size() > int64(maxFile):
-		return nil, fmt.Errorf("has more than %s; give the path of a KafkaMirrorMaker2 resource", maxFile)
 	}
-	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("can't be read: %w", err)
+		return nil, fmt.Errorf("can't be opened: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, int64(maxFile)+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("can't be read (%w); give the path of a file", err)
+	case len(text) > int(maxFile):
+		return nil, fmt.Errorf("holds more than %s; give the path of a KafkaMirrorMaker2 resource", maxFile)
 	}
 	return text, nil
 }

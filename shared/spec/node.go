@@ -72,9 +72,6 @@ func (n node) target() *yaml.Node {
 
 // value is the node's text. Null counts as not set, as it does to Kubernetes.
 func (n node) value(r *report) value {
-	if !n.there() {
-		return value{}
-	}
 	at, target := n.at(), n.target()
 	if target.Kind != yaml.ScalarNode {
 		r.wrongf(at, "a %s stands where text belongs; write a single value", kindName(target))

@@ -123,11 +123,12 @@ func parseCount(least, most int) func(string) (int, error) {
 	}
 }
 
+// parseBool takes what the Kubernetes tools do, which are of an older YAML.
 func parseBool(text string) (bool, error) {
 	switch strings.ToLower(text) {
-	case "true":
+	case "true", "yes", "on":
 		return true, nil
-	case "false":
+	case "false", "no", "off":
 		return false, nil
 	}
 	return false, errors.New("neither true nor false; give one of them")

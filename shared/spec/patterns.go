@@ -66,7 +66,7 @@ func parseSlow(joined string) (Patterns, error) {
 func (p Patterns) tryLong() error {
 	for _, letters := range []string{"a", "a.", "a-", "0"} {
 		name := strings.Repeat(letters, mm2.MaxTopicName)[:mm2.MaxTopicName-1] + "_"
-		if _, err := p.slow.MatchString(name); err != nil {
+		if _, err := p.match(name); err != nil {
 			return fmt.Errorf("takes more than %s for a long name; don't nest repetitions, like (a+)+", matchTimeout)
 		}
 	}
@@ -106,16 +106,21 @@ var repetition = regexp.MustCompile(`^\{\d+\}`)
 // classStart is what opens a class; a bracket right behind is one of its characters.
 var classStart = regexp.MustCompile(`^\[\^?\]?`)
 
-// Match says whether one of the patterns matches the whole name. One that takes too long doesn't match (see tryLong).
+// Match says whether one of the patterns matches the whole name.
 func (p Patterns) Match(name string) bool {
+	matched, err := p.match(name)
+	return matched && err == nil
+}
+
+// match fails where a pattern takes too long, which ParsePatterns has tried to rule out.
+func (p Patterns) match(name string) (bool, error) {
 	switch {
 	case p.fast != nil:
-		return p.fast.MatchString(name)
+		return p.fast.MatchString(name), nil
 	case p.slow != nil:
-		matched, err := p.slow.MatchString(name)
-		return matched && err == nil
+		return p.slow.MatchString(name)
 	}
-	return false
+	return false, nil
 }
 
 // String is the patterns joined by "|".

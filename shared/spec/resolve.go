@@ -312,8 +312,6 @@ func (f Flow) difference(g Flow) string {
 		return "refresh interval"
 	case f.OffsetsTopic != g.OffsetsTopic || f.OffsetsReplicationFactor != g.OffsetsReplicationFactor:
 		return "offsets topic"
-	case f.Connector != g.Connector:
-		return "connector"
 	case f.ConfigExclude.String() != g.ConfigExclude.String():
 		return "config.properties.exclude"
 	case f.Running != g.Running:

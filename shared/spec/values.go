@@ -55,7 +55,7 @@ func (s Start) String() string {
 
 // ParseStart reads earliest, latest, a time as RFC 3339 has it, or milliseconds since 1970.
 func ParseStart(text string) (Start, error) {
-	switch text {
+	switch strings.ToLower(text) {
 	case "earliest":
 		return Earliest, nil
 	case "latest":
@@ -99,12 +99,6 @@ func ParseBytes(text string) (Bytes, error) {
 		return Bytes(n) * unit.size, nil
 	}
 	return 0, errors.New("not an amount of memory; give a whole number of bytes, or one followed by KiB, MiB or GiB, like 32MiB")
-}
-
-// UnmarshalText reads what ParseBytes does.
-func (b *Bytes) UnmarshalText(text []byte) (err error) {
-	*b, err = ParseBytes(string(text))
-	return err
 }
 
 func (b Bytes) String() string {
