@@ -35,6 +35,8 @@ type flow struct {
 	marks      marks
 	unknown    []Partition // that lagged when first seen, whose record at the cursor is to be read
 	told       []string    // warnings that are in the log already
+	loaded     bool        // this coordinator has loaded the cursors once
+	rests      rests
 
 	reported
 }
@@ -43,7 +45,7 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 	f := &flow{
 		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
 		queue: o.Queue, lanes: l, metrics: m,
-		log: o.Logger.With("flow", s.Name()),
+		log: o.Logger.With("flow", s.Name()), rests: rests{},
 	}
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report.Flow = s.Name()
@@ -107,23 +109,24 @@ func (f *flow) pass(ctx context.Context) error {
 	f.growing = slices.ContainsFunc(plan.Tasks, func(t lease.Task) bool { return t.Kind == lease.KindTopics })
 	f.age(ctx, plan, view.Now)
 	f.publish(plan, view.Now)
-	return nil
+	return f.rewrite(ctx, view.Cursors, view.Now)
 }
 
-// load fills the queue's memory of the flow's cursors where it came up empty.
+// load makes the queue's memory of the cursors and the offsets topic agree: at the start, and whenever the queue came up empty.
 func (f *flow) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	loaded, err := f.cursors.Loaded(ctx)
 	if err != nil {
-		return fmt.Errorf("ask the queue for cursors: %w", err)
+		return err
 	}
-	if loaded {
+	if loaded && f.loaded {
 		return nil
 	}
 	if err := f.cursors.Load(ctx); err != nil {
-		return fmt.Errorf("load cursors: %w", err)
+		return err
 	}
+	f.loaded = true
 	f.log.Info("cursors loaded", "topic", f.flow.OffsetsTopic)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -28,25 +27,38 @@ type topics struct {
 func (p pair) discover(ctx context.Context) (topics, error) {
 	all, err := p.source.Topics(ctx)
 	if err != nil {
-		return topics{}, fmt.Errorf("list topics of %s: %w", p.source.Alias(), err)
+		return topics{}, fmt.Errorf("topics of %s: %w", p.source.Alias(), err)
 	}
 	target, err := p.targetTopics(ctx)
 	if err != nil {
 		return topics{}, err
 	}
-	brokers, err := p.target.Brokers(ctx)
-	if err != nil {
-		return topics{}, fmt.Errorf("count brokers of %s: %w", p.target.Alias(), err)
-	}
 	found := topics{source: selected(p.flow, all), target: target}
-	found.warnings = warnings(p.flow, all, found, brokers)
+	found.warnings = append(unmatched(p.flow, all), p.fragile(ctx)...)
 	return found, nil
+}
+
+// fragile warns where copies are created with a single replica that nobody asked for. A target that doesn't tell its default is not
+// guessed at.
+func (p pair) fragile(ctx context.Context) []string {
+	if p.flow.ReplicationFactor != -1 {
+		return nil
+	}
+	brokers, err := p.target.Brokers(ctx)
+	if err != nil || brokers < 2 {
+		return nil
+	}
+	if replicas, err := p.target.DefaultReplication(ctx); err != nil || replicas != 1 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s has %d brokers and creates topics with one replica unless told otherwise: set the replication factor of %s, or the copies are lost with one disk",
+		p.flow.Target, brokers, p.flow.Name())}
 }
 
 func (p pair) targetTopics(ctx context.Context) (map[string]kafka.Topic, error) {
 	all, err := p.target.Topics(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list topics of %s: %w", p.target.Alias(), err)
+		return nil, fmt.Errorf("topics of %s: %w", p.target.Alias(), err)
 	}
 	byName := make(map[string]kafka.Topic, len(all))
 	for _, t := range all {
@@ -79,40 +91,14 @@ func (t topics) partitions() []kafka.TopicPartition {
 	return tps
 }
 
-// warnings says what is probably not meant that way.
-func warnings(f spec.Flow, all []kafka.Topic, found topics, brokers int) []string {
-	var list []string
+// unmatched warns of patterns that select nothing, which is seldom meant that way.
+func unmatched(f spec.Flow, all []kafka.Topic) (warnings []string) {
 	for _, filter := range f.Filters {
 		if !slices.ContainsFunc(all, func(t kafka.Topic) bool { return filter.Topics.Match(t.Name) && f.Selects(t.Name) }) {
-			list = append(list, fmt.Sprintf("the topic pattern %q of %s matches no topic on %s yet; patterns match whole names", filter.Topics, f.Name(), f.Source))
+			warnings = append(warnings, fmt.Sprintf("the topic pattern %q of %s matches no topic on %s; it has to match the whole name", filter.Topics, f.Name(), f.Source))
 		}
 	}
-	if single := unreplicated(f, found); brokers > 1 && f.ReplicationFactor == -1 && len(single) > 0 {
-		list = append(list, fmt.Sprintf("%s has %d brokers, but its default replication factor left %d of the copies with one replica (%s); set the replication factor of %s",
-			f.Target, brokers, len(single), abridge(single), f.Name()))
-	}
-	return list
-}
-
-// unreplicated are the copies that one broker's disk can take away.
-func unreplicated(f spec.Flow, found topics) []string {
-	var single []string
-	for _, topic := range found.source {
-		name := f.RemoteTopic(topic.Name)
-		if parts := found.target[name].Partitions; len(parts) > 0 && parts[0].Replicas == 1 {
-			single = append(single, name)
-		}
-	}
-	return single
-}
-
-const abridgedNames = 3
-
-func abridge(names []string) string {
-	if len(names) <= abridgedNames {
-		return strings.Join(names, ", ")
-	}
-	return strings.Join(names[:abridgedNames], ", ") + ", …"
+	return warnings
 }
 
 // view asks the source how far its partitions reach, and where those begin that have no cursor.
