@@ -16,6 +16,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/log"
 )
 
@@ -124,6 +125,22 @@ func (c *Container) Output() string {
 	defer logs.Close()
 	text, _ := io.ReadAll(logs)
 	return string(text)
+}
+
+// Exec runs a shell command inside the container and returns what it wrote.
+func (c *Container) Exec(command string) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), engineWithin)
+	defer cancel()
+	code, reader, err := c.ctr.Exec(ctx, []string{"sh", "-c", command}, exec.Multiplexed())
+	if err != nil {
+		c.t.Fatalf("%s in %s: %v", command, c.name, err)
+	}
+	output, _ := io.ReadAll(reader)
+	if code != 0 {
+		c.t.Fatalf("%s in %s: exit code %d: %s", command, c.name, code, output)
+	}
+	return string(output)
 }
 
 func (c *Container) signal(name string) {

@@ -132,6 +132,18 @@ func (c *Cluster) Pause(i int) { c.t.Helper(); c.brokers[i].Pause() }
 // Unpause lets a frozen broker go on.
 func (c *Cluster) Unpause(i int) { c.t.Helper(); c.brokers[i].Unpause() }
 
+// For is the same cluster for another test: what fails there, fails that one.
+func (c *Cluster) For(t T) *Cluster {
+	view := &Cluster{t: t}
+	for _, b := range c.brokers {
+		own := *b
+		own.Container = &Container{t: t, name: b.name, ctr: b.ctr}
+		t.Cleanup(own.logIfFailed)
+		view.brokers = append(view.brokers, &own)
+	}
+	return view
+}
+
 // Client is a plain client past proxies and security; it ends with the test.
 func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
@@ -353,14 +365,7 @@ func Shared(t T, version string) *Cluster {
 	if err != nil {
 		t.Fatalf("shared Kafka %s: %v", version, err)
 	}
-	view := &Cluster{t: t}
-	for _, b := range c.brokers {
-		own := *b
-		own.Container = &Container{t: t, name: b.name, ctr: b.ctr}
-		t.Cleanup(own.logIfFailed)
-		view.brokers = append(view.brokers, &own)
-	}
-	return view
+	return c.For(t)
 }
 
 func (s *sharedClusters) cluster(version string) (*Cluster, error) {

@@ -160,6 +160,7 @@ func Compare(t T, source *Cluster, sourceTopic string, target *Cluster, targetTo
 	if d := Diff(want, copied); !d.Exact() {
 		t.Fatalf("%s (%d records) -> %s (%d records): %v", sourceTopic, want.Records(), targetTopic, copied.Records(), d)
 	}
+	t.Logf("%s -> %s: %d records in %d partitions compared, 0 lost, 0 doubled, 0 reordered", sourceTopic, targetTopic, want.Records(), len(want))
 }
 
 // Diff compares a copy with its source, partition by partition. Records are known by their value, or by their key where

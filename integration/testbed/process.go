@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,7 +54,7 @@ type Process struct {
 }
 
 // Run starts the kferry binary of this tree as an ordinary process, which ends with the test. Its environment is this
-// process's and env.
+// process's, without what would configure kferry, and env.
 func Run(t T, args []string, env map[string]string) *Process {
 	t.Helper()
 	return Exec(t, Binary(t), args, env)
@@ -100,10 +101,7 @@ func Exec(t T, path string, args []string, env map[string]string) *Process {
 	}
 	defer file.Close()
 	p.cmd = exec.Command(path, args...)
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = file, file, os.Environ()
-	for key, value := range env {
-		p.cmd.Env = append(p.cmd.Env, key+"="+value)
-	}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = file, file, Environ(env)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
@@ -118,6 +116,17 @@ func Exec(t T, path string, args []string, env map[string]string) *Process {
 		}
 	})
 	return p
+}
+
+// Environ is this process's environment without variables of kferry's, and env.
+func Environ(env map[string]string) []string {
+	all := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "KFERRY_") || strings.HasPrefix(entry, "NATS_")
+	})
+	for key, value := range env {
+		all = append(all, key+"="+value)
+	}
+	return all
 }
 
 // Kill is kill -9; a process that has ended already is left alone.

@@ -13,10 +13,12 @@ env | awk -F= '
   }' >"$config"
 
 export CLASSPATH='/opt/kafka/libs/*'
-if ! [ -e "${KAFKA_LOG_DIRS:?}/meta.properties" ]; then
-  java -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "${CLUSTER_ID:?}" -c "$config"
-fi
+log=-Dorg.slf4j.simpleLogger
+log="$log.defaultLogLevel=warn $log.showDateTime=true $log.dateTimeFormat=HH:mm:ss.SSS"
+
 # shellcheck disable=SC2086 # options are words
-exec java -XX:+UseSerialGC ${KAFKA_HEAP_OPTS:--Xmx512m} ${KAFKA_OPTS:-} \
-  -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS \
-  kafka.Kafka "$config"
+if ! [ -e "${KAFKA_LOG_DIRS:?}/meta.properties" ]; then
+  java $log -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "${CLUSTER_ID:?}" -c "$config"
+fi
+# shellcheck disable=SC2086
+exec java $log -XX:+UseSerialGC ${KAFKA_HEAP_OPTS:--Xmx512m} ${KAFKA_OPTS:-} kafka.Kafka "$config"
