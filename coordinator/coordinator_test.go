@@ -51,7 +51,7 @@ func install(t *testing.T) *installation {
 	t.Helper()
 	env, err := local.Start(local.Setup{
 		Virtual: true, Dir: t.TempDir(),
-		Clusters: []local.Cluster{{Alias: "A"}, {Alias: "B", Brokers: 2}, {Alias: "C"}},
+		Clusters: []local.Cluster{{Alias: "A"}, {Alias: "B", Brokers: 2, Configs: map[string]string{"default.replication.factor": "1"}}, {Alias: "C"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -332,13 +332,13 @@ func TestOldestUnreplicatedRecord(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		oldest(20*time.Second, 3*time.Second) // the second record, by when it was seen
 
-		for range 100 { // more marks than are kept
+		for range 40 { // more marks than are kept
 			in.write("A", "orders", 1)
 			time.Sleep(2 * time.Second)
 		}
-		oldest(220*time.Second, 5*time.Second)
+		oldest(100*time.Second, 5*time.Second)
 
-		in.commit(in.Options.Spec.Flows[0], "orders", 0, 102)
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 42)
 		time.Sleep(2 * time.Second)
 		oldest(0, 0)
 	})
@@ -347,12 +347,44 @@ func TestOldestUnreplicatedRecord(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.create("A", "orders", 1, 1)
-		in.create("B", "A.orders", 1, 0) // kfake's default replication factor would be higher
 		c := in.run()
 		time.Sleep(3 * time.Second)
-		warnings := c.Flows()[1].Warnings
-		if len(warnings) != 1 || !strings.Contains(warnings[0], `"payments" of C->B matches no topic on C`) {
-			in.Errorf("warnings: %q", warnings)
+		flows := c.Flows()
+		for i, want := range []string{
+			"B has 2 brokers and creates topics with one replica unless told otherwise: set the replication factor of A->B",
+			`the topic pattern "payments" of C->B matches no topic on C`,
+		} {
+			if len(flows[i].Warnings) == 0 || !strings.HasPrefix(flows[i].Warnings[0], want) {
+				in.Errorf("warnings of %s: %q, want %q", flows[i].Flow, flows[i].Warnings, want)
+			}
+		}
+	})
+}
+
+func TestCursorOfDeadWorkerIsPublished(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		in.run()
+		time.Sleep(2 * time.Second)
+		in.commit(flow, "orders", 0, 2)
+		time.Sleep(2 * time.Second)
+		in.commit(flow, "orders", 0, 5) // and the worker dies
+		published := func() int64 {
+			in.Helper()
+			cursors, err := lease.ReadCursors(in.Context(), flow, in.Clusters["B"])
+			if err != nil {
+				in.Fatal(err)
+			}
+			return cursors[kafka.TopicPartition{Topic: "orders"}].Offset
+		}
+		if at := published(); at != 2 {
+			in.Fatalf("published cursor is at %d before anybody could know better", at)
+		}
+		time.Sleep(time.Minute)
+		if at := published(); at != 5 {
+			in.Errorf("published cursor is at %d, want 5", at)
 		}
 	})
 }

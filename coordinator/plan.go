@@ -252,7 +252,7 @@ func (at *Partition) await(v View, exist int) {
 		return
 	}
 	at.State = Missing
-	at.Detail = fmt.Sprintf("%q has %d partitions on the target", at.Target, exist)
+	at.Detail = fmt.Sprintf("%q has %s on the target so far", at.Target, count(exist, "partition"))
 	if state.Next.After(v.Now) {
 		at.State, at.Detail, at.Since, at.Next = Waiting, state.Detail, state.Since, state.Next
 	}

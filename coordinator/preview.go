@@ -41,11 +41,18 @@ type TopicPreview struct {
 func (t TopicPreview) Creates() string {
 	switch {
 	case t.Exist == 0:
-		return fmt.Sprintf("topic with %d partitions", t.Partitions)
+		return fmt.Sprintf("topic (%s)", count(t.Partitions, "partition"))
 	case t.Exist < t.Partitions:
-		return fmt.Sprintf("%d more partitions", t.Partitions-t.Exist)
+		return count(t.Partitions-t.Exist, "more partition")
 	}
 	return ""
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // OK says whether every flow could run as it is.

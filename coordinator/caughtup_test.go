@@ -1,0 +1,122 @@
+package coordinator_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// outcome is what a call of CaughtUp returned, and after how long.
+type outcome struct {
+	coordinator.Summary
+	err  error
+	took time.Duration
+}
+
+func (in *installation) catchUp(ctx context.Context, c *coordinator.Coordinator) <-chan outcome {
+	ended := make(chan outcome, 1)
+	began := time.Now()
+	go func() {
+		summary, err := c.CaughtUp(ctx)
+		ended <- outcome{summary, err, time.Since(began)}
+	}()
+	return ended
+}
+
+func TestCaughtUpWithTheStart(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5) // the second partition is empty
+		in.create("B", "A.orders", 2, 0)
+		c := in.run()
+		ended := in.catchUp(in.Context(), c)
+		time.Sleep(3 * time.Second)
+		in.write("A", "orders", 7) // after the start: not waited for
+		time.Sleep(3 * time.Second)
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 4)
+		select {
+		case got := <-ended:
+			in.Fatalf("caught up one record early: %+v", got)
+		case <-time.After(10 * time.Second):
+		}
+		in.commit(in.Options.Spec.Flows[0], "orders", 0, 5)
+		got := <-ended
+		flow := got.Flows[0]
+		if got.err != nil || !got.Complete() || flow.CaughtUp != 2 || flow.Records != 5 || flow.Lag != 7 {
+			in.Errorf("summary: %+v", got)
+		}
+		if len(got.Flows[1].Warnings) == 0 {
+			in.Error("no warning of a pattern that matches nothing")
+		}
+		var text bytes.Buffer
+		if err := got.Table(&text); err != nil || !strings.Contains(text.String(), "A->B  2           2          5        7") {
+			in.Errorf("table: %v\n%s", err, &text)
+		}
+	})
+}
+
+func TestCaughtUpEndsWithTheListOfHeldPartitions(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		task := lease.Task{Kind: lease.KindMirror, Flow: "A->B", Topic: "orders"}
+		hold := func() {
+			now := time.Now()
+			in.must(in.Queue.PutState(in.Context(), task, lease.State{
+				Reason: lease.ReasonRecordTooLarge, Detail: "raise max.message.bytes", Held: true, Since: now, Next: now.Add(30 * time.Second),
+			}))
+		}
+		hold() // by an earlier process: it may be repaired by now
+		time.Sleep(10 * time.Second)
+		c := in.run()
+		ended := in.catchUp(in.Context(), c)
+		run := in.expect(25*time.Second, "mirror A->B orders-0")
+		select {
+		case got := <-ended:
+			in.Fatalf("gave up before anybody looked again: %+v", got)
+		case <-time.After(3 * time.Second):
+		}
+		hold()
+		in.release(run...)
+		got := <-ended
+		if got.Complete() || len(got.Flows[0].Stopped) != 1 || got.Flows[0].Stopped[0].Reason != lease.ReasonRecordTooLarge {
+			in.Errorf("summary: %+v", got)
+		}
+	})
+}
+
+func TestCaughtUpNeedsAnAnswerOfEveryFlow(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})
+		in.Options.Spec.Flows[0] = flowTo("dead", "B", "orders")
+		got := <-in.catchUp(in.Context(), in.run())
+		if got.Complete() || got.Flows[0].Error == "" || got.took > 2*time.Minute {
+			in.Errorf("after %s: %+v", got.took, got)
+		}
+	})
+}
+
+func TestCaughtUpEndsWithItsContext(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		ctx, cancel := context.WithTimeoutCause(in.Context(), time.Minute, errors.New("enough"))
+		defer cancel()
+		got := <-in.catchUp(ctx, in.run())
+		if got.err == nil || got.err.Error() != "enough" || got.Flows[0].Partitions != 1 {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
+func (in *installation) must(err error) {
+	in.Helper()
+	if err != nil {
+		in.Fatal(err)
+	}
+}

@@ -1,0 +1,143 @@
+package coordinator_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+func TestStatusFromTheClustersAlone(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5)
+		in.create("A", "orders-eu", 1, 1)
+		in.create("B", "A.orders", 2, 3)
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{
+			Offset: 3, Target: 3, Mapped: true, ExactlyOnce: "compacted source",
+			Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "offset 2 is not ours", Since: time.Now()},
+		}))
+		time.Sleep(time.Minute)
+		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})
+		in.Options.Spec.Flows[1] = flowTo("dead", "B", "payments")
+		o := in.Options
+		o.Queue = nil
+		survey := coordinator.Status(in.Context(), o)
+
+		if dead := survey.Flows[1]; dead.Error == "" || len(dead.Partitions) > 0 {
+			in.Errorf("flow of an unreachable source: %+v", dead)
+		}
+		var text bytes.Buffer
+		in.must(survey.Table(&text))
+		for _, want := range []string{
+			"held (foreign_writer)  3       5           3           2    60           no (compacted source)  mapped",
+			"A.orders      1          idle                   -       0           0           0    0            -                      -",
+			"A.orders-eu   0          missing                -       1           -           1",
+			"offset 2 is not ours\n  It stays so until you decide.",
+			"dead->B can't be looked at",
+			"Without leases and back-off: no queue to ask",
+		} {
+			if !strings.Contains(text.String(), want) {
+				in.Errorf("table lacks %q", want)
+			}
+		}
+		if in.Failed() {
+			in.Log(text.String())
+		}
+		if _, err := json.Marshal(survey); err != nil {
+			in.Error(err)
+		}
+	})
+}
+
+func TestStatusAddsWhatTheQueueKnows(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		in.must(in.Queue.Cursors(flow, in.Clusters["B"]).Load(in.Context()))
+		in.commit(flow, "orders", 0, 1)
+		in.commit(flow, "orders", 0, 4) // in KV, not yet on the offsets topic
+		in.must(in.Queue.PutState(in.Context(), lease.Task{Kind: lease.KindMirror, Flow: "A->B", Topic: "orders"},
+			lease.State{Reason: lease.ReasonError, Detail: "connection refused", Next: time.Now().Add(20 * time.Second), Worker: "w1"}))
+		got := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0]
+		if *got.Cursor != 4 || got.State != coordinator.Waiting || got.Detail != "connection refused" || got.Worker != "w1" || got.Next == nil {
+			in.Errorf("got %+v", got)
+		}
+
+		in.NATS.Stop() // then from the clusters alone again
+		synctest.Wait()
+		survey := coordinator.Status(in.Context(), in.Options)
+		if got := survey.Flows[0]; survey.Queue == "" || got.Error != "" || *got.Partitions[0].Cursor != 1 {
+			in.Errorf("without queue: %q, %+v", survey.Queue, got)
+		}
+	})
+}
+
+func TestLookWritesNothing(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 3, 5)
+		in.create("A", "orders-eu", 2, 1)
+		in.create("A", strings.Repeat("orders", 41), 1, 0) // 246 characters: the copy's name has 248
+		in.create("A", strings.Repeat("orders", 41)+"-eu", 1, 0)
+		in.create("B", "A.orders", 1, 0)
+		names := func() (list []string) {
+			for _, topic := range must(in.Clusters["B"].Topics(in.Context())) {
+				list = append(list, topic.Name)
+			}
+			return list
+		}
+		before := names()
+		preview := coordinator.Look(in.Context(), in.Options)
+		if after := names(); len(after) != len(before) {
+			in.Errorf("topics on the target: %q, before: %q", after, before)
+		}
+		flow := preview.Flows[0]
+		if preview.OK() || flow.Creates != "mm2-offsets.A.internal" || len(flow.Topics) != 4 {
+			in.Fatalf("got %+v", preview)
+		}
+		for i, want := range []struct {
+			creates string
+			problem bool
+		}{{"2 more partitions", false}, {"topic (2 partitions)", false}, {"topic (1 partition)", false}, {"topic (1 partition)", true}} {
+			if got := flow.Topics[i]; got.Creates() != want.creates || (got.Problem != "") != want.problem || got.Bytes == nil {
+				in.Errorf("got %+v, want %+v", got, want)
+			}
+		}
+		if *flow.Topics[0].Bytes == 0 {
+			in.Error("five records are said to need no room")
+		}
+		var text bytes.Buffer
+		in.must(preview.Table(&text))
+		if !strings.Contains(text.String(), "2 more partitions") {
+			in.Errorf("table:\n%s", &text)
+		}
+	})
+}
+
+func TestStatusOfACursorFromTheFuture(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		in.create("B", flow.OffsetsTopic, 1, 0)
+		in.must(in.Clusters["B"].Write(in.Context(), flow.OffsetsTopic, []kafka.Record{
+			{Key: flow.Key("orders", 0), Value: []byte(`{"offset":2,"kferry.version":9}`)},
+		}))
+		o := in.Options
+		o.Queue = nil
+		got := coordinator.Status(in.Context(), o).Flows[0].Partitions[0]
+		if got.State != coordinator.Held || got.Reason != lease.ReasonFormat {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
