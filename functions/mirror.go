@@ -56,18 +56,26 @@ type mirror struct {
 //
 // soft ends when the worker drains: no more is read or sent, what was sent is accounted for. ctx outlives it and carries that last part.
 func (m *mirror) run(ctx, soft context.Context) error {
-	if err := m.open(ctx); err != nil {
-		return err
+	if err := m.open(ctx, soft); err != nil {
+		return drained(soft, err)
 	}
-	err := m.copyOn(ctx, soft)
+	err := drained(soft, m.copyOn(ctx, soft))
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
 	}
 	return errors.Join(err, m.close(ctx, err))
 }
 
+// drained tells a request that was broken off for the drain from one that failed.
+func drained(soft context.Context, err error) error {
+	if soft.Err() != nil && errors.Is(err, context.Canceled) {
+		return errDrain
+	}
+	return err
+}
+
 // open finds out what is to be copied and from where: the topics' identities, the cursor, and the position in the target's log.
-func (m *mirror) open(ctx context.Context) error {
+func (m *mirror) open(ctx, soft context.Context) error {
 	cursor, revision, err := m.cursors.Get(ctx, m.from.Topic, m.from.Partition)
 	fresh := errors.Is(err, lease.ErrNoCursor)
 	if err != nil && !fresh {
@@ -88,7 +96,7 @@ func (m *mirror) open(ctx context.Context) error {
 	}
 	m.at.ExactlyOnce = m.facts.uncertain
 	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
-	if err := m.locate(ctx); err != nil {
+	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
 	return m.renew(ctx)
@@ -113,7 +121,7 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 		if err := m.pause(soft, uncertain); err != nil {
 			return err
 		}
-		if err := m.locateAfter(ctx, unknown); err != nil {
+		if err := m.locateAfter(ctx, soft, unknown); err != nil {
 			return err
 		}
 	}

@@ -72,8 +72,8 @@ func offsetAt(ctx context.Context, c *kafka.Cluster, tp kafka.TopicPartition, ti
 }
 
 // locate makes m.at true again: it asks the target's log how many records have landed since m.at and moves m.at past them.
-func (m *mirror) locate(ctx context.Context) error {
-	end, err := m.settledEnd(ctx)
+func (m *mirror) locate(ctx, soft context.Context) error {
+	end, err := m.settledEnd(soft)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (m *mirror) locate(ctx context.Context) error {
 		return err
 	}
 	if !m.facts.compacted { // there counting can't be trusted, since records may have gone: rather copied again than lost
-		if m.at.Offset, err = m.skip(ctx, landed); err != nil {
+		if m.at.Offset, err = m.skip(ctx, soft, landed); err != nil {
 			return err
 		}
 	}
@@ -94,9 +94,9 @@ func (m *mirror) locate(ctx context.Context) error {
 
 // locateAfter is locate after a refused or unanswered request. Where neither the log nor the producer moved although the broker
 // refuses just what follows, it knows the producer from a time that no cursor remembers: the next generation starts.
-func (m *mirror) locateAfter(ctx context.Context, cause *unknownError) error {
+func (m *mirror) locateAfter(ctx, soft context.Context, cause *unknownError) error {
 	before := m.at
-	if err := m.locate(ctx); err != nil {
+	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
 	stuck := m.at.Target == before.Target && m.at.Sequence == 0
@@ -144,17 +144,17 @@ func (m *mirror) nextGeneration(ctx context.Context) error {
 }
 
 // settledEnd returns the target's log end once everything up to it is replicated, so that it can be read and will not go away.
-func (m *mirror) settledEnd(ctx context.Context) (int64, error) {
+func (m *mirror) settledEnd(soft context.Context) (int64, error) {
 	deadline := time.Now().Add(settleLimit)
 	for {
-		end, err := m.target.LogEnd(ctx, m.to)
+		end, err := m.target.LogEnd(soft, m.to)
 		if err != nil {
 			return 0, fmt.Errorf("read log end of %s: %w", m.to, err)
 		}
 		if end.Offset == m.at.Target {
 			return end.Offset, nil // nothing landed since; what had was acknowledged, so it is replicated
 		}
-		high, err := m.target.HighWatermark(ctx, m.to)
+		high, err := m.target.HighWatermark(soft, m.to)
 		if err != nil {
 			return 0, fmt.Errorf("read high watermark of %s: %w", m.to, err)
 		}
@@ -165,8 +165,8 @@ func (m *mirror) settledEnd(ctx context.Context) (int64, error) {
 			return 0, fmt.Errorf("%s: the high watermark %d has not reached the log end %d for %s: %w", m.to, high.Offset, end.Offset, settleLimit, kafka.ErrNotEnoughReplicas)
 		}
 		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+		case <-soft.Done():
+			return 0, errDrain
 		case <-time.After(settleStep):
 		}
 	}
@@ -253,17 +253,17 @@ func (m *mirror) attest(ctx context.Context) error {
 }
 
 // skip returns the source offset behind the next n records that the flow copies.
-func (m *mirror) skip(ctx context.Context, n int64) (int64, error) {
+func (m *mirror) skip(ctx, soft context.Context, n int64) (int64, error) {
 	offset, quiet := m.at.Offset, time.Now()
 	for i := 0; n > 0; i++ {
 		if i == maxScan || time.Since(quiet) > settleLimit {
 			return 0, hold(lease.ReasonSourceTruncated, "%s holds %d records that %s does not have after offset %d (any more)", m.to, n, m.from, offset)
 		}
-		piece, err := m.source.Fetch(ctx, kafka.Want{
+		piece, err := m.source.Fetch(soft, kafka.Want{
 			TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, Isolation: spec.Isolation(m.at.Isolation),
 		})
 		if err != nil {
-			return 0, m.unread(ctx, ctx, err)
+			return 0, m.unread(ctx, soft, err)
 		}
 		before := offset
 		offset, n, err = m.skipWithin(piece, offset, n)

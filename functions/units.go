@@ -88,7 +88,7 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 	return true
 }
 
-// cut takes the next unit off data. It returns it beside an error when that concerns what follows it.
+// cut takes the next unit off data. Beside an error the unit is what comes before the record that it is about.
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
 	u := unit{next: first.NextOffset(), newest: first.MaxTimestamp(), epoch: first.LeaderEpoch(), reason: first.Check(m.at.Offset, m.facts.maxBytes)}
@@ -97,6 +97,9 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	case u.reason != batch.Passed:
 		var err error
 		u.batches, err = m.encoder.Reencode(first, m.at.Offset)
+		if large, ok := errors.AsType[*batch.RecordTooLargeError](err); ok {
+			u.next = large.Offset
+		}
 		return u, data[1:], err
 	case small(first):
 		return m.merge(data)
@@ -111,7 +114,7 @@ func small(b batch.Batch) bool { return len(b) <= smallBytes && b.Mergeable() }
 func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch, error) {
 	limit := mergeBytes
 	if m.facts.maxBytes > 0 {
-		limit = min(limit, m.facts.maxBytes)
+		limit = min(limit, m.facts.maxBytes*3/4) // merging makes deltas longer
 	}
 	n, size := 0, 0
 	for n < len(data) && small(data[n]) && data[n].BaseOffset() >= m.at.Offset && size+len(data[n]) <= limit {
@@ -136,8 +139,7 @@ func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch, error) {
 
 // unencodable is why the batch at the cursor can't be written anew.
 func (m *mirror) unencodable(err error) error {
-	var large *batch.RecordTooLargeError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*batch.RecordTooLargeError](err); ok {
 		return hold(lease.ReasonRecordTooLarge, "the record at offset %d of %s takes a batch of %d bytes, %s allows %d (max.message.bytes): raise the limit",
 			large.Offset, m.from, large.Bytes, m.to.Topic, large.Limit)
 	}
