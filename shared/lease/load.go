@@ -158,7 +158,7 @@ func (c *Cursors) published(ctx context.Context) (map[kafka.TopicPartition]*kafk
 		}
 		return nil
 	})
-	return last, wrap(err, "read %s on %s", c.flow.OffsetsTopic, c.target.Alias())
+	return last, err
 }
 
 // follows orders two records of one key: by log, or by time where the topic has grown and an old record stayed behind.

@@ -37,7 +37,7 @@ func (c *Cursors) write(ctx context.Context, records []kafka.Record) error {
 		records[i].Partition = mm2.OffsetsPartition(records[i].Key, partitions)
 	}
 	if err := c.target.Write(ctx, c.flow.OffsetsTopic, records); err != nil {
-		return c.topicLost(ctx, fmt.Errorf("write to %s on %s: %w", c.flow.OffsetsTopic, c.target.Alias(), err))
+		return c.topicLost(ctx, err)
 	}
 	return nil
 }
@@ -60,7 +60,7 @@ func (c *Cursors) offsetsPartitions(ctx context.Context) (int32, error) {
 
 // topicLost makes coordinators load again when the offsets topic is gone: Load creates it and writes every cursor back.
 func (c *Cursors) topicLost(ctx context.Context, err error) error {
-	if !errors.Is(err, kafka.ErrUnknownTopic) {
+	if !errors.Is(err, kafka.ErrUnknownTopic) && !errors.Is(err, kafka.ErrUnknownTopicID) {
 		return err
 	}
 	c.partitions.Store(0)
