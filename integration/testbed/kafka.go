@@ -170,22 +170,31 @@ func (c *Cluster) CreateTopic(topic string, partitions, replicas int, configs ..
 	}
 }
 
-// Leaders is the broker that leads each partition of a topic, -1 where none does.
-func (c *Cluster) Leaders(topic string) []int {
+// Topics describes those of the named topics that exist, internal ones included.
+func (c *Cluster) Topics(names ...string) kadm.TopicDetails {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), brokerWithin)
 	defer cancel()
 	admin := c.Admin()
 	defer admin.Close()
-	topics, err := admin.ListTopics(ctx, topic)
-	if err == nil {
-		err = topics[topic].Err
-	}
+	topics, err := admin.ListTopicsWithInternal(ctx, names...)
 	if err != nil {
-		c.t.Fatalf("leaders of %s: %v", topic, err)
+		c.t.Fatalf("topics %v: %v", names, err)
 	}
-	leaders := make([]int, len(topics[topic].Partitions))
-	for _, p := range topics[topic].Partitions {
+	for name, topic := range topics {
+		if topic.Err != nil {
+			delete(topics, name)
+		}
+	}
+	return topics
+}
+
+// Leaders is the broker that leads each partition of a topic, -1 where none does.
+func (c *Cluster) Leaders(topic string) []int {
+	c.t.Helper()
+	partitions := c.Topics(topic)[topic].Partitions
+	leaders := make([]int, len(partitions))
+	for _, p := range partitions {
 		leaders[p.Partition] = int(p.Leader)
 	}
 	return leaders
