@@ -181,7 +181,7 @@ type Producer struct {
 // records, so one that is missing may have written all the same.
 func (c *Cluster) DescribeProducers(ctx context.Context, tp TopicPartition) ([]Producer, error) {
 	var producers []Producer
-	err := patiently(ctx, func() error {
+	err := patiently(ctx, outdated, func() error {
 		l, err := c.topics.leader(ctx, tp)
 		if err != nil {
 			return err

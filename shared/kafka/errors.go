@@ -62,20 +62,22 @@ func Retriable(err error) bool {
 	return errors.Is(err, ErrUnanswered) || kerr.IsRetriable(err)
 }
 
-// passing are the errors that reads are repeated after: a leader has moved or is about to, which a broker knows before its
-// neighbours do.
-var passing = []error{
-	ErrUnanswered,
-	ErrNotLeader,
-	ErrLeaderNotAvailable,
-	ErrFencedLeaderEpoch,
-	ErrUnknownLeaderEpoch,
-	ErrStorage,
-	kerr.ReplicaNotAvailable,
-	kerr.BrokerNotAvailable,
-	kerr.OffsetNotAvailable,
-	kerr.ListenerNotFound,
-}
+var (
+	// moving are the errors of a leader that moves, or is about to: a broker knows before its neighbours do.
+	moving = []error{
+		ErrUnanswered,
+		ErrNotLeader,
+		ErrLeaderNotAvailable,
+		ErrUnknownLeaderEpoch,
+		ErrStorage,
+		kerr.ReplicaNotAvailable,
+		kerr.BrokerNotAvailable,
+		kerr.OffsetNotAvailable,
+		kerr.ListenerNotFound,
+	}
+	// outdated has in addition the one where the leader has moved on from an epoch of our choice, not of a caller's.
+	outdated = append([]error{ErrFencedLeaderEpoch}, moving...)
+)
 
 const (
 	// patience is how long reads are repeated.
@@ -85,8 +87,8 @@ const (
 	longestPause = time.Second
 )
 
-// patiently repeats a read while it fails for a passing reason.
-func patiently(ctx context.Context, read func() error) error {
+// patiently repeats a read while its error is one of those that pass.
+func patiently(ctx context.Context, passing []error, read func() error) error {
 	deadline := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := read()

@@ -67,7 +67,7 @@ func (f *Fetched) Release() {
 // together with everybody else's.
 func (c *Cluster) Fetch(ctx context.Context, want Want) (*Fetched, error) {
 	var fetched *Fetched
-	err := patiently(ctx, func() error {
+	err := patiently(ctx, moving, func() error {
 		l, err := c.topics.leaderOf(ctx, want.TopicPartition, want.TopicID)
 		if err != nil {
 			return err

@@ -119,12 +119,16 @@ func (f *fetcher) wanted() bool {
 	return f.running
 }
 
-// poll makes one request for those who wait by the time that there is memory for its answer.
+// poll makes one request for those who still wait when there is memory for its answer.
 func (f *fetcher) poll() {
 	granted, err := f.reserve()
 	calls, wait := f.take()
 	if err != nil {
 		f.fail(calls, f.c.unanswered(err))
+		return
+	}
+	if len(calls) == 0 {
+		f.c.budget.fetched.release(granted)
 		return
 	}
 	f.next = time.Now().Add(time.Duration(len(calls)) * pacePerPartition)

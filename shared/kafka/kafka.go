@@ -123,7 +123,9 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 		kgo.WithHooks(dialHook{c}),
 		kgo.DisableClientMetrics(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RecordDeliveryTimeout(answerTimeout),
+		// Write ends with its context. What it leaves behind can't land after what is written next, since franz-go takes a new
+		// producer epoch then.
+		kgo.AllowIdempotentProduceCancellation(),
 	}
 	if o.ClientID != "" {
 		opts = append(opts, kgo.ClientID(o.ClientID))

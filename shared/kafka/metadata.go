@@ -185,7 +185,7 @@ func (m *metadata) leaderOf(ctx context.Context, tp TopicPartition, id TopicID) 
 			return l, err
 		}
 		if confirmed == idConfirmations {
-			return leader{}, fmt.Errorf("%s: %w: the topic is %s now, and was %s", tp, ErrInconsistentTopicID, l.topicID, id)
+			return leader{}, fmt.Errorf("%w The topic is %s now, and was %s", ErrInconsistentTopicID, l.topicID, id)
 		}
 		m.doubt(tp.Topic)
 		if err := sleep(ctx, metadataPause); err != nil {

@@ -36,7 +36,7 @@ func (c *Cluster) ListOffsets(ctx context.Context, tps []TopicPartition, timesta
 	q := offsetQuestion{timestamp: timestamp, committed: iso == spec.ReadCommitted}
 	answers := make(map[TopicPartition]Offset, len(tps))
 	left := tps
-	err := patiently(ctx, func() error {
+	err := patiently(ctx, outdated, func() error {
 		calls := c.askOffsets(ctx, left, q)
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -45,7 +45,7 @@ func (c *Cluster) ListOffsets(ctx context.Context, tps []TopicPartition, timesta
 		var passed error
 		for _, call := range calls {
 			answers[call.tp] = call.offset
-			if anyOf(call.offset.Err, passing) {
+			if anyOf(call.offset.Err, outdated) {
 				left, passed = append(left, call.tp), call.offset.Err
 			}
 		}
@@ -95,7 +95,7 @@ type offsetsKey struct {
 // offset asks about one partition, together with whoever asks the same of its leader.
 func (c *Cluster) offset(ctx context.Context, tp TopicPartition, q offsetQuestion) (Offset, error) {
 	var offset Offset
-	err := patiently(ctx, func() error {
+	err := patiently(ctx, outdated, func() error {
 		l, err := c.topics.leader(ctx, tp)
 		if err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 // before asking for more.
 func (c *Cluster) Read(ctx context.Context, tp TopicPartition, offset int64, maxBytes int32, iso Isolation) (*Fetched, error) {
 	var fetched *Fetched
-	err := patiently(ctx, func() (err error) {
+	err := patiently(ctx, outdated, func() (err error) {
 		l, err := c.topics.leader(ctx, tp)
 		if err != nil {
 			return err

@@ -9,8 +9,7 @@ import (
 )
 
 // Write appends records to the partitions that they name, acknowledged by all replicas. Records without a timestamp get the
-// time of writing. After an error some of them may have landed. A single record may be written twice after a connection was
-// lost, but not out of order.
+// time of writing. After an error some of them may have landed, but none lands after those of a later call.
 func (c *Cluster) Write(ctx context.Context, topic string, records []Record) error {
 	batch := make([]*kgo.Record, len(records))
 	for i, r := range records {
@@ -19,11 +18,14 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 			batch[i].Timestamp = time.UnixMilli(r.Timestamp)
 		}
 	}
-	if err := c.client.ProduceSync(ctx, batch...).FirstErr(); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return fmt.Errorf("write to %s on cluster %s: %w", topic, c.alias, err)
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	switch err := c.client.ProduceSync(limited, batch...).FirstErr(); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("write to %s: %w", topic, context.Cause(ctx))
+	default:
+		return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
 	}
-	return nil
 }
