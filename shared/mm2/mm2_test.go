@@ -74,7 +74,7 @@ func TestSourceOffsetKeysComeBack(t *testing.T) {
 	})
 }
 
-// TestDefaultPolicy holds what DefaultReplicationPolicy of 4.3.1 answered when it was called.
+// TestDefaultPolicy holds what DefaultReplicationPolicy of 4.3.1 makes of Java's String.split, odd answers included.
 func TestDefaultPolicy(t *testing.T) {
 	p := mm2.DefaultPolicy{}
 	if got := p.RemoteTopic("A", "orders"); got != "A.orders" {

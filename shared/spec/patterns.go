@@ -36,7 +36,11 @@ func ParsePatterns(text string) (Patterns, error) {
 	if _, err := regexp.Compile(joined); err != nil {
 		return parseSlow(joined)
 	}
-	return Patterns{text: joined, fast: regexp.MustCompile(whole(joined))}, nil
+	fast, err := regexp.Compile(whole(joined))
+	if err != nil {
+		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it", err)
+	}
+	return Patterns{text: joined, fast: fast}, nil
 }
 
 func join(text string) string {
@@ -50,16 +54,27 @@ func join(text string) string {
 func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }
 
 func parseSlow(joined string) (Patterns, error) {
-	if _, err := regexp2.Compile(joined, regexp2.None); err != nil {
+	plain := escaped.ReplaceAllStringFunc(joined, plainUnderscore)
+	if _, err := regexp2.Compile(plain, regexp2.None); err != nil {
 		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it, and mind that a comma ends an expression", err)
 	}
-	slow, err := regexp2.Compile(whole(joined), regexp2.None)
+	slow, err := regexp2.Compile(whole(plain), regexp2.None)
 	if err != nil {
 		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it", err)
 	}
 	slow.MatchTimeout = matchTimeout
 	p := Patterns{text: joined, slow: slow}
 	return p, p.tryLong()
+}
+
+var escaped = regexp.MustCompile(`\\.`)
+
+// plainUnderscore takes the backslash from "\_": Java and RE2 pass over it, the fallback stops at it.
+func plainUnderscore(escape string) string {
+	if escape == `\_` {
+		return "_"
+	}
+	return escape
 }
 
 // tryLong refuses a pattern that takes for ever on long names, before a name does it.
@@ -80,8 +95,13 @@ func checkJava(pattern string) error {
 	for i := 0; i < len(pattern); i++ {
 		switch rest := pattern[i:]; {
 		case strings.HasPrefix(rest, `\Q`):
-			quoted, _, _ := strings.Cut(rest, `\E`)
+			quoted, _, ended := strings.Cut(rest, `\E`)
+			if !ended {
+				return errors.New(`\Q has no end; add \E behind what is quoted`)
+			}
 			i += len(quoted) + len(`\E`) - 1
+		case strings.HasPrefix(rest, `\0`):
+			return errors.New(`octal escapes are not supported; write the character itself`)
 		case rest[0] == '\\':
 			i += len(escape.FindString(rest)) - 1
 		case inClass && (rest[0] == '[' || strings.HasPrefix(rest, "&&")):

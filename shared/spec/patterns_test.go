@@ -7,7 +7,7 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// TestPatterns holds what java.util.regex answers with matches() for the list joined by "|".
+// TestPatterns holds what java.util.regex of JDK 17 answers with matches() for the list joined by "|".
 func TestPatterns(t *testing.T) {
 	for _, test := range []struct {
 		list     string
@@ -33,6 +33,9 @@ func TestPatterns(t *testing.T) {
 		{"(?>a+)b", "aab", "aa"},
 		{"[]a]", "] a", "b"},
 		{`[\[&a]`, "[ & a", "b"},
+		{`(?!x)a\_b`, "a_b", "a-b"},
+		{`(?!x)a\\_b`, `a\_b`, "a_b"},
+		{"[a-]", "a -", "b"},
 		{`[{a]`, "{ a", "b"},
 		{`\{a\}`, "{a}", "a"},
 		{`\p{Lu}\x{41}`, "AA", "aA"},

@@ -306,3 +306,18 @@ func TestDefaultListsAreMirrorMakers(t *testing.T) {
 		}
 	}
 }
+
+// TestFlowVariablesExcludeFiles has every variable that describes a flow refused beside a file, and no setting.
+func TestFlowVariablesExcludeFiles(t *testing.T) {
+	settings := []string{
+		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
+		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT",
+	}
+	for _, v := range spec.Variables() {
+		_, err := spec.Load([]string{"testdata/right/founding.yaml"}, []string{v.Name + "=1"})
+		refused := err != nil && strings.Contains(err.Error(), v.Name+": describes a flow, and so does a file")
+		if refused == slices.Contains(settings, v.Name) {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
+}
