@@ -299,7 +299,7 @@ func TestTwoFlowsIntoOneTopicAreHeld(t *testing.T) {
 		synctest.Wait()
 		for i, f := range c.Flows() {
 			last := f.Plan.Partitions[len(f.Plan.Partitions)-1]
-			if last.State != coordinator.Held || last.Reason != coordinator.TopicCollision ||
+			if last.State != coordinator.Held || last.Reason != lease.ReasonTopicCollision ||
 				!strings.Contains(last.Detail, "orders of A->B and orders of C->B") {
 				in.Errorf("flow %d: %+v", i, last)
 			}

@@ -135,7 +135,7 @@ func (f *flow) load(ctx context.Context) error {
 // it looks rather than the next one.
 func (f *flow) discover(ctx context.Context) error {
 	switch {
-	case f.discovered.IsZero() || time.Since(f.discovered) > f.flow.Refresh-PassInterval:
+	case f.discovered.IsZero() || time.Since(f.discovered) >= f.flow.Refresh-PassInterval:
 		found, err := f.pair.discover(ctx)
 		if err != nil {
 			return err

@@ -37,12 +37,6 @@ type Plan struct {
 // A State is what a partition is at.
 type State string
 
-// Reasons that only the coordinator has, since it sees all flows together.
-const (
-	TopicName      lease.Reason = "topic_name"
-	TopicCollision lease.Reason = "topic_collision"
-)
-
 // The states of a partition.
 const (
 	Idle    State = "idle"    // examined up to the source's end
@@ -139,10 +133,10 @@ func (v View) lost(topic kafka.Topic, exist int) bool {
 // refuse says why a topic must not be copied at all.
 func refuse(v View, topic, target string) (lease.Reason, string) {
 	if err := mm2.CheckTopicName(target); err != nil {
-		return TopicName, fmt.Sprintf("the copy of %q can't have that name: %v; shorten the alias of the source, exclude the topic, or set another replication policy", topic, err)
+		return lease.ReasonTopicName, fmt.Sprintf("the copy of %q can't have that name: %v; shorten the alias of the source, exclude the topic, or set another replication policy", topic, err)
 	}
 	if all := v.Collisions[topic]; all != "" {
-		return TopicCollision, fmt.Sprintf("%s all lead into %q on %s; exclude the topic from all flows but one, or set another replication policy",
+		return lease.ReasonTopicCollision, fmt.Sprintf("%s all lead into %q on %s; exclude the topic from all flows but one, or set another replication policy",
 			all, target, v.Flow.Target)
 	}
 	return "", ""

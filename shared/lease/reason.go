@@ -18,6 +18,8 @@ const (
 	ReasonTopicMissing     Reason = "topic_missing"
 	ReasonPartitionMissing Reason = "partitions_missing"
 	ReasonTopicConfig      Reason = "topic_config"
+	ReasonTopicName        Reason = "topic_name"
+	ReasonTopicCollision   Reason = "topic_collision"
 	ReasonAuthorization    Reason = "authorization"
 	ReasonRecordTooLarge   Reason = "record_too_large"
 	ReasonInvalidRecord    Reason = "invalid_record"
@@ -45,6 +47,8 @@ var reasons = map[Reason]struct {
 	ReasonTopicMissing:     {"A topic is not there.", false},
 	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", false},
 	ReasonTopicConfig:      {"The target refuses a setting of the topic.", false},
+	ReasonTopicName:        {"No broker takes the name that the copy would have.", false},
+	ReasonTopicCollision:   {"Several topics lead into one target topic.", false},
 	ReasonAuthorization:    {"A cluster refuses permission.", false},
 	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", false},
 	ReasonInvalidRecord:    {"The target refuses a record.", false},
