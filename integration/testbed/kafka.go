@@ -25,9 +25,9 @@ const (
 // Cluster is a Kafka cluster of one or more brokers in containers. A broker's index is its node id. It keeps its data
 // and its addresses while it is stopped, killed or paused.
 //
-// Each broker has two listeners for clients. The one of [Cluster.Bootstrap] is what is under test: it may be secured and
-// may lead through a [Proxy]. The one of [Cluster.InternalBootstrap] is plain and direct: brokers among themselves and
-// the testbed's own clients use it, so that neither a fault nor an ACL blinds the oracle.
+// Each broker has two listeners for clients. The one of [Cluster.Bootstrap] is what is under test and may lead
+// through a [Proxy]. The one of [Cluster.InternalBootstrap] is direct: brokers among themselves and the testbed's own
+// clients use it, so that no fault on the way blinds the oracle.
 type Cluster struct {
 	t       T
 	brokers []*broker
@@ -42,7 +42,6 @@ type broker struct {
 type kafkaConfig struct {
 	brokers    int
 	proxied    bool
-	protocol   string // of the client listener
 	heap       string
 	properties map[string]string
 }
@@ -67,7 +66,7 @@ func WithProxy() KafkaOption { return func(c *kafkaConfig) { c.proxied = true } 
 // Kafka starts a cluster that ends with the test.
 func Kafka(t T, version string, opts ...KafkaOption) *Cluster {
 	t.Helper()
-	config := kafkaConfig{brokers: 1, protocol: "PLAINTEXT", heap: "512m", properties: map[string]string{}}
+	config := kafkaConfig{brokers: 1, heap: "512m", properties: map[string]string{}}
 	for _, opt := range opts {
 		opt(&config)
 	}
@@ -94,7 +93,7 @@ func (c *Cluster) Bootstrap() string {
 	})
 }
 
-// InternalBootstrap is a plain way to the same brokers past proxies and security.
+// InternalBootstrap is a way to the same brokers past their proxies.
 func (c *Cluster) InternalBootstrap() string {
 	return c.addresses(func(b *broker) string { return address(b.internal) })
 }
@@ -144,7 +143,7 @@ func (c *Cluster) For(t T) *Cluster {
 	return view
 }
 
-// Client is a plain client past proxies and security; it ends with the test.
+// Client is a plain client past proxies; it ends with the test.
 func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
 	return newClient(c.t, c.InternalBootstrap(), opts...)
@@ -262,7 +261,7 @@ func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
 		"inter.broker.listener.name":                       "INTERNAL",
 		"listeners":                                        listeners,
 		"advertised.listeners":                             fmt.Sprintf("CLIENT://%s,INTERNAL://%s", advertised, address(b.internal)),
-		"listener.security.protocol.map":                   "CLIENT:" + config.protocol + ",INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"listener.security.protocol.map":                   "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"log.dirs":                                         "/var/lib/kafka/data",
 		"group.initial.rebalance.delay.ms":                 "0",
 		"broker.session.timeout.ms":                        "6000", // a killed broker may register again only after this
