@@ -89,9 +89,8 @@ func (p Patterns) tryLong() error {
 }
 
 // checkJava refuses what Java reads in another way than RE2 and the fallback do, since they would take it for something else
-// without a word: classes inside a class ([a-z&&[^b]]), braces that a comma cut in two (a{1,2}), octal numbers, and quotes that
-// nothing ends. With these out of the way, both agreed with java.util.regex on 60,000 random patterns, but for repetitions of
-// nothing such as "(?i)+".
+// without a word: classes inside a class ([a-z&&[^b]]), braces that a comma cut in two (a{1,2}), octal numbers, repeated
+// flags, and quotes that nothing ends. They were found by comparing with java.util.regex on random patterns.
 func checkJava(pattern string) error {
 	inClass := false
 	for i := 0; i < len(pattern); i++ {
@@ -106,6 +105,8 @@ func checkJava(pattern string) error {
 			return errors.New(`octal escapes are not supported; write the character itself`)
 		case rest[0] == '\\':
 			i += len(escape.FindString(rest)) - 1
+		case !inClass && repeatedFlags.MatchString(rest):
+			return errors.New(`flags like (?i) can't be repeated; remove the *, +, ? or {} behind them`)
 		case inClass && (rest[0] == '[' || strings.HasPrefix(rest, "&&")):
 			return errors.New(`classes inside a character class are not supported; write a look-ahead like (?!b)[a-z], or \[ for the bracket itself`)
 		case rest[0] == '[':
@@ -122,6 +123,8 @@ func checkJava(pattern string) error {
 
 // escape is one that stands before a letter in braces (\p{Alpha}), or before any one character.
 var escape = regexp.MustCompile(`^\\([pPxkN]\{[^}]*\}|.?)`)
+
+var repeatedFlags = regexp.MustCompile(`^\(\?[a-zA-Z-]+\)[*+?{]`)
 
 var repetition = regexp.MustCompile(`^\{\d+\}`)
 
