@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/functions"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// runtimeMemory is what the process may use beside the records in flight before the collector works harder. With the usual
+// KFERRY_MEMORY it keeps the whole of "kferry run" below 128 MiB.
+const runtimeMemory = 64 * spec.MiB
+
+// A service is a process that goes on until it is told to stop: run, coordinator or worker.
+type service struct {
+	*station
+	screen   *screen
+	registry *prometheus.Registry
+	listener net.Listener // nil without HTTP
+	ready    atomic.Bool
+}
+
+// newService takes what the process needs before it can promise anything: the specification, the HTTP address, its clusters.
+func newService(cmd *cobra.Command, in *input) (*service, error) {
+	s, err := in.load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	limitMemory(s.Settings.Memory)
+	v := &service{screen: newScreen(in.process.Err), registry: newRegistry()}
+	log := in.logger(s.Settings, v.screen)
+	for _, warning := range s.Warnings {
+		log.Warn(warning)
+	}
+	if v.listener, err = listen(s.Settings.HTTP); err != nil {
+		return nil, err
+	}
+	if v.station, err = newStation(s, log, v.registry, nil); err != nil {
+		v.closeListener()
+		return nil, err
+	}
+	return v, nil
+}
+
+// limitMemory leaves the last word to GOMEMLIMIT.
+func limitMemory(records spec.Bytes) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(runtimeMemory + records))
+	}
+}
+
+// serve runs what is given, beside HTTP, until ctx ends or one of them fails.
+func (v *service) serve(ctx context.Context, parts ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return serveHTTP(ctx, v.listener, v.registry, func() bool { return v.ready.Load() && ctx.Err() == nil }, v.log)
+	})
+	for _, part := range parts {
+		g.Go(func() error { return part(ctx) })
+	}
+	v.ready.Store(true)
+	return g.Wait()
+}
+
+// progress shows a line while the two of them copy a backlog.
+func (v *service) progress(c *coordinator.Coordinator, w *functions.Worker) func(context.Context) error {
+	return func(ctx context.Context) error {
+		watch(ctx, v.screen, func() copied {
+			var now copied
+			now.records, now.bytes = w.Copied()
+			for _, f := range c.Flows() {
+				now.lag += f.Lag()
+			}
+			return now
+		})
+		return nil
+	}
+}
+
+func (v *service) close() {
+	v.closeListener()
+	v.station.close()
+}
+
+// closeListener is for a service that never came to serve; a second close does nothing.
+func (v *service) closeListener() {
+	if v.listener != nil {
+		v.listener.Close()
+	}
+}

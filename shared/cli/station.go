@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/functions"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/local"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// A station is a process's place between the clusters and the queue: what a coordinator and a worker need.
+type station struct {
+	spec     spec.Spec
+	clusters map[string]*kafka.Cluster
+	queue    *lease.Queue // nil until openQueue
+	log      *slog.Logger
+	metrics  prometheus.Registerer // nil is none
+}
+
+// inProcess is a queue's server in this process.
+type inProcess interface {
+	InProcessConn() (net.Conn, error)
+}
+
+// newStation opens the clusters, which asks nothing of them yet. A nil dial dials as usual.
+func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, dial local.Dial) (*station, error) {
+	st := &station{spec: s, clusters: map[string]*kafka.Cluster{}, log: log, metrics: metrics}
+	options := kafka.Options{Budget: kafka.NewBudget(int64(s.Settings.Memory)), Logger: log, Dialer: dial}
+	var wrong *multierror.Error
+	for _, c := range s.Clusters {
+		cluster, err := kafka.Open(c, options)
+		if err != nil {
+			wrong = multierror.Append(wrong, fmt.Errorf("open cluster %q: %w", c.Alias, err))
+			continue
+		}
+		st.clusters[c.Alias] = cluster
+	}
+	if err := wrong.ErrorOrNil(); err != nil {
+		st.close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// openQueue connects to a server in this process, or where there is none to NATS_URL.
+func (st *station) openQueue(ctx context.Context, role string, server inProcess) (err error) {
+	st.queue, err = lease.Open(ctx, lease.Options{
+		URL: st.spec.Settings.NATSURL, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
+		Client: clientName(role), Logger: st.log,
+	})
+	return err
+}
+
+// clientName is how NATS' reports call a process.
+func clientName(role string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "kferry " + role
+	}
+	return fmt.Sprintf("kferry %s on %s", role, host)
+}
+
+func (st *station) coordinator() *coordinator.Coordinator {
+	return coordinator.New(st.view())
+}
+
+// view is what the coordinator's package looks at, with or without a queue.
+func (st *station) view() coordinator.Options {
+	return coordinator.Options{Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Logger: st.log, Metrics: st.metrics}
+}
+
+func (st *station) worker() *functions.Worker {
+	return functions.NewWorker(functions.Options{
+		Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Slots: st.spec.Settings.Slots, Logger: st.log, Metrics: st.metrics,
+	})
+}
+
+// close ends every connection.
+func (st *station) close() {
+	if st.queue != nil {
+		st.queue.Close()
+	}
+	for _, c := range st.clusters {
+		c.Close()
+	}
+}

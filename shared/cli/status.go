@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kferry/kferry/coordinator"
+)
+
+// formats are those of status, the default first.
+var formats = []string{"table", "json"}
+
+func newStatus(p Process) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show where every partition stands",
+		Long: "status asks the clusters how far every partition is copied, and what stands in the way. Where NATS_URL is set and answers, it\n" +
+			"adds what only the queue knows: failures and the time of the next try. Exit code 1: a cluster did not answer.",
+		Example: "  kferry status -f mirror.yaml\n  kferry status -f mirror.yaml -o json",
+		Args:    cobra.NoArgs,
+	}
+	in := newInput(p, cmd, "name", "nats-url")
+	cmd.Flags().StringVarP(&format, "output", "o", formats[0], "table or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !slices.Contains(formats, format) {
+			return usageError{fmt.Errorf("-o %q: give table or json", format)}
+		}
+		survey, err := survey(cmd, in)
+		if err != nil {
+			return err
+		}
+		if err := write(cmd.OutOrStdout(), survey, format); err != nil {
+			return fmt.Errorf("write status: %w", err)
+		}
+		if slices.ContainsFunc(survey.Flows, func(f coordinator.FlowSurvey) bool { return f.Error != "" }) {
+			return errSaid
+		}
+		return nil
+	}
+	return cmd
+}
+
+func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
+	s, err := in.load(cmd)
+	if err != nil {
+		return coordinator.Survey{}, err
+	}
+	st, err := newStation(s, slog.New(slog.DiscardHandler), nil, nil)
+	if err != nil {
+		return coordinator.Survey{}, err
+	}
+	defer st.close()
+	var silent error // a queue that doesn't answer hides nothing that the clusters know
+	if s.Settings.NATSURL != "" {
+		silent = st.openQueue(cmd.Context(), "status", nil)
+	}
+	survey := coordinator.Status(cmd.Context(), st.view())
+	if silent != nil {
+		survey.Queue = silent.Error()
+	}
+	return survey, nil
+}
+
+func write(to io.Writer, s coordinator.Survey, format string) error {
+	if format == "table" {
+		return s.Table(to)
+	}
+	e := json.NewEncoder(to)
+	e.SetEscapeHTML(false) // "A->B" as people write it
+	e.SetIndent("", "  ")
+	return e.Encode(s)
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+func newValidate(p Process) *cobra.Command {
+	var connect bool
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check a specification, and show what it means",
+		Long: "validate reads the specification as the other commands do and reports everything that is wrong with it. With --connect it\n" +
+			"also asks the clusters which topics match and what would be created. It writes nothing.",
+		Example: "  kferry validate -f mirror.yaml --connect",
+		Args:    cobra.NoArgs,
+	}
+	in := newInput(p, cmd)
+	cmd.Flags().BoolVar(&connect, "connect", false, "ask the clusters: topics that match, their names and sizes, what would be created")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := in.load(cmd)
+		if err != nil {
+			return err
+		}
+		for _, warning := range s.Warnings {
+			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
+		}
+		if err := describe(cmd.OutOrStdout(), s); err != nil || !connect {
+			return err
+		}
+		return preview(cmd, s)
+	}
+	return cmd
+}
+
+// describe says what a specification means.
+func describe(to io.Writer, s spec.Spec) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CLUSTER\tBOOTSTRAP SERVERS")
+	for _, c := range s.Clusters {
+		fmt.Fprintf(table, "%s\t%s\n", c.Alias, strings.Join(c.BootstrapServers, ","))
+	}
+	fmt.Fprintln(table, "\nFLOW\tTOPICS\tA TOPIC t BECOMES\tSTART\tREADS\tREPLICATION FACTOR\tCURSORS IN")
+	for _, f := range s.Flows {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			flowName(f), topics(f), f.RemoteTopic("t"), f.Start, f.Isolation, replication(f.ReplicationFactor), f.OffsetsTopic)
+	}
+	return table.Flush()
+}
+
+func flowName(f spec.Flow) string {
+	if !f.Running {
+		return f.Name() + " (paused)"
+	}
+	return f.Name()
+}
+
+func topics(f spec.Flow) string {
+	var texts []string
+	for _, filter := range f.Filters {
+		text := filter.Topics.String()
+		if exclude := filter.Exclude.String(); exclude != "" {
+			text += " but not " + exclude
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, " or ")
+}
+
+func replication(factor int16) string {
+	if factor == -1 {
+		return "broker's default"
+	}
+	return fmt.Sprint(factor)
+}
+
+// preview shows what the flows would do.
+func preview(cmd *cobra.Command, s spec.Spec) error {
+	st, err := newStation(s, slog.New(slog.DiscardHandler), nil, nil)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	seen := coordinator.Look(cmd.Context(), st.view())
+	fmt.Fprintln(cmd.OutOrStdout())
+	if err := seen.Table(cmd.OutOrStdout()); err != nil {
+		return fmt.Errorf("write preview: %w", err)
+	}
+	if !seen.OK() {
+		return errSaid
+	}
+	return nil
+}
