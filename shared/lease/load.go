@@ -76,7 +76,7 @@ func (c *Cursors) agree(ctx context.Context) (raced int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	published, err := c.published(ctx)
+	published, err := readPublished(ctx, c.flow, c.target)
 	if err != nil {
 		return 0, err
 	}
@@ -141,32 +141,6 @@ func (c *Cursors) kept(ctx context.Context) (map[kafka.TopicPartition]entry, err
 		}
 	}
 	return kept, err
-}
-
-// published returns the last record of each partition of this flow on the offsets topic, with no value where it was forgotten.
-func (c *Cursors) published(ctx context.Context) (map[kafka.TopicPartition]*kafka.Record, error) {
-	last := map[kafka.TopicPartition]*kafka.Record{}
-	err := c.target.ReadAll(ctx, c.flow.OffsetsTopic, func(r kafka.Record) error {
-		_, _, topic, partition, ok := mm2.ParseSourceOffsetKey(r.Key)
-		if !ok || !bytes.Equal(r.Key, c.flow.Key(topic, partition)) {
-			return nil // another flow's, another connector's, or members in an order that MM2 doesn't find either
-		}
-		tp := kafka.TopicPartition{Topic: topic, Partition: partition}
-		if was := last[tp]; was == nil || follows(r, *was) {
-			r.Key, r.Value = nil, bytes.Clone(r.Value)
-			last[tp] = &r
-		}
-		return nil
-	})
-	return last, err
-}
-
-// follows orders two records of one key: by log, or by time where the topic has grown and an old record stayed behind.
-func follows(r, was kafka.Record) bool {
-	if r.Partition == was.Partition {
-		return r.Offset > was.Offset
-	}
-	return r.Timestamp > was.Timestamp
 }
 
 // An agreement is what makes the two copies of a cursor say the same.
