@@ -1,0 +1,562 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kferry/kferry/integration/testbed"
+)
+
+// ward is an installation in which things go wrong, one topic for each, beside one that stays well.
+type ward struct {
+	*installation
+	run *testbed.Process
+}
+
+// A hold is one thing that goes wrong.
+type hold struct {
+	topic      string
+	partitions int
+	held       []int32       // those that stop; the others go on
+	reason     string        // what status and metrics call it
+	says       string        // part of what status says of it
+	prepare    func(w *ward) // before kferry sees the topic, after its records are there
+	spoil      func(w *ward) // once everything is copied
+	spoilDown  func(w *ward) // likewise, while kferry is stopped
+	mend       func(w *ward) // makes it go on by itself; without it a person has to decide
+}
+
+const heldRecords = 300 // of each topic at first
+
+// Everything that stops a partition stops that partition alone, says so, and is over by itself when its cause is.
+func TestHolds(t *testing.T) {
+	source := testbed.Shared(t, testbed.V43)
+	target := testbed.Kafka(t, testbed.V43,
+		testbed.WithConfig("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+		testbed.WithConfig("allow.everyone.if.no.acl.found", "true"))
+	w := &ward{installation: copying(t, source, target, "held-.*")}
+	source.CreateTopic("held-not", 3, 1)
+	testbed.Produce(t, source, "held-not", testbed.Load{Records: heldRecords})
+	for _, h := range holds {
+		source.CreateTopic(h.topic, h.partitions, 1)
+		testbed.Produce(t, source, h.topic, testbed.Load{Records: heldRecords, ValueBytes: 1000, Codec: kgo.Lz4Compression()})
+		if h.prepare != nil {
+			h.prepare(w)
+		}
+	}
+
+	w.run = w.start("run")
+	w.await("held-not")
+	for _, h := range holds {
+		if h.spoil != nil || h.spoilDown != nil {
+			w.await(h.topic)
+		}
+	}
+	w.stop(w.run)
+	for _, h := range holds {
+		if h.spoilDown != nil {
+			h.spoilDown(w)
+		}
+	}
+	w.run = w.start("run")
+	for _, h := range holds {
+		if h.spoil != nil {
+			h.spoil(w)
+		}
+	}
+	w.demandHeld()
+
+	testbed.Produce(t, source, "held-not", testbed.Load{Records: heldRecords, First: heldRecords})
+	w.await("held-not")
+	for _, h := range holds {
+		if h.mend != nil {
+			h.mend(w)
+		}
+	}
+	mended := time.Now()
+	for _, h := range holds {
+		t.Run(strings.TrimPrefix(h.topic, "held-")+" afterwards", func(t *testing.T) {
+			k := *w.installation
+			k.t, k.source, k.target = t, w.source.For(t), w.target.For(t)
+			if h.mend == nil {
+				if p := k.status().partition(h.topic, h.held[0]); p.State != "held" || p.Reason != h.reason {
+					t.Errorf("needs a decision and is %v", p)
+				}
+				return
+			}
+			testbed.Eventually(t, goneAround+soon, "the copy to be complete", func() bool {
+				return k.copied(h.topic) >= ends(t, k.source, h.topic)
+			})
+			t.Logf("goes on by itself, %v after the last cause was gone at most", time.Since(mended).Round(time.Second))
+			k.compare(h.topic)
+		})
+	}
+	w.stop(w.run)
+	w.compare("held-not")
+	if slices.Contains(topicNames(t, target), w.copyOf("held-target-deleted")) {
+		t.Error("a target topic that was deleted has been created again")
+	}
+	// All of it is still there for a process that begins with nothing but the clusters.
+	if err := os.RemoveAll(w.env["KFERRY_DATA"]); err != nil {
+		t.Fatal(err)
+	}
+	summary := w.command(1, "run", "--until-caught-up")
+	for _, h := range holds {
+		if h.mend == nil && !strings.Contains(summary, fmt.Sprintf("%s-%d", h.topic, h.held[0])) {
+			t.Errorf("the summary does not name %s-%d:\n%s", h.topic, h.held[0], summary)
+		}
+	}
+}
+
+// demandHeld waits until every hold is there, in status and in the metrics, and no other partition is held.
+func (w *ward) demandHeld() {
+	w.t.Helper()
+	for _, h := range holds {
+		w.t.Run(strings.TrimPrefix(h.topic, "held-"), func(t *testing.T) {
+			k := *w.installation
+			k.t = t
+			var last []partition
+			isHeld := func() bool {
+				last = k.status().partitions(h.topic)
+				held := map[int32]bool{}
+				for _, p := range last {
+					if p.State == "held" && p.Reason == h.reason && strings.Contains(p.Detail, h.says) && p.Decide == (h.mend == nil) {
+						held[p.Partition] = true
+					}
+				}
+				for _, p := range h.held {
+					if !held[p] {
+						return false
+					}
+				}
+				return len(held) == len(h.held)
+			}
+			for deadline := time.Now().Add(goneAround + soon); !isHeld(); {
+				if time.Now().After(deadline) {
+					t.Fatalf("partitions %v not held with %s %q: %v", h.held, h.reason, h.says, last)
+				}
+			}
+			t.Log(last[slices.IndexFunc(last, func(p partition) bool { return p.Partition == h.held[0] })])
+		})
+	}
+	testbed.Eventually(w.t, soon, "the metrics to count every hold", func() bool {
+		want := map[string]float64{}
+		for _, h := range holds {
+			want[h.reason] += float64(len(h.held))
+		}
+		got := metrics(w.t, w.run)
+		for reason, count := range want {
+			if got[fmt.Sprintf(`kferry_partitions_held{flow="%s->central",reason="%s"}`, w.alias, reason)] != count {
+				return false
+			}
+		}
+		return got[fmt.Sprintf(`kferry_oldest_unreplicated_seconds{flow="%s->central"}`, w.alias)] > 0
+	})
+}
+
+var holds = []hold{
+	{
+		// One record is larger than the target allows; the limit is raised later.
+		topic: "held-large-record", partitions: 2, held: []int32{0}, reason: "record_too_large", says: "max.message.bytes",
+		prepare: func(w *ward) {
+			w.target.CreateTopic(w.copyOf("held-large-record"), 2, 1, "max.message.bytes", "20000")
+			testbed.Produce(w.t, w.source, "held-large-record", testbed.Load{Records: 1, First: heldRecords, ValueBytes: 100_000})
+			testbed.Produce(w.t, w.source, "held-large-record", testbed.Load{Records: 100, First: heldRecords + 1})
+		},
+		mend: func(w *ward) { setConfig(w.t, w.target, w.copyOf("held-large-record"), "max.message.bytes", "1048588") },
+	},
+	{
+		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no cursor",
+		prepare: func(w *ward) {
+			w.target.CreateTopic(w.copyOf("held-no-cursor"), 1, 1)
+			testbed.Produce(w.t, w.target, w.copyOf("held-no-cursor"), testbed.Load{Records: 7})
+		},
+	},
+	{
+		// The copy has too few partitions, and nobody may add any.
+		topic: "held-few-partitions", partitions: 3, held: []int32{1, 2}, reason: "authorization", says: "grant Alter",
+		prepare: func(w *ward) {
+			w.target.CreateTopic(w.copyOf("held-few-partitions"), 1, 1)
+			deny(w.t, w.target, w.copyOf("held-few-partitions"), kadm.OpAlter)
+		},
+		mend: func(w *ward) { allow(w.t, w.target, w.copyOf("held-few-partitions")) },
+	},
+	{
+		topic: "held-not-created", partitions: 1, held: []int32{0}, reason: "authorization", says: "grant Create",
+		prepare: func(w *ward) { deny(w.t, w.target, w.copyOf("held-not-created"), kadm.OpCreate) },
+		mend:    func(w *ward) { allow(w.t, w.target, w.copyOf("held-not-created")) },
+	},
+	{
+		topic: "held-not-written", partitions: 1, held: []int32{0}, reason: "authorization", says: "no right to write",
+		prepare: func(w *ward) { deny(w.t, w.target, w.copyOf("held-not-written"), kadm.OpWrite) },
+		mend:    func(w *ward) { allow(w.t, w.target, w.copyOf("held-not-written")) },
+	},
+	{
+		topic: "held-source-recreated", partitions: 1, held: []int32{0}, reason: "source_recreated", says: "created again",
+		spoil: func(w *ward) {
+			deleteTopic(w.t, w.source, "held-source-recreated")
+			w.source.CreateTopic("held-source-recreated", 1, 1)
+			testbed.Produce(w.t, w.source, "held-source-recreated", testbed.Load{Records: 2 * heldRecords, First: 10_000})
+		},
+	},
+	{
+		topic: "held-target-deleted", partitions: 1, held: []int32{0}, reason: "target_recreated", says: "gone",
+		spoil: func(w *ward) {
+			deleteTopic(w.t, w.target, w.copyOf("held-target-deleted"))
+			testbed.Produce(w.t, w.source, "held-target-deleted", testbed.Load{Records: 100, First: heldRecords})
+		},
+	},
+	{
+		topic: "held-target-recreated", partitions: 1, held: []int32{0}, reason: "target_recreated", says: "created again",
+		spoilDown: func(w *ward) {
+			deleteTopic(w.t, w.target, w.copyOf("held-target-recreated"))
+			w.target.CreateTopic(w.copyOf("held-target-recreated"), 1, 1)
+		},
+	},
+	{
+		topic: "held-foreign-writer", partitions: 1, held: []int32{0}, reason: "foreign_writer", says: "producer id",
+		spoil: func(w *ward) {
+			testbed.Produce(w.t, w.target, w.copyOf("held-foreign-writer"), testbed.Load{Records: 5, First: 20_000})
+			testbed.Produce(w.t, w.source, "held-foreign-writer", testbed.Load{Records: 100, First: heldRecords})
+		},
+	},
+	{
+		topic: "held-retention-gap", partitions: 2, held: []int32{0}, reason: "retention_gap", says: "gone",
+		spoilDown: func(w *ward) {
+			testbed.Produce(w.t, w.source, "held-retention-gap", testbed.Load{Records: 100, First: heldRecords})
+			var offsets kadm.Offsets
+			offsets.AddOffset("held-retention-gap", 0, heldRecords/2+20, -1)
+			if _, err := w.source.Admin().DeleteRecords(w.t.Context(), offsets); err != nil {
+				w.t.Fatal(err)
+			}
+		},
+	},
+	{
+		// The cursor is beyond the end of the source's log, as after an unclean election there.
+		topic: "held-source-truncated", partitions: 1, held: []int32{0}, reason: "source_truncated", says: "ends at",
+		spoilDown: func(w *ward) { w.moveCursor("held-source-truncated", 0, 1000) },
+	},
+	{
+		// A byte on the source's disk flips, and flips back later.
+		topic: "held-corrupt", partitions: 2, held: []int32{0}, reason: "corrupt_batch", says: "held-corrupt-0",
+		prepare: func(w *ward) { flip(w.source, "held-corrupt", 0) },
+		mend:    func(w *ward) { flip(w.source, "held-corrupt", 0) },
+	},
+}
+
+// A setting that only the source's version knows holds that topic, by name.
+func TestRefusedSetting(t *testing.T) {
+	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33)
+	source.CreateTopic("setting-refused", 1, 1, "compression.gzip.level", "3", "retention.ms", "1209600000")
+	source.CreateTopic("setting-taken", 1, 1)
+	for _, topic := range []string{"setting-refused", "setting-taken"} {
+		testbed.Produce(t, source, topic, testbed.Load{Records: 100})
+	}
+	k := copying(t, source, target, "setting-.*")
+	summary := k.command(1, "run", "--until-caught-up")
+	for _, want := range []string{"setting-refused-0", "topic_config", "compression.gzip.level=3"} {
+		if !strings.Contains(summary, want) {
+			t.Errorf("the summary does not say %q:\n%s", want, summary)
+		}
+	}
+	if strings.Contains(summary, "refuses retention.ms") {
+		t.Errorf("the summary blames retention.ms:\n%s", summary)
+	}
+	k.compare("setting-taken")
+
+	k.with("KFERRY_CONFIG_PROPERTIES_EXCLUDE", `compression\.gzip\.level`).catchUp()
+	k.compare("setting-refused")
+	if got := topicConfig(t, target, k.copyOf("setting-refused"))["retention.ms"]; got != "1209600000" {
+		t.Errorf("retention.ms is %s on the target", got)
+	}
+}
+
+// A batch above the target's limit whose records are not is split.
+func TestLargeBatchIsSplit(t *testing.T) {
+	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43)
+	source.CreateTopic("split-me", 2, 1)
+	k := copying(t, source, target, "split-me")
+	target.CreateTopic(k.copyOf("split-me"), 2, 1, "max.message.bytes", "20000")
+	next := 0
+	for _, codec := range codecs {
+		next = testbed.Produce(t, source, "split-me", testbed.Load{Records: 4000, First: next, ValueBytes: 300, Codec: codec})
+	}
+	k.catchUp()
+	k.compare("split-me")
+	if p := k.status().partition("split-me", 0); p.State != "idle" || p.ExactlyOnce == nil || !*p.ExactlyOnce {
+		t.Errorf("status after splitting: %+v", p)
+	}
+}
+
+// A pattern without a topic is a warning and no failure.
+func TestNoSuchTopic(t *testing.T) {
+	k := copying(t, testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43), "no-such-topic")
+	if summary := k.catchUp(); !strings.Contains(summary, "warning") || !strings.Contains(summary, "no-such-topic") {
+		t.Errorf("the summary does not warn of a pattern without topics:\n%s", summary)
+	}
+	if warnings := fmt.Sprint(k.status().Flows[0].Warnings); !strings.Contains(warnings, "no-such-topic") {
+		t.Errorf("status does not warn of a pattern without topics, only of %s", warnings)
+	}
+}
+
+// A source that is away stops its own flow, and that goes on when the source is back.
+func TestUnreachableSource(t *testing.T) {
+	w := newWorld(t, testbed.Shared(t, testbed.V43))
+	w.dc2 = testbed.Kafka(t, testbed.V33)
+	w.dc1.CreateTopic("reach-1", 2, 1)
+	w.dc2.CreateTopic("reach-2", 2, 1)
+	testbed.Produce(t, w.dc1, "reach-1", testbed.Load{Records: 1000})
+	testbed.Produce(t, w.dc2, "reach-2", testbed.Load{Records: 1000})
+	w.dc2.Kill(0)
+	k := w.mirroring(t, "reach-1", "reach-2")
+	run := k.start("run")
+	k.await("reach-1")
+	testbed.Eventually(t, soon, "the metrics to say which flow fails", func() bool {
+		m := metrics(t, run)
+		return m[`kferry_flow_failing{flow="kafka-dc-2->kafka-centralized-mm2connector"}`] == 1 &&
+			m[`kferry_flow_failing{flow="kafka-dc-1->kafka-centralized-mm2connector"}`] == 0
+	})
+	for _, f := range k.status().Flows {
+		if bad := strings.HasPrefix(f.Flow, "kafka-dc-2"); bad != (f.Error != "") {
+			t.Errorf("status of %s: error %q", f.Flow, f.Error)
+		}
+	}
+	next := testbed.Produce(t, w.dc1, "reach-1", testbed.Load{Records: 1000, First: 1000})
+	k.await("reach-1")
+
+	w.dc2.Start(0)
+	testbed.Eventually(t, goneAround+soon, "the other flow to go on", func() bool {
+		return ends(t, w.central, "kafka-dc-2.reach-2") == 1000
+	})
+	k.stop(run)
+	w.compare(t, "reach-1", "reach-2")
+	t.Logf("%d records of the good flow came through meanwhile", next)
+}
+
+// A compacted source is copied and said not to be exactly-once yet.
+func TestCompactedSource(t *testing.T) {
+	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
+	source.CreateTopic("compacted", 2, 1, "cleanup.policy", "compact")
+	testbed.Produce(t, source, "compacted", testbed.Load{Records: 2000, PlainKeys: true, Codec: kgo.ZstdCompression()})
+	k := copying(t, source, target, "compacted")
+	k.catchUp()
+	k.compare("compacted")
+	for _, p := range k.status().partitions("compacted") {
+		if p.ExactlyOnce == nil || *p.ExactlyOnce || p.WhyNot != "compacted source" {
+			t.Errorf("status of a compacted topic: %+v", p)
+		}
+	}
+	if table := k.command(0, "status"); !strings.Contains(table, "no (compacted source)") {
+		t.Errorf("status does not say no (compacted source):\n%s", table)
+	}
+	if got := topicConfig(t, target, k.copyOf("compacted"))["cleanup.policy"]; got != "compact" {
+		t.Errorf("the copy's cleanup.policy is %s", got)
+	}
+}
+
+// What compaction left of a topic has holes; all of it arrives.
+func TestCompactedTopicWithHoles(t *testing.T) {
+	source, target := testbed.Kafka(t, testbed.V43, testbed.WithConfig("log.cleaner.backoff.ms", "200")), testbed.Shared(t, testbed.V43)
+	const topic, records = "holes", 2000
+	source.CreateTopic(topic, 1, 1, "cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.01", "segment.ms", "500", "max.compaction.lag.ms", "1000")
+	client := source.Client(kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	for n := range records { // each key twice, and every batch keeps some of its records
+		if err := client.ProduceSync(t.Context(), record(n, n%(records*2/3))).FirstErr(); n%100 == 99 && err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := 0
+	testbed.Eventually(t, 2*time.Minute, "the cleaner", func() bool {
+		if err := client.ProduceSync(t.Context(), record(records, records)).FirstErr(); err != nil { // rolls the segment
+			t.Fatal(err)
+		}
+		left = testbed.Read(t, source, topic, testbed.Committed).Records()
+		return left < records
+	})
+	k := copying(t, source, target, topic)
+	k.catchUp()
+	if got := testbed.Read(t, target, k.copyOf(topic), testbed.Committed).Records(); got < left {
+		t.Errorf("%d records copied of %d", got, left)
+	}
+	t.Logf("%d of %d records were left to copy", left, records)
+}
+
+func record(n, key int) *kgo.Record {
+	return &kgo.Record{Key: []byte(strconv.Itoa(key)), Value: []byte(strconv.Itoa(n))}
+}
+
+// Aborted records are not copied, and a topic that ends in a marker is caught up.
+func TestTransactions(t *testing.T) {
+	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
+	source.CreateTopic("transactions-copied", 2, 1)
+	next := testbed.Produce(t, source, "transactions-copied", testbed.Load{Records: 3000, TxnRecords: 100, AbortEvery: 3, Codec: kgo.Lz4Compression()})
+	k := copying(t, source, target, "transactions-copied")
+	k.catchUp()
+	k.compare("transactions-copied")
+	if got := testbed.Read(t, target, k.copyOf("transactions-copied"), testbed.Uncommitted).Records(); got != 2000 {
+		t.Errorf("%d records on the target, want the 2000 of committed transactions and nothing else", got)
+	}
+	for _, p := range k.status().partitions("transactions-copied") {
+		if p.State != "idle" || p.LagRecords != 0 {
+			t.Errorf("status of a topic that ends in a marker: %+v", p)
+		}
+	}
+
+	// An open transaction holds back what follows it, and not the end of a run that waits for what is there.
+	client := source.Client(kgo.DefaultProduceTopic("transactions-copied"), kgo.TransactionalID("open"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := client.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.ProduceSync(t.Context(), kgo.StringRecord("open")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	testbed.Produce(t, source, "transactions-copied", testbed.Load{Records: 100, First: next})
+	k.catchUp()
+	if got := testbed.Read(t, target, k.copyOf("transactions-copied"), testbed.Uncommitted).Records(); got != 2050 {
+		t.Errorf("%d records on the target while partition 0 has an open transaction, want 2050", got)
+	}
+	if err := client.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	k.catchUp()
+	k.compare("transactions-copied")
+}
+
+func TestUncommittedToo(t *testing.T) {
+	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43)
+	source.CreateTopic("uncommitted", 1, 1)
+	testbed.Produce(t, source, "uncommitted", testbed.Load{Records: 1000, TxnRecords: 100, AbortEvery: 2})
+	k := copying(t, source, target, "uncommitted").with("KFERRY_ISOLATION_LEVEL", "read_uncommitted")
+	k.catchUp()
+	if got := testbed.Read(t, target, k.copyOf("uncommitted"), testbed.Committed).Records(); got != 1000 {
+		t.Errorf("%d records on the target, want all 1000", got)
+	}
+}
+
+// What can't work is said at once, with all that is wrong.
+func TestMistakesInInput(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mirror.yaml")
+	text := fmt.Sprintf(founding, "<bootstrapServers>", "localhost", "localhost:9092", "orders", "payments(")
+	if err := os.WriteFile(file, []byte(strings.Replace(text, "sourceCluster: kafka-dc-2", "sourceCluster: kafka-dc-3", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k := &installation{t: t, args: []string{"-f", file}}
+	p := k.start("validate")
+	if code := p.Wait(exitsWithin); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	for _, want := range []string{"<bootstrapServers>", `"localhost"`, "kafka-dc-3", "payments(", file + ":7"} {
+		if !strings.Contains(p.Output(), want) {
+			t.Errorf("validate does not speak of %s:\n%s", want, p.Output())
+		}
+	}
+}
+
+func setConfig(t *testing.T, c *testbed.Cluster, topic, key, value string) {
+	t.Helper()
+	answers, err := c.Admin().AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: key, Value: &value}}, topic)
+	if err == nil {
+		_, err = answers.On(topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
+	}
+	if err != nil {
+		t.Fatalf("set %s of %s: %v", key, topic, err)
+	}
+}
+
+func deleteTopic(t *testing.T, c *testbed.Cluster, topic string) {
+	t.Helper()
+	if _, err := c.Admin().DeleteTopic(t.Context(), topic); err != nil {
+		t.Fatalf("delete %s: %v", topic, err)
+	}
+	testbed.Eventually(t, soon, topic+" to be gone", func() bool { return !slices.Contains(topicNames(t, c), topic) })
+}
+
+// deny takes one right on a topic away. Everybody has one name here, and keeps all other rights.
+func deny(t *testing.T, c *testbed.Cluster, topic string, operation kadm.ACLOperation) {
+	t.Helper()
+	for _, acl := range []*kadm.ACLBuilder{
+		kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:*").AllowHosts("*").Operations(kadm.OpAll),
+		kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Deny("User:*").DenyHosts("*").Operations(operation),
+	} {
+		answers, err := c.Admin().CreateACLs(t.Context(), acl)
+		for _, answer := range answers {
+			err = errors.Join(err, answer.Err)
+		}
+		if err != nil {
+			t.Fatalf("deny %v on %s: %v", operation, topic, err)
+		}
+	}
+}
+
+// allow gives back what deny took.
+func allow(t *testing.T, c *testbed.Cluster, topic string) {
+	t.Helper()
+	acl := kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Deny().DenyHosts().Operations()
+	answers, err := c.Admin().DeleteACLs(t.Context(), acl)
+	for _, answer := range answers {
+		err = errors.Join(err, answer.Err)
+	}
+	if err != nil {
+		t.Fatalf("allow on %s: %v", topic, err)
+	}
+}
+
+// moveCursor adds to the source offset of a cursor on the offsets topic, whose format is MirrorMaker 2's with more fields.
+func (w *ward) moveCursor(topic string, partition int32, by int64) {
+	w.t.Helper()
+	offsets := "mm2-offsets." + w.alias + ".internal"
+	key := fmt.Sprintf(`["MirrorSourceConnector",{"cluster":%q,"partition":%d,"topic":%q}]`, w.alias, partition, topic)
+	var last *kgo.Record
+	for _, records := range testbed.Read(w.t, w.target, offsets, testbed.Committed) {
+		for _, r := range records {
+			if string(r.Key) == key {
+				last = r
+			}
+		}
+	}
+	if last == nil {
+		w.t.Fatalf("no cursor %s in %s", key, offsets)
+	}
+	value := map[string]any{}
+	decoder := json.NewDecoder(bytes.NewReader(last.Value))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		w.t.Fatalf("cursor %s: %v", last.Value, err)
+	}
+	offset, err := value["offset"].(json.Number).Int64()
+	if err != nil {
+		w.t.Fatalf("cursor %s: %v", last.Value, err)
+	}
+	value["offset"] = offset + by
+	moved, err := json.Marshal(value)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	client := w.target.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := client.ProduceSync(w.t.Context(), &kgo.Record{Topic: offsets, Partition: last.Partition, Key: last.Key, Value: moved}).FirstErr(); err != nil {
+		w.t.Fatalf("move cursor: %v", err)
+	}
+}
+
+// flip inverts a bit of a byte amid the first batch of partition 0's log on a broker's disk; twice is as before.
+func flip(c *testbed.Cluster, topic string, broker int) {
+	const at = 200 // behind the batch's header
+	file := fmt.Sprintf("/var/lib/kafka/data/%s-0/00000000000000000000.log", topic)
+	was, err := strconv.Atoi(strings.TrimSpace(c.Broker(broker).Exec(fmt.Sprintf("od -An -t u1 -j %d -N 1 %s", at, file))))
+	if err != nil {
+		panic(fmt.Sprintf("od wrote no number: %v", err))
+	}
+	c.Broker(broker).Exec(fmt.Sprintf(`printf '\%03o' | dd of=%s bs=1 seek=%d conv=notrunc`, was^1, file, at))
+}
