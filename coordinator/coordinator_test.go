@@ -3,9 +3,12 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,8 +82,10 @@ func flowTo(source, target, topics string) spec.Flow {
 	}
 }
 
-func (in *installation) connect(c spec.Cluster) {
-	cluster := must(kafka.Open(c, kafka.Options{ClientID: "test", Budget: kafka.NewBudget(1 << 20), Dialer: in.Dial}))
+func (in *installation) connect(c spec.Cluster) { in.connectThrough(c, in.Dial) }
+
+func (in *installation) connectThrough(c spec.Cluster, dial local.Dial) {
+	cluster := must(kafka.Open(c, kafka.Options{ClientID: "test", Budget: kafka.NewBudget(1 << 20), Dialer: dial}))
 	in.stop = append(in.stop, cluster.Close)
 	in.Clusters[c.Alias] = cluster
 }
@@ -260,6 +265,30 @@ func TestUnreachableSourceStopsNoOtherFlow(t *testing.T) {
 # TYPE kferry_flow_failing gauge
 kferry_flow_failing{flow="C->B"} 0
 kferry_flow_failing{flow="dead->B"} 1`)
+	})
+}
+
+func TestFlowGoesOnWhenItsSourceComesBack(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 1)
+		var up atomic.Bool
+		in.connectThrough(in.Env.Spec("A"), func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !up.Load() {
+				return nil, syscall.ECONNREFUSED
+			}
+			return in.Dial(ctx, network, address)
+		})
+		c := in.run()
+		in.silent(3 * time.Minute)
+		if err := c.Flows()[0].Err; err == nil || !strings.Contains(err.Error(), "source: topics: cluster A") || !strings.Contains(err.Error(), "refused") {
+			in.Errorf("error while the source is down: %v", err)
+		}
+		up.Store(true)
+		in.expect(time.Minute, "topics A->B orders")
+		synctest.Wait() // until the pass has ended
+		if err := c.Flows()[0].Err; err != nil {
+			in.Errorf("error that is over: %v", err)
+		}
 	})
 }
 

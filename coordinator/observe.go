@@ -27,7 +27,7 @@ type topics struct {
 func (p pair) discover(ctx context.Context) (topics, error) {
 	all, err := p.source.Topics(ctx)
 	if err != nil {
-		return topics{}, fmt.Errorf("topics of %s: %w", p.source.Alias(), err)
+		return topics{}, fmt.Errorf("source: %w", err)
 	}
 	target, err := p.targetTopics(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (p pair) fragile(ctx context.Context) []string {
 func (p pair) targetTopics(ctx context.Context) (map[string]kafka.Topic, error) {
 	all, err := p.target.Topics(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("topics of %s: %w", p.target.Alias(), err)
+		return nil, fmt.Errorf("target: %w", err)
 	}
 	byName := make(map[string]kafka.Topic, len(all))
 	for _, t := range all {
@@ -106,7 +106,7 @@ func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPar
 	partitions := known.partitions()
 	ends, err := p.source.ListOffsets(ctx, partitions, kafka.Latest, p.flow.Isolation)
 	if err != nil {
-		return View{}, fmt.Errorf("ends of the topics on %s: %w", p.source.Alias(), err)
+		return View{}, fmt.Errorf("source: ends: %w", err)
 	}
 	fresh := slices.DeleteFunc(partitions, func(tp kafka.TopicPartition) bool {
 		_, begun := cursors[tp]
@@ -114,7 +114,7 @@ func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPar
 	})
 	starts, err := p.source.ListOffsets(ctx, fresh, kafka.Earliest, p.flow.Isolation)
 	if err != nil {
-		return View{}, fmt.Errorf("starts of the topics on %s: %w", p.source.Alias(), err)
+		return View{}, fmt.Errorf("source: starts: %w", err)
 	}
 	return View{Flow: p.flow, Source: known.source, Target: known.target, Ends: ends, Starts: starts, Cursors: cursors}, nil
 }

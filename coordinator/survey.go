@@ -160,7 +160,7 @@ func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, 
 func (p pair) cursors(ctx context.Context, queue *lease.Queue) (map[kafka.TopicPartition]lease.Cursor, error) {
 	cursors, err := lease.ReadCursors(ctx, p.flow, p.target)
 	if err != nil {
-		return nil, fmt.Errorf("read cursors of %s: %w", p.flow.Name(), err)
+		return nil, fmt.Errorf("target: cursors: %w", err)
 	}
 	if queue == nil {
 		return cursors, nil
@@ -189,7 +189,7 @@ func (p pair) targetEnds(ctx context.Context, plan Plan, found topics) (map[kafk
 	}
 	ends, err := p.target.ListOffsets(ctx, tps, kafka.Latest, spec.ReadUncommitted)
 	if err != nil {
-		return nil, fmt.Errorf("ends of the topics on %s: %w", p.target.Alias(), err)
+		return nil, fmt.Errorf("target: ends: %w", err)
 	}
 	return ends, nil
 }
