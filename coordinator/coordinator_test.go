@@ -16,6 +16,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
@@ -265,6 +268,23 @@ func TestUnreachableSourceStopsNoOtherFlow(t *testing.T) {
 # TYPE kferry_flow_failing gauge
 kferry_flow_failing{flow="C->B"} 0
 kferry_flow_failing{flow="dead->B"} 1`)
+	})
+}
+
+func TestPartitionWithoutLeaderKeepsNoOtherWaiting(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 0)
+		in.create("B", "A.orders", 2, 0)
+		c := in.run()
+		time.Sleep(3 * time.Second)
+		in.Kafka("A").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "orders", Partitions: []int32{1}, Err: kerr.NotLeaderForPartition, Count: -1})
+		time.Sleep(3 * time.Second)
+		in.write("A", "orders", 1)
+		in.expect(2*time.Second, "mirror A->B orders-0")
+		synctest.Wait()
+		if got := c.Flows()[0].Plan.Partitions[1]; got.State != coordinator.Failed || got.Detail == "" {
+			in.Errorf("the partition without a leader: %+v", got)
+		}
 	})
 }
 

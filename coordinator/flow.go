@@ -173,7 +173,7 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
-	view, err := f.view(ctx, f.topics, cursors)
+	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
 	return view, err
 }

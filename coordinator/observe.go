@@ -101,10 +101,23 @@ func unmatched(f spec.Flow, all []kafka.Topic) (warnings []string) {
 	return warnings
 }
 
+// offsets asks the source for the offsets at a timestamp.
+type offsets func(ctx context.Context, tps []kafka.TopicPartition, timestamp int64) (map[kafka.TopicPartition]kafka.Offset, error)
+
+// now asks once: the next pass asks again, and a partition without a leader must not keep the others waiting.
+func (p pair) now(ctx context.Context, tps []kafka.TopicPartition, timestamp int64) (map[kafka.TopicPartition]kafka.Offset, error) {
+	return p.source.OffsetsNow(ctx, tps, timestamp, p.flow.Isolation), context.Cause(ctx)
+}
+
+// patiently waits for leaders that move: nobody asks again.
+func (p pair) patiently(ctx context.Context, tps []kafka.TopicPartition, timestamp int64) (map[kafka.TopicPartition]kafka.Offset, error) {
+	return p.source.ListOffsets(ctx, tps, timestamp, p.flow.Isolation)
+}
+
 // view asks the source how far its partitions reach, and where those begin that have no cursor.
-func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPartition]lease.Cursor) (View, error) {
+func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPartition]lease.Cursor, ask offsets) (View, error) {
 	partitions := known.partitions()
-	ends, err := p.source.ListOffsets(ctx, partitions, kafka.Latest, p.flow.Isolation)
+	ends, err := ask(ctx, partitions, kafka.Latest)
 	if err != nil {
 		return View{}, fmt.Errorf("source: ends: %w", err)
 	}
@@ -112,7 +125,7 @@ func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPar
 		_, begun := cursors[tp]
 		return begun || ends[tp].Err != nil || ends[tp].Offset == 0
 	})
-	starts, err := p.source.ListOffsets(ctx, fresh, kafka.Earliest, p.flow.Isolation)
+	starts, err := ask(ctx, fresh, kafka.Earliest)
 	if err != nil {
 		return View{}, fmt.Errorf("source: starts: %w", err)
 	}

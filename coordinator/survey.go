@@ -137,7 +137,7 @@ func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, 
 	if err != nil {
 		return nil, err
 	}
-	view, err := p.view(ctx, found, cursors)
+	view, err := p.view(ctx, found, cursors, p.patiently)
 	if err != nil {
 		return nil, err
 	}
