@@ -96,25 +96,22 @@ func (b bucket) request(ctx context.Context, conn *nats.Conn, answers *nats.Subs
 		if err != nil {
 			return nil, false, err
 		}
-		switch status := m.Header.Get("Status"); {
-		case status == "":
-		case status == "204": // end of batch
+		switch status := m.Header.Get("Status"); status {
+		case "":
+			e, err := b.entry(m)
+			if err != nil {
+				return nil, false, err
+			}
+			batch = append(batch, e)
+		case "204": // end of batch
 			return batch, m.Header.Get("Nats-Num-Pending") != "0", nil
-		case status == "404": // nothing
+		case "404": // nothing
 			return batch, false, nil
-		case status == "503":
+		case "503":
 			return nil, false, nats.ErrNoResponders
 		default:
 			return nil, false, fmt.Errorf("read bucket %s: %s %s", b.kv.Bucket(), status, m.Header.Get("Description"))
 		}
-		if status := m.Header.Get("Status"); status != "" {
-			continue
-		}
-		e, err := b.entry(m)
-		if err != nil {
-			return nil, false, err
-		}
-		batch = append(batch, e)
 	}
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -360,4 +364,99 @@ func advance(ctx context.Context, c *lease.Cursors, partition int32) error {
 		}
 	}
 	return fmt.Errorf("orders-%d: no end", partition)
+}
+
+// A load that a wipe interrupts has filled a bucket that is gone. Had it marked the new one as loaded, a worker would have found
+// no cursor there and begun again from the start.
+func TestWipeInTheMiddleOfALoad(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		const partitions = 20
+		q, _ := worker(t, env)
+		c := cursors(t, env, q)
+		load(t, c)
+		createAll(t, c, partitions)
+		wipe(t, env)
+		wiped := false
+		env.Kafka("B").ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+			if !wiped {
+				wiped = true
+				if err := env.NATS.Wipe(); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil, nil, false
+		})
+		load(t, c)
+		if cs, err := c.All(t.Context()); err != nil || len(cs) != partitions || !wiped {
+			t.Errorf("%d cursors after a load with a wipe (%t) in between: %v", len(cs), wiped, err)
+		}
+		if loaded, err := c.Loaded(t.Context()); err != nil || !loaded {
+			t.Errorf("loaded: %t, %v", loaded, err)
+		}
+	})
+}
+
+// createAll creates cursors at once, so that they share writes to the offsets topic.
+func createAll(t *testing.T, c *lease.Cursors, partitions int32) {
+	t.Helper()
+	var all sync.WaitGroup
+	for p := range partitions {
+		all.Go(func() {
+			if _, err := c.Create(t.Context(), "orders", p, lease.Cursor{Offset: int64(p)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestManyPublishersShareWrites(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		const partitions = 1_200
+		q, _ := worker(t, env)
+		c := cursors(t, env, q)
+		load(t, c)
+		var requests atomic.Int32
+		env.Kafka("B").ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			requests.Add(1)
+			env.Kafka("B").KeepControl()
+			return nil, nil, false
+		})
+		createAll(t, c, partitions)
+		if n := requests.Load(); n > partitions/5 {
+			t.Errorf("%d produce requests for %d cursors", n, partitions)
+		}
+		wipe(t, env)
+		load(t, c)
+		cs, err := c.All(t.Context())
+		if err != nil || len(cs) != partitions {
+			t.Fatalf("%d cursors came back: %v", len(cs), err)
+		}
+		for tp, cur := range cs {
+			if cur.Offset != int64(tp.Partition) {
+				t.Errorf("%s: offset %d", tp, cur.Offset)
+			}
+		}
+	})
+}
+
+func TestOffsetsTopicThatForgetsIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		c := cursors(t, env, q)
+		client, err := env.Client("B")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		if _, err := kadm.NewClient(client).CreateTopic(t.Context(), 1, 1, nil, flow().OffsetsTopic); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "cleanup.policy=compact") {
+			t.Errorf("load: %v", err)
+		}
+		if loaded, err := c.Loaded(t.Context()); err != nil || loaded {
+			t.Errorf("loaded: %t, %v", loaded, err)
+		}
+	})
 }

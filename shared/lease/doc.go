@@ -73,8 +73,10 @@
 //
 // # Non-obvious
 //
+//   - NATS 2.12 is the oldest server that this works with: batches of direct gets, and a write on condition of another key.
 //   - A fetch of many messages with a wait holds the first back until the wait is over, while its lease runs. Claim waits for
 //     one, then takes what there is.
 //   - Publishing while disconnected succeeds into a buffer. Whatever must be known to have happened is a request.
+//   - A consumer learns of a message shortly after its sender has the answer. A claim right behind an offer may find nothing.
 //   - ErrNoCursor means that the bucket was asked after it was loaded. An empty bucket means ErrNotLoaded.
 package lease

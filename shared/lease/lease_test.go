@@ -213,7 +213,6 @@ func TestQueueGoesOnAfterAWipe(t *testing.T) {
 		if n, err := q.OfferAll(t.Context(), []lease.Task{mirror(0), mirror(1)}); err != nil || n != 2 {
 			t.Fatalf("offered %d after the wipe: %v", n, err)
 		}
-		time.Sleep(time.Second) // the consumer learns of a message after its sender
 		held := claim(t, other, 2, 2)
 		release(t, old) // must not meet a message of the new stream
 		offer(t, q, held[0].Task, false)
