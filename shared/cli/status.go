@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -51,7 +50,7 @@ func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
 	if err != nil {
 		return coordinator.Survey{}, err
 	}
-	st, err := newStation(s, slog.New(slog.DiscardHandler), nil, nil)
+	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return coordinator.Survey{}, err
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 
@@ -84,7 +83,7 @@ func replication(factor int16) string {
 
 // preview shows what the flows would do.
 func preview(cmd *cobra.Command, s spec.Spec) error {
-	st, err := newStation(s, slog.New(slog.DiscardHandler), nil, nil)
+	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return err
 	}

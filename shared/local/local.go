@@ -133,3 +133,11 @@ func (e *Env) cluster(alias string) *running {
 	}
 	panic(fmt.Sprintf("local: no cluster %q", alias))
 }
+
+// Records is how many offsets a topic's partitions hold, up to their high watermarks; 0 for a topic that is not there.
+func (e *Env) Records(alias, topic string) (n int64) {
+	for _, p := range e.cluster(alias).PartitionInfos(topic) {
+		n += p.HighWatermark - p.LogStartOffset
+	}
+	return n
+}

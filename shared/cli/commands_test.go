@@ -1,0 +1,137 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+const mirror = `
+apiVersion: kafka.strimzi.io/v1beta2
+kind: KafkaMirrorMaker2
+metadata: {name: m}
+spec:
+  connectCluster: central
+  clusters:
+    - {alias: central, bootstrapServers: '%s'}
+    - {alias: kafka-dc-1, bootstrapServers: '%s'}
+  mirrors:
+    - {sourceCluster: kafka-dc-1, targetCluster: central, topicsPattern: orders, sourceConnector: {config: {replication.factor: 1}}}
+`
+
+func TestUsage(t *testing.T) {
+	env, environ := world(t, 0, "")
+	_ = env
+	tests := map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"unknown command":  {[]string{"copy"}, 2, `unknown command "copy"`},
+		"unknown flag":     {[]string{"run", "--fast"}, 2, "unknown flag: --fast"},
+		"argument":         {[]string{"run", "mirror.yaml"}, 2, `unknown command "mirror.yaml"`},
+		"unknown file":     {[]string{"validate", "-f", "/nowhere/mirror.yaml"}, 1, "/nowhere/mirror.yaml"},
+		"unknown format":   {[]string{"status", "-o", "xml"}, 2, `-o "xml": give table or json`},
+		"no queue":         {[]string{"worker"}, 2, "NATS_URL is not set; worker needs"},
+		"no queue either":  {[]string{"coordinator"}, 2, "NATS_URL is not set; coordinator needs"},
+		"queue is silent":  {[]string{"worker", "--nats-url", "nats://127.0.0.1:1"}, 1, "127.0.0.1:1"},
+		"wrong flag value": {[]string{"run", "--slots", "many"}, 1, `many`},
+		"help":             {[]string{"help"}, 0, ""},
+		"completion":       {[]string{"completion", "bash"}, 0, ""},
+		"version":          {[]string{"--version"}, 0, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, _, err := kferry(t, environ, test.args...)
+			if code != test.code || !strings.Contains(err, test.says) {
+				t.Errorf("exit code %d instead of %d, and says %q", code, test.code, err)
+			}
+		})
+	}
+}
+
+func TestNothingToCopy(t *testing.T) {
+	code, _, err := kferry(t, nil, "run")
+	if code != 1 || !strings.Contains(err, "KFERRY_MIRROR") {
+		t.Errorf("exit code %d and %q", code, err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	env, _ := world(t, 40, "")
+	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
+	code, out, _ := kferry(t, nil, "validate", "-f", file)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, part := range []string{"kafka-dc-1->central", "kafka-dc-1.t", "earliest", "read_committed", servers(env, source)} {
+		if !strings.Contains(out, part) {
+			t.Errorf("validate does not show %q:\n%s", part, out)
+		}
+	}
+	if strings.Contains(out, "CREATES") {
+		t.Errorf("validate asks the clusters, unasked:\n%s", out)
+	}
+}
+
+func TestValidateReportsEveryMistake(t *testing.T) {
+	file := mirrorFile(t, strings.Replace(fmt.Sprintf(mirror, "<bootstrapServers>", "a:1"), "targetCluster: central", "targetCluster: centre", 1))
+	code, _, err := kferry(t, nil, "validate", "-f", file)
+	if code != 1 || !strings.Contains(err, "<bootstrapServers>") || !strings.Contains(err, "centre") || !strings.Contains(err, file) {
+		t.Errorf("exit code %d and\n%s", code, err)
+	}
+}
+
+func TestValidateConnect(t *testing.T) {
+	env, _ := world(t, 40, "")
+	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
+	code, out, _ := kferry(t, nil, "validate", "-f", file, "--connect")
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, part := range []string{"kafka-dc-1.orders", "topic (3 partitions)"} {
+		if !strings.Contains(out, part) {
+			t.Errorf("validate does not show %q:\n%s", part, out)
+		}
+	}
+	if n := env.Kafka(target).TopicInfo("kafka-dc-1.orders"); n != nil {
+		t.Error("validate created a topic")
+	}
+	env.Kafka(source).Close()
+	if code, out, _ := kferry(t, nil, "validate", "-f", file, "--connect"); code != 1 || !strings.Contains(out, "can't be looked at") {
+		t.Errorf("a source that is down: exit code %d and\n%s", code, out)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	env, environ := world(t, 40, "")
+	if code, _, err := kferry(t, environ, "run", "--until-caught-up"); code != 0 {
+		t.Fatalf("exit code %d and\n%s", code, err)
+	}
+	write(t, env, 5)
+	code, out, _ := kferry(t, environ, "status")
+	if code != 0 || strings.Count(out, "kafka-dc-1.orders") != 3 || !strings.Contains(out, "identical") {
+		t.Errorf("exit code %d and\n%s", code, out)
+	}
+	code, out, _ = kferry(t, environ, "status", "-o", "json")
+	var parsed struct {
+		Flows []struct {
+			Flow       string
+			Partitions []struct {
+				Lag int64 `json:"lag_records"`
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &parsed); err != nil {
+		t.Fatalf("not JSON: %v\n%s", err, out)
+	}
+	var lag int64
+	for _, p := range parsed.Flows[0].Partitions {
+		lag += p.Lag
+	}
+	if code != 0 || parsed.Flows[0].Flow != "kafka-dc-1->central" || lag != 5 {
+		t.Errorf("exit code %d, lag %d instead of 5, and\n%s", code, lag, out)
+	}
+}
