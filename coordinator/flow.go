@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kferry/kferry/shared/batch"
-	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -184,31 +182,11 @@ func (f *flow) age(ctx context.Context, plan Plan, now time.Time) {
 	f.unknown = append(f.unknown, f.marks.observe(plan.Partitions, now)...)
 	some := f.unknown[:min(agesAPass, len(f.unknown))]
 	f.unknown = f.unknown[len(some):]
-	for _, p := range some {
-		then, err := f.written(ctx, p.Source(), p.Offset)
-		if err != nil {
-			f.log.Debug("age of the oldest record is not known", "partition", p.Source(), "error", err)
-			continue
-		}
-		f.marks.since(p.Source(), then)
+	ctx, cancel := context.WithTimeout(ctx, PassInterval)
+	defer cancel()
+	for tp, age := range f.ages(ctx, some, now) {
+		f.marks.since(tp, now.Add(-age))
 	}
-}
-
-// written is when the batch at an offset of the source says that it was written.
-func (p pair) written(ctx context.Context, tp kafka.TopicPartition, offset int64) (time.Time, error) {
-	fetched, err := p.source.Read(ctx, tp, offset, 1, p.flow.Isolation)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read %s at %d: %w", tp, offset, err)
-	}
-	defer fetched.Release()
-	first, whole := batch.PeekHeader(fetched.Records)
-	if !whole {
-		return time.Time{}, fmt.Errorf("read %s at %d: no batch", tp, offset)
-	}
-	if first.LogAppendTime() || first.DeleteHorizon() {
-		return time.UnixMilli(first.MaxTimestamp()), nil
-	}
-	return time.UnixMilli(first.BaseTimestamp()), nil
 }
 
 func (f *flow) publish(plan Plan, now time.Time) {

@@ -11,6 +11,9 @@ import (
 	"github.com/kferry/kferry/shared/kafka"
 )
 
+// rehearsals bounds the creations that a target checks at one time.
+const rehearsals = 8
+
 // A Preview is what `kferry validate --connect` shows: what the flows would do.
 type Preview struct {
 	Flows []FlowPreview `json:"flows"`
@@ -95,7 +98,7 @@ func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) Fl
 	view := View{Flow: p.flow, Source: found.source, Target: found.target, Collisions: l.collisions(p.flow)}
 	f.Topics = make([]TopicPreview, len(found.source))
 	var g errgroup.Group
-	g.SetLimit(surveyReads)
+	g.SetLimit(rehearsals)
 	for i, topic := range found.source {
 		f.Topics[i] = view.preview(topic, bytes)
 		if f.Topics[i].Problem == "" && f.Topics[i].Exist == 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,8 +17,7 @@ import (
 const (
 	surveyTimeout = 30 * time.Second // for all that the clusters say
 	queueTimeout  = 3 * time.Second  // for what the queue adds
-	agesTimeout   = 10 * time.Second // for reading how old the first waiting records are
-	surveyReads   = 8                // such reads at one time
+	agesTimeout   = 10 * time.Second // for reading how old the first records are that wait
 )
 
 // A Survey is what `kferry status` shows.
@@ -147,7 +145,9 @@ func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, 
 	if err != nil {
 		return nil, err
 	}
-	ages := p.ages(ctx, plan, view.Now)
+	reading, cancel := context.WithTimeout(ctx, agesTimeout)
+	defer cancel()
+	ages := p.ages(reading, plan.Partitions, view.Now)
 	all := make([]PartitionSurvey, 0, len(plan.Partitions))
 	for _, at := range plan.Partitions {
 		all = append(all, at.survey(ends, ages))
@@ -197,35 +197,6 @@ func (p pair) targetEnds(ctx context.Context, plan Plan, found topics) (map[kafk
 // copied is the partition on the target.
 func (p Partition) copied() kafka.TopicPartition {
 	return kafka.TopicPartition{Topic: p.Target, Partition: p.Partition}
-}
-
-// ages reads, for each partition that lags, how old the record at its cursor is. What can't be read in time is left out.
-func (p pair) ages(ctx context.Context, plan Plan, now time.Time) map[kafka.TopicPartition]time.Duration {
-	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
-	defer cancel()
-	var (
-		mu   sync.Mutex
-		ages = map[kafka.TopicPartition]time.Duration{}
-		g    errgroup.Group
-	)
-	g.SetLimit(surveyReads)
-	for _, at := range plan.Partitions {
-		if at.Lag == 0 {
-			continue
-		}
-		g.Go(func() error {
-			then, err := p.written(ctx, at.Source(), at.Offset)
-			if err != nil {
-				return nil //nolint:nilerr // an unknown age is shown as such
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			ages[at.Source()] = max(0, now.Sub(then))
-			return nil
-		})
-	}
-	_ = g.Wait() // nothing is returned
-	return ages
 }
 
 func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[kafka.TopicPartition]time.Duration) PartitionSurvey {
