@@ -43,6 +43,7 @@ const (
 	copyWithin  = 5 * time.Minute
 	memoryBar   = 128 << 20
 	sourceAlias = "source"
+	sampleEvery = 20 * time.Millisecond
 )
 
 func main() {
@@ -119,6 +120,7 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) []r
 func (s set) run(t testbed.T, copier string, target *testbed.Cluster, to string, start func(to string) *testbed.Process) result {
 	began := time.Now()
 	p := start(to)
+	peak := watchPeak(p.Pid())
 	if code := p.Wait(copyWithin); code != 0 {
 		t.Fatalf("%s on %s: exit code %d:\n%s", copier, s.name, code, p.Output())
 	}
@@ -133,9 +135,28 @@ func (s set) run(t testbed.T, copier string, target *testbed.Cluster, to string,
 	if _, err := target.Admin().DeleteTopics(t.Context(), to); err != nil {
 		t.Fatalf("delete %s: %v", to, err)
 	}
-	u := p.Usage()
-	t.Logf("%s %s: %.2f CPU-s, %.2f s, %d MiB", s.name, copier, u.CPU.Seconds(), wall.Seconds(), u.PeakRSSBytes>>20)
-	return result{set: s, copier: copier, cpu: u.CPU, wall: wall, peak: u.PeakRSSBytes}
+	r := result{set: s, copier: copier, cpu: p.CPU(), wall: wall, peak: <-peak}
+	t.Logf("%s %s: %.2f CPU-s, %.2f s, %d MiB", s.name, copier, r.cpu.Seconds(), r.wall.Seconds(), r.peak>>20)
+	return r
+}
+
+// watchPeak follows a process's peak memory to its end. What the system reports of an ended one would not do: that includes the memory
+// of whoever started it.
+func watchPeak(pid int) <-chan int64 {
+	peak := make(chan int64, 1)
+	go func() {
+		var last int64
+		for {
+			u, err := testbed.UsageOf(pid)
+			if err != nil {
+				peak <- last
+				return
+			}
+			last = max(last, u.PeakRSSBytes)
+			time.Sleep(sampleEvery)
+		}
+	}()
+	return peak
 }
 
 func median(rs []result) result {

@@ -156,14 +156,9 @@ func (p *Process) Wait(within time.Duration) int {
 // Pid is the process's id, for [UsageOf].
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Usage is what the process has cost, by the operating system's account. It has to have ended.
-func (p *Process) Usage() Usage {
-	state := p.cmd.ProcessState
-	u := Usage{CPU: state.UserTime() + state.SystemTime()}
-	if r, ok := state.SysUsage().(*syscall.Rusage); ok {
-		u.PeakRSSBytes = r.Maxrss << 10
-	}
-	return u
+// CPU is the processor time, user and system, of a process that has ended.
+func (p *Process) CPU() time.Duration {
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }
 
 // Output is what the process has written so far, to either stream.
