@@ -13,17 +13,20 @@ const (
 	shortWait = 10 * time.Millisecond
 	// rejoinTime is how long a partition is expected to come back: it is being produced, and will be fetched on.
 	rejoinTime = time.Second
-	// pacePerPartition is the least time between two requests for each partition in the first. It bounds what questions
-	// about many quiet partitions cost, to 100,000 partitions a second and broker, and delays one busy partition beside 1,000
-	// quiet ones by no more than 10 ms.
+	// restTime is how long a partition that has just brought nothing is left out while others bring something: one busy
+	// partition is not to pay for 1,000 quiet ones in each of its requests.
+	restTime = 25 * time.Millisecond
+	// pacePerPartition is the least time between two requests for each partition in the first. It bounds what partitions cost
+	// that trickle, to 100,000 of them a second and broker.
 	pacePerPartition = 10 * time.Microsecond
 
 	// leastFetch and mostFetch bound what one request may bring. It grows and shrinks with what the last ones brought, so
 	// that quiet brokers don't reserve memory that busy ones need.
 	leastFetch = 256 << 10
 	mostFetch  = 8 << 20
-	// partitionFetch bounds what a request may bring of one partition, its first batch excepted.
-	partitionFetch = 1 << 20
+	// partitionFetch bounds what a request may bring of one partition, its first batch excepted. Half a batch is cut off at the
+	// end on average, and comes again: less would waste more.
+	partitionFetch = 2 << 20
 )
 
 // A Want is what to fetch of a partition.

@@ -81,8 +81,8 @@ func TestQuietPartitionsCostFewRequests(t *testing.T) {
 			})
 		}
 		callers.Wait()
-		// One long poll each 250 ms, and a short one that gathers those who come back.
-		if n := requests.Load(); n > 100 {
+		// One long poll each 250 ms, and a few short ones that gather those who come back.
+		if n := requests.Load(); n > 150 {
 			w.Errorf("%d requests in 10 s", n)
 		}
 	})
@@ -97,7 +97,7 @@ func TestBusyPartitionIsNotHeldUpByQuietOnes(t *testing.T) {
 		w.create("busy", 1)
 		busy := kafka.TopicPartition{Topic: "busy"}
 		for range rounds {
-			w.write(busy, 1, 600<<10) // one batch and a half fill a piece, so each Fetch brings one or two
+			w.write(busy, 1, 600<<10)
 		}
 		ctx, cancel := context.WithCancel(w.ctx)
 		var callers sync.WaitGroup
@@ -119,7 +119,7 @@ func TestBusyPartitionIsNotHeldUpByQuietOnes(t *testing.T) {
 			time.Sleep(work) // it produces meanwhile, without fetching ahead
 			f.Release()
 		}
-		if each := time.Since(start) / time.Duration(fetches); each > work+20*time.Millisecond {
+		if each := time.Since(start) / time.Duration(fetches); each > work+5*time.Millisecond {
 			w.Errorf("a round takes %v", each)
 		}
 		cancel()

@@ -17,7 +17,8 @@ import (
 //
 // A broker answers a connection's requests in order, so one that waits for records of quiet partitions holds up whatever
 // comes after it. Therefore a request waits long only when nobody is likely to join meanwhile: everybody who was in a request
-// lately is in this one too, and nobody has just come. In all other cases it waits for 10 ms.
+// lately is in this one too, and nobody has just come. In all other cases it waits for 10 ms. And while some partitions bring
+// records, those that have just brought none rest for 25 ms.
 type fetcher struct {
 	c      *Cluster
 	broker int32
@@ -25,10 +26,17 @@ type fetcher struct {
 	mu      sync.Mutex // guards what follows
 	running bool
 	waiting []*fetchCall // longest without records first, so that when an answer is full everybody gets his turn
-	asked   map[TopicPartition]time.Time
+	asked   map[TopicPartition]asking
 
-	window int64     // bytes to ask for; only run uses it
-	next   time.Time // when the next request may be sent; only run uses it
+	window int64         // bytes to ask for; only run uses it
+	next   time.Time     // when the next request may be sent; only run uses it
+	joined chan struct{} // of capacity 1: somebody has come
+}
+
+// asking is when a partition was last in a request, and whether that brought nothing.
+type asking struct {
+	at    time.Time
+	quiet bool
 }
 
 // fetchCall is one caller of Fetch, at one broker.
@@ -61,7 +69,7 @@ func (c *Cluster) fetcher(broker int32) *fetcher {
 	defer c.mu.Unlock()
 	f := c.fetchers[broker]
 	if f == nil {
-		f = &fetcher{c: c, broker: broker, asked: make(map[TopicPartition]time.Time), window: leastFetch}
+		f = &fetcher{c: c, broker: broker, asked: make(map[TopicPartition]asking), window: leastFetch, joined: make(chan struct{}, 1)}
 		c.fetchers[broker] = f
 	}
 	return f
@@ -88,6 +96,10 @@ func (f *fetcher) join(call *fetchCall) {
 	if idle {
 		f.c.start(f.run)
 	}
+	select {
+	case f.joined <- struct{}{}:
+	default:
+	}
 }
 
 // leave gives up a call, wherever it is: among those who wait, in a request, or answered this very moment.
@@ -108,6 +120,7 @@ func (f *fetcher) leave(call *fetchCall) {
 // run polls until nobody waits.
 func (f *fetcher) run() {
 	for f.wanted() {
+		f.rest()
 		f.poll()
 	}
 }
@@ -117,6 +130,53 @@ func (f *fetcher) wanted() bool {
 	defer f.mu.Unlock()
 	f.running = len(f.waiting) > 0
 	return f.running
+}
+
+// rest holds back a request that would ask only partitions which have just brought nothing, while others that brought records
+// are about to come back: they would have to wait for its answer.
+func (f *fetcher) rest() {
+	for {
+		left := f.resting()
+		if left <= 0 {
+			return
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-f.joined:
+		case <-f.c.ctx.Done():
+		}
+		timer.Stop()
+		if f.c.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// resting is how long everybody who waits may rest; no time if nobody busy is expected.
+func (f *fetcher) resting() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	left := restTime
+	waiting := make(map[TopicPartition]bool, len(f.waiting))
+	for _, call := range f.waiting {
+		left = min(left, f.rests(call, now))
+		waiting[call.want.TopicPartition] = true
+	}
+	if _, busy := f.expects(waiting, now); !busy {
+		return 0
+	}
+	return left
+}
+
+// rests is how long a partition is left out yet. The lock is held.
+func (f *fetcher) rests(call *fetchCall, now time.Time) time.Duration {
+	last := f.asked[call.want.TopicPartition]
+	if !last.quiet {
+		return 0
+	}
+	return restTime - now.Sub(last.at)
 }
 
 // poll makes one request for those who still wait when there is memory for its answer.
@@ -154,39 +214,50 @@ func (f *fetcher) take() (calls []*fetchCall, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
+	first := slices.IndexFunc(f.waiting, func(call *fetchCall) bool { return f.rests(call, now) <= 0 })
+	everybody := first < 0
+	first = max(first, 0)
+
 	taken := make(map[TopicPartition]bool, len(f.waiting))
 	var left []*fetchCall
 	settled := true // nobody new
 	for _, call := range f.waiting {
 		tp := call.want.TopicPartition
-		if taken[tp] || !call.joins(f.waiting[0]) {
+		if taken[tp] || !call.joins(f.waiting[first]) || !everybody && f.rests(call, now) > 0 {
 			left = append(left, call)
 			continue
 		}
 		taken[tp] = true
 		calls = append(calls, call)
-		settled = settled && now.Sub(f.asked[tp]) < rejoinTime
-		f.asked[tp] = now
+		settled = settled && now.Sub(f.asked[tp].at) < rejoinTime
 	}
 	f.waiting = left
-	if settled && len(left) == 0 && !f.expects(taken, now) {
-		return calls, pollWait
+	anybody, busy := f.expects(taken, now)
+	for tp := range taken {
+		f.asked[tp] = asking{at: now, quiet: f.asked[tp].quiet}
 	}
-	return calls, shortWait
+	switch {
+	case busy:
+		return calls, 0
+	case anybody || !settled || len(left) > 0:
+		return calls, shortWait
+	}
+	return calls, pollWait
 }
 
-// expects says whether a partition that is not among the taken ones was in a request lately. The lock is held.
-func (f *fetcher) expects(taken map[TopicPartition]bool, now time.Time) bool {
-	expects := false
-	for tp, asked := range f.asked {
+// expects says whether partitions were in a request lately and are missing here, and whether any of them brought records
+// then. The lock is held.
+func (f *fetcher) expects(here map[TopicPartition]bool, now time.Time) (anybody, busy bool) {
+	for tp, last := range f.asked {
 		switch {
-		case now.Sub(asked) >= rejoinTime:
+		case now.Sub(last.at) >= rejoinTime:
 			delete(f.asked, tp)
-		case !taken[tp]:
-			expects = true
+		case !here[tp]:
+			anybody = true
+			busy = busy || !last.quiet
 		}
 	}
-	return expects
+	return anybody, busy
 }
 
 func (f *fetcher) send(calls []*fetchCall, limit int64, wait time.Duration) (*kmsg.FetchResponse, error) {
@@ -265,7 +336,9 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 	defer f.mu.Unlock()
 	var left []*fetchCall
 	for _, call := range calls {
-		p, ok := answers[call.want.TopicPartition]
+		tp := call.want.TopicPartition
+		p, ok := answers[tp]
+		f.asked[tp] = asking{at: f.asked[tp].at, quiet: ok && call.atEnd(p)}
 		switch {
 		case call.gone && ok && len(p.RecordBatches) > 0:
 			lot.release()
@@ -286,18 +359,23 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 // waitsOn says whether an answer leaves the call waiting: there was nothing new, and its time is not over, or there was no
 // room for it, and its turn will come.
 func (call *fetchCall) waitsOn(p *kmsg.FetchResponseTopicPartition) bool {
-	end := p.HighWatermark
-	if call.want.Isolation == spec.ReadCommitted {
-		end = p.LastStableOffset
-	}
 	waited := time.Since(call.joined)
 	switch {
 	case len(p.RecordBatches) > 0:
 		return false
-	case call.want.Offset < end:
-		return waited < patience
+	case call.atEnd(p):
+		return waited < pollWait
 	}
-	return waited < pollWait
+	return waited < patience
+}
+
+// atEnd says that there are no records to bring, as opposed to no room for them.
+func (call *fetchCall) atEnd(p *kmsg.FetchResponseTopicPartition) bool {
+	end := p.HighWatermark
+	if call.want.Isolation == spec.ReadCommitted {
+		end = p.LastStableOffset
+	}
+	return len(p.RecordBatches) == 0 && call.want.Offset >= end
 }
 
 // adapt fits the size of the next request to what the last one brought.
