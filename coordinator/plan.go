@@ -80,7 +80,7 @@ func Make(v View) Plan {
 		p.topic(v, topic)
 	}
 	p.gone(v)
-	slices.SortStableFunc(p.Partitions, func(a, b Partition) int {
+	slices.SortFunc(p.Partitions, func(a, b Partition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	if !v.Flow.Running {
@@ -143,6 +143,7 @@ func refuse(v View, topic, target string) (lease.Reason, string) {
 }
 
 func (p *Plan) everyPartition(v View, topic kafka.Topic, target string, decide func(*Partition)) {
+	p.Partitions = slices.Grow(p.Partitions, len(topic.Partitions))
 	for i := range topic.Partitions {
 		at := v.partition(topic.Name, target, int32(i))
 		decide(&at)

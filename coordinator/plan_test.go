@@ -84,7 +84,7 @@ func newWorld() *world {
 //
 //	flow latest | paused | running | from=<alias>
 //	source <topic> <id> [<start>..<end> | !]…   a topic with its partitions; ! does not answer
-//	delete <topic>                              from the source
+//	delete <topic>                              on the side that has it
 //	target <topic> <id> <partitions>
 //	cursor <partition> <offset> [<source id> <target id>] [hold=<reason>]
 //	state mirror|topics <partition|topic> [held=<reason>] next=<seconds>
@@ -98,6 +98,7 @@ func (w *world) do(t *testing.T, words []string) {
 	case "source":
 		w.source(t, args)
 	case "delete":
+		delete(w.Target, args[0])
 		for i, topic := range w.Source {
 			if topic.Name == args[0] {
 				w.Source = append(w.Source[:i:i], w.Source[i+1:]...)
