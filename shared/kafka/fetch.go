@@ -38,30 +38,6 @@ type Want struct {
 	Isolation   Isolation
 }
 
-// Fetched is what a broker sent of a partition.
-type Fetched struct {
-	// Records are whole batches, and perhaps part of one more. They begin with the batch that holds the wanted offset, or the
-	// next one after it, so there may be records before that offset. The bytes are the holder's to change until Release.
-	Records       []byte
-	HighWatermark int64
-	LastStable    int64 // offset of the first record of a transaction that is open, or the high watermark
-	LogStart      int64
-	Aborted       []Aborted // transactions of which Records holds a part; only where the isolation is committed
-
-	release func()
-}
-
-// Aborted is a transaction that came to nothing: the records of the producer from that offset to its next abort marker.
-type Aborted struct{ ProducerID, FirstOffset int64 }
-
-// Release gives the bytes back to the budget. It may be called again, and on nil.
-func (f *Fetched) Release() {
-	if f != nil && f.release != nil {
-		f.release()
-		f.Records = nil
-	}
-}
-
 // Fetch joins the next request to the partition's leader, which brings records of many partitions. It returns when there
 // are some, or without any after about 250 ms. It blocks as long as the budget for fetched bytes is used up. Requests are
 // repeated while the leader moves; other errors are returned at once.

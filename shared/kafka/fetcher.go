@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/spec"
@@ -17,8 +16,9 @@ import (
 //
 // A broker answers a connection's requests in order, so one that waits for records of quiet partitions holds up whatever
 // comes after it. Therefore a request waits long only when nobody is likely to join meanwhile: everybody who was in a request
-// lately is in this one too, and nobody has just come. In all other cases it waits for 10 ms. And while some partitions bring
-// records, those that have just brought none rest for 25 ms.
+// lately is in this one too, and nobody has just come. Otherwise it waits for 10 ms, and not at all if one is missing that
+// brought records, since that one is being produced and will be back at once. Meanwhile those that have just brought nothing
+// rest for 25 ms. (Measured on a broker of 2 cores: one busy partition beside 1,000 quiet ones gets 114 MB/s rather than 12.)
 type fetcher struct {
 	c      *Cluster
 	broker int32
@@ -417,39 +417,4 @@ func partitionsByName(calls []*fetchCall, resp *kmsg.FetchResponse) map[TopicPar
 		}
 	}
 	return answers
-}
-
-// A lot is the memory of one answer, of which several partitions hold pieces. It is free when all of them have let go.
-type lot struct {
-	pool   *pool
-	bytes  int64
-	pieces atomic.Int32
-}
-
-func newLot(p *pool, bytes int64, pieces int32) *lot {
-	l := &lot{pool: p, bytes: bytes}
-	l.pieces.Store(pieces)
-	return l
-}
-
-func (l *lot) release() {
-	if l.pieces.Add(-1) == 0 {
-		l.pool.release(l.bytes)
-	}
-}
-
-func newFetched(p *kmsg.FetchResponseTopicPartition, l *lot) *Fetched {
-	fetched := &Fetched{
-		Records:       p.RecordBatches,
-		HighWatermark: p.HighWatermark,
-		LastStable:    p.LastStableOffset,
-		LogStart:      p.LogStartOffset,
-	}
-	for _, a := range p.AbortedTransactions {
-		fetched.Aborted = append(fetched.Aborted, Aborted{a.ProducerID, a.FirstOffset})
-	}
-	if len(p.RecordBatches) > 0 {
-		fetched.release = sync.OnceFunc(l.release)
-	}
-	return fetched
 }
