@@ -60,7 +60,11 @@ type world struct {
 	cursors        *lease.Cursors
 	source, target *kafka.Cluster
 	partitions     int32
+	serial         atomic.Int64
 }
+
+// unique is a text that no other record holds.
+func (w *world) unique() string { return fmt.Sprintf("record %d", w.serial.Add(1)) }
 
 // inWorld runs a test in virtual time, where a goroutine that outlives it is an error.
 func inWorld(t *testing.T, s setup, test func(w *world)) {
@@ -162,7 +166,11 @@ func (w *world) sourceEnd(partition int32) int64 {
 }
 
 func (w *world) targetEnd(partition int32) int64 {
-	return w.env.Kafka("B").PartitionInfo(replica, partition).HighWatermark
+	info := w.env.Kafka("B").PartitionInfo(replica, partition)
+	if info == nil {
+		return 0
+	}
+	return info.HighWatermark
 }
 
 func (w *world) task(partition int32) lease.Task {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
-	"github.com/kferry/kferry/shared/local"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -530,5 +529,3 @@ func TestRecordTooLargeStopsJustBeforeIt(t *testing.T) {
 		w.exact()
 	})
 }
-
-var _ = local.Compare
