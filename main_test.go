@@ -1,0 +1,291 @@
+package main
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// These tests hold the architecture: who may import whom, what stands at the top, and that the README tells of what there is.
+
+const module = "github.com/kferry/kferry"
+
+// A rule is what a package may import.
+type rule struct {
+	ours    []string // of this module's packages
+	foreign []string // prefixes of others; "" is any
+}
+
+// everyday libraries do no harm anywhere above the codecs.
+var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/time"}
+
+// rules is the import table. Imports point one way: from main down to mm2 and batch.
+var rules = map[string]rule{
+	".":            {ours: []string{"shared/cli"}},
+	"shared/mm2":   {},
+	"shared/batch": {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
+	"shared/spec": {
+		ours:    []string{"shared/mm2"},
+		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/goccy/go-yaml", "github.com/dlclark/regexp2"),
+	},
+	"shared/kafka": {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
+	"shared/lease": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	"shared/local": {
+		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
+		foreign: with("github.com/twmb/franz-go", "github.com/nats-io", "golang.org/x/sys"),
+	},
+	"coordinator": {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"functions":   {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"shared/cli": {
+		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/kafka", "shared/spec"},
+		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term"),
+	},
+}
+
+func with(libraries ...string) []string { return append(libraries, everyday...) }
+
+// outside are trees that run kferry rather than are kferry.
+func outside(folder string) bool {
+	return folder == "integration" || strings.HasPrefix(folder, "integration/")
+}
+
+// apart never meet, not even in tests: they know each other by what is on the queue.
+var apart = [][2]string{{"coordinator", "functions"}, {"functions", "coordinator"}}
+
+func TestImports(t *testing.T) {
+	for file, imports := range everyImport(t) {
+		folder := path.Dir(file)
+		for _, imported := range imports {
+			ours, isOurs := strings.CutPrefix(imported, module+"/")
+			if isOurs && slices.Contains(apart, [2]string{folder, ours}) {
+				t.Errorf("%s imports %s; they meet in lease.Task alone", file, ours)
+			}
+			if strings.HasSuffix(file, "_test.go") || outside(folder) {
+				continue // tests meet real servers, and the packages that start them
+			}
+			rule, known := rules[folder]
+			switch {
+			case !known:
+				t.Fatalf("%s: the import table has no line for %s; add a package only when a name there would lie", file, folder)
+			case isOurs && !slices.Contains(rule.ours, ours):
+				t.Errorf("%s imports %s, which it must not: imports point one way", file, ours)
+			case !isOurs && !standard(imported) && !slices.ContainsFunc(rule.foreign, func(p string) bool { return strings.HasPrefix(imported, p) }):
+				t.Errorf("%s imports %s, which %s must not", file, imported, folder)
+			}
+		}
+	}
+}
+
+// standard packages have no dot in their first element.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
+}
+
+// everyImport lists what the module's files import, by path. Files that only other platforms build are among them.
+func everyImport(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && name != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata"):
+			return fs.SkipDir
+		case entry.IsDir() || filepath.Ext(name) != ".go":
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		name = filepath.ToSlash(name)
+		all[name] = nil
+		for _, i := range file.Imports {
+			imported, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			all[name] = append(all[name], imported)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// The names at the top are the project owner's.
+func TestTopLevel(t *testing.T) {
+	fixed := []string{
+		"LICENSE", "README.md", "Taskfile.yml", "coordinator", "deploy", "functions", "go.mod", "go.sum", "integration",
+		"main.go", "main_test.go", "shared",
+	}
+	for _, entry := range entries(t, ".") {
+		if name := entry.Name(); !slices.Contains(fixed, name) && !strings.HasPrefix(name, ".") && name != "kferry" && name != "kferry-data" {
+			t.Errorf("%s must not stand at the top", name)
+		}
+	}
+	for _, name := range fixed {
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("%s is missing at the top", name)
+		}
+	}
+	for _, entry := range entries(t, "shared") {
+		if !entry.IsDir() {
+			t.Errorf("shared/%s: shared holds folders only", entry.Name())
+		}
+	}
+}
+
+func entries(t *testing.T, folder string) []os.DirEntry {
+	t.Helper()
+	all, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestReadmeListsThePackages(t *testing.T) {
+	there := map[string]bool{}
+	for file := range everyImport(t) {
+		if folder := path.Dir(file); folder != "." && !outside(folder) {
+			there[folder] = true
+		}
+	}
+	if got, want := firstCells(t, "package"), slices.Sorted(maps.Keys(there)); !slices.Equal(got, want) {
+		t.Errorf("README's packages are %q, those of the module %q", got, want)
+	}
+	if want := slices.Sorted(maps.Keys(rules)); !slices.Equal(append([]string{"."}, slices.Sorted(maps.Keys(there))...), want) {
+		t.Errorf("the import table has lines for %q", want)
+	}
+	diagram := between(t, "```diagram", "```")
+	for _, name := range regexp.MustCompile(`\b(?:shared/\w+|coordinator|functions)\b`).FindAllString(diagram, -1) {
+		if !there[name] {
+			t.Errorf("README's diagram names %s, which is not there", name)
+		}
+	}
+	for _, name := range []string{"coordinator", "functions", "shared/lease", "shared/spec", "shared/kafka"} {
+		if !strings.Contains(diagram, name) {
+			t.Errorf("README's diagram lacks %s", name)
+		}
+	}
+}
+
+func TestReadmeListsTheVariables(t *testing.T) {
+	var rows []string
+	for _, v := range spec.Variables() {
+		byDefault := ""
+		if v.Default != "" {
+			byDefault = "`" + strings.ReplaceAll(v.Default, "|", `\|`) + "`"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", v.Name, byDefault, v.Meaning))
+	}
+	sameTable(t, "variable", rows)
+}
+
+func TestReadmeListsTheReasons(t *testing.T) {
+	var rows []string
+	for _, name := range constants(t, "shared/lease/reason.go", "Reason") {
+		who := "itself"
+		if lease.Reason(name).Decide() {
+			who = "you"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
+	}
+	sameTable(t, "reason", rows)
+}
+
+func TestReadmeListsTheStates(t *testing.T) {
+	want := constants(t, "coordinator/plan.go", "State")
+	slices.Sort(want)
+	if got := firstCells(t, "state"); !slices.Equal(got, want) {
+		t.Errorf("README's states are %q, the coordinator's %q", got, want)
+	}
+}
+
+// constants are the values of a file's typed string constants.
+func constants(t *testing.T, file, typed string) (values []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile(`(?m)^\s+\w+\s+`+typed+`\s+= "([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+		values = append(values, match[1])
+	}
+	if len(values) == 0 {
+		t.Fatalf("%s holds no constant of type %s", file, typed)
+	}
+	return values
+}
+
+// table returns the rows of README's table whose first column has the name.
+func table(t *testing.T, column string) []string {
+	t.Helper()
+	var rows []string
+	inside := false
+	for line := range strings.Lines(readme(t)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "| "+column+" |"):
+			inside = true
+		case !strings.HasPrefix(line, "|"):
+			inside = false
+		case inside && !strings.HasPrefix(line, "| ---"):
+			rows = append(rows, line)
+		}
+	}
+	return rows
+}
+
+func sameTable(t *testing.T, column string, want []string) {
+	t.Helper()
+	if got := table(t, column); !slices.Equal(got, want) {
+		t.Errorf("README's table of each %s should hold these lines:\n%s", column, strings.Join(want, "\n"))
+	}
+}
+
+// firstCells are the names in a table's first column, sorted.
+func firstCells(t *testing.T, column string) (names []string) {
+	t.Helper()
+	for _, row := range table(t, column) {
+		names = append(names, strings.Trim(strings.Split(row, "|")[1], " `"))
+	}
+	slices.Sort(names)
+	return names
+}
+
+func between(t *testing.T, begin, end string) string {
+	t.Helper()
+	_, after, found := strings.Cut(readme(t), begin)
+	inside, _, closed := strings.Cut(after, end)
+	if !found || !closed {
+		t.Fatalf("README has no %s block", begin)
+	}
+	return inside
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
