@@ -2,13 +2,11 @@ package coordinator
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
 )
 
@@ -28,7 +26,7 @@ func (p pair) ages(ctx context.Context, partitions []Partition, now time.Time) m
 			continue
 		}
 		g.Go(func() error {
-			then, err := p.written(ctx, at.Source(), at.Offset)
+			then, err := p.source.WrittenAt(ctx, at.Source(), at.Offset, p.flow.Isolation)
 			if err != nil {
 				return nil //nolint:nilerr // not known, and that is no failure of whoever asks
 			}
@@ -40,22 +38,4 @@ func (p pair) ages(ctx context.Context, partitions []Partition, now time.Time) m
 	}
 	_ = g.Wait() // see above
 	return ages
-}
-
-// written is when the first record of the batch at an offset was written, as the batch says.
-func (p pair) written(ctx context.Context, tp kafka.TopicPartition, offset int64) (time.Time, error) {
-	const least = 1 // byte; the first batch comes whole all the same
-	fetched, err := p.source.Read(ctx, tp, offset, least, p.flow.Isolation)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read %s at %d: %w", tp, offset, err)
-	}
-	defer fetched.Release()
-	first, whole := batch.PeekHeader(fetched.Records)
-	if !whole {
-		return time.Time{}, fmt.Errorf("read %s at %d: no batch", tp, offset)
-	}
-	if first.LogAppendTime() || first.DeleteHorizon() { // then the base is not a record's time
-		return time.UnixMilli(first.MaxTimestamp()), nil
-	}
-	return time.UnixMilli(first.BaseTimestamp()), nil
 }

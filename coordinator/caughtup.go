@@ -191,7 +191,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	}
 	g.summary.Records += m.count(p)
 	switch {
-	case p.State == Idle, m.known && p.Begun && p.Offset >= m.end && p.State != Held:
+	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
 	case p.State == Held && g.holdingStill(p), p.State == Failed && late, p.State == Gone:
@@ -199,6 +199,11 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 		return true
 	}
 	return false
+}
+
+// passed says whether a partition that has more to copy is past what there was. One without lag that isn't idle is under suspicion.
+func (m *milestone) passed(p Partition) bool {
+	return m.known && p.Begun && p.Offset >= m.end && p.Lag > 0 && p.State != Held && !p.Changed
 }
 
 // holdingStill says whether a worker has looked at a held partition since the beginning. What an earlier process left behind may be

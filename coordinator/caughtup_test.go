@@ -91,6 +91,31 @@ func TestCaughtUpEndsWithTheListOfHeldPartitions(t *testing.T) {
 	})
 }
 
+// A topic that was created again and has as many records as before looks examined to the end.
+func TestCaughtUpWaitsForTheVerdictOnARecreatedTopic(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		revision := must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{Offset: 5, SourceTopicID: "another"}))
+		ended := in.catchUp(in.Context(), in.run())
+		in.expect(5*time.Second, "mirror A->B orders-0")
+		select {
+		case got := <-ended:
+			in.Fatalf("said before anybody had looked: %+v", got)
+		case <-time.After(3 * time.Second):
+		}
+		must(cursors.Commit(in.Context(), "orders", 0, lease.Cursor{
+			Offset: 5, SourceTopicID: "another", Hold: lease.Hold{Reason: lease.ReasonSourceRecreated, Detail: "created again"},
+		}, revision))
+		if got := <-ended; got.Complete() || got.Flows[0].Stopped[0].Reason != lease.ReasonSourceRecreated {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
 func TestCaughtUpNeedsAnAnswerOfEveryFlow(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})

@@ -60,6 +60,7 @@ type Partition struct {
 	Since         time.Time    // since when it is Held or Waiting
 	Worker        string       // that ran it last, where its state names one
 	Due           bool         // its task is offered now
+	Changed       bool         // one of its topics isn't the one that the cursor was written for: a worker has to look
 	Begun         bool         // Cursor is valid
 	Cursor        lease.Cursor
 	Offset        int64 // the next source offset to look at
@@ -193,7 +194,8 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 		at.fail(err)
 		return
 	}
-	if !v.behind(at) && !replaced(at, source, target) {
+	at.Changed = replaced(at, source, target)
+	if !v.behind(at) && !at.Changed {
 		at.State = Idle
 		return
 	}
