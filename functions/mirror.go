@@ -32,6 +32,7 @@ type mirror struct {
 	lease          *lease.Lease
 	cursors        *lease.Cursors
 	topics         *topicCache
+	budget         *kafka.Budget
 	log            *slog.Logger
 	count          *counters
 
@@ -78,6 +79,9 @@ func drained(soft context.Context, err error) error {
 func (m *mirror) open(ctx, soft context.Context) error {
 	cursor, revision, err := m.cursors.Get(ctx, m.from.Topic, m.from.Partition)
 	fresh := errors.Is(err, lease.ErrNoCursor)
+	if errors.Is(err, lease.ErrVersion) {
+		return hold(lease.ReasonFormat, "%v", err) // and m.revision stays 0, so that nothing overwrites it
+	}
 	if err != nil && !fresh {
 		return fmt.Errorf("read cursor of %s: %w", m.from, err)
 	}
@@ -163,14 +167,9 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 // send writes data to the target, one produce request in flight, and moves at to next.
 func (m *mirror) send(ctx, soft context.Context, data []batch.Batch, next int64) error {
 	for len(data) > 0 {
-		u, rest, err := m.cut(data)
-		if len(u.batches) > 0 {
-			if err := m.sendUnit(ctx, soft, u); err != nil {
-				return err
-			}
-		}
+		rest, err := m.sendNext(ctx, soft, data)
 		if err != nil {
-			return m.unencodable(err)
+			return err
 		}
 		data = rest
 		if err := m.commitIfDue(ctx); err != nil {
@@ -179,6 +178,26 @@ func (m *mirror) send(ctx, soft context.Context, data []batch.Batch, next int64)
 	}
 	m.examined(next)
 	return nil
+}
+
+// sendNext writes the first unit of data and returns the rest.
+func (m *mirror) sendNext(ctx, soft context.Context, data []batch.Batch) (rest []batch.Batch, err error) {
+	if anew := m.toEncode(data); anew > 0 {
+		if err := m.budget.Acquire(soft, anew); err != nil {
+			return nil, errDrain
+		}
+		defer m.budget.Release(anew)
+	}
+	u, rest, wrong := m.cut(data)
+	if len(u.batches) > 0 {
+		if err := m.sendUnit(ctx, soft, u); err != nil {
+			return nil, err
+		}
+	}
+	if wrong != nil {
+		return nil, m.unencodable(wrong)
+	}
+	return rest, nil
 }
 
 // sendUnit writes one unit's batches one after the other. at moves when all have landed: should one fail, the position says how

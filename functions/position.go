@@ -226,6 +226,9 @@ func (m *mirror) scan(ctx context.Context, end int64) error {
 
 // explain says why a batch landed elsewhere than expected: someone else writes to the target.
 func (m *mirror) explain(ctx context.Context, got, want int64, b batch.Batch) error {
+	if got < want && m.at.Sequence == 0 { // the broker remembers an earlier batch of this very sequence: the same as a refusal
+		return &unknownError{m, fmt.Errorf("answered as if offset %d was repeated: %w", got, kafka.ErrOutOfOrderSequence)}
+	}
 	if got < want {
 		return hold(lease.ReasonSequence, "%s acknowledged sequence %d at offset %d, before its end %d", m.to, b.BaseSequence(), got, want)
 	}

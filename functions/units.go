@@ -16,6 +16,7 @@ import (
 const (
 	smallBytes = 32 << 10  // an uncompressed batch up to this size is merged with its neighbours
 	mergeBytes = 256 << 10 // a merged batch grows up to this size
+	inflation  = 4         // what compressed records are taken to need once decompressed
 )
 
 // A unit is what goes to the target as a whole: one batch as it is, several merged into one, or one written anew as several.
@@ -88,6 +89,20 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 	return true
 }
 
+// toEncode is about how many bytes the next unit will take in memory beside those that were fetched.
+func (m *mirror) toEncode(data []batch.Batch) int64 {
+	switch first := data[0]; {
+	case first.Check(m.at.Offset, m.facts.maxBytes) == batch.Passed && !small(first):
+		return 0
+	case first.Codec() != batch.None:
+		return int64(len(first)) * inflation
+	case small(first):
+		return m.mergeLimit()
+	default:
+		return int64(len(first))
+	}
+}
+
 // cut takes the next unit off data. Beside an error the unit is what comes before the record that it is about.
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
@@ -112,12 +127,8 @@ func small(b batch.Batch) bool { return len(b) <= smallBytes && b.Mergeable() }
 
 // merge makes one batch of the small ones that data begins with.
 func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch, error) {
-	limit := mergeBytes
-	if m.facts.maxBytes > 0 {
-		limit = min(limit, m.facts.maxBytes*3/4) // merging makes deltas longer
-	}
-	n, size := 0, 0
-	for n < len(data) && small(data[n]) && data[n].BaseOffset() >= m.at.Offset && size+len(data[n]) <= limit {
+	n, size := 1, len(data[0])
+	for n < len(data) && small(data[n]) && int64(size+len(data[n])) <= m.mergeLimit() {
 		size += len(data[n])
 		n++
 	}
@@ -135,6 +146,14 @@ func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch, error) {
 	}
 	u.batches, u.reason = []batch.Batch{merged}, batch.Small
 	return u, data[n:], nil
+}
+
+// mergeLimit leaves room below the target's limit, since merging makes the records' deltas longer.
+func (m *mirror) mergeLimit() int64 {
+	if m.facts.maxBytes > 0 {
+		return min(mergeBytes, int64(m.facts.maxBytes)*3/4)
+	}
+	return mergeBytes
 }
 
 // unencodable is why the batch at the cursor can't be written anew.

@@ -38,6 +38,7 @@ type Options struct {
 	Queue    *lease.Queue
 	Clusters map[string]*kafka.Cluster // by alias; the worker does not close them
 	Slots    int                       // leases held at one time; 0: 1,000
+	Budget   *kafka.Budget             // the clusters' own, for what is written anew; nil: one of the spec's size
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 }
@@ -64,6 +65,9 @@ type tenancy struct {
 // NewWorker makes a worker. It does nothing before Run.
 func NewWorker(o Options) *Worker {
 	o.Slots = cmp.Or(o.Slots, 1000)
+	if o.Budget == nil {
+		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
+	}
 	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
@@ -181,7 +185,7 @@ func (w *Worker) mirror(flow spec.Flow, source, target *kafka.Cluster, t *tenanc
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics,
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
 	}
 }
