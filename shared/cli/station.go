@@ -22,7 +22,8 @@ import (
 type station struct {
 	spec     spec.Spec
 	clusters map[string]*kafka.Cluster
-	queue    *lease.Queue // nil until openQueue
+	budget   *kafka.Budget // for everything in flight
+	queue    *lease.Queue  // nil until openQueue
 	log      *slog.Logger
 	metrics  prometheus.Registerer // nil is none
 }
@@ -34,8 +35,8 @@ type inProcess interface {
 
 // newStation opens the clusters, which asks nothing of them yet. A nil dial dials as usual.
 func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, dial local.Dial) (*station, error) {
-	st := &station{spec: s, clusters: map[string]*kafka.Cluster{}, log: log, metrics: metrics}
-	options := kafka.Options{Budget: kafka.NewBudget(int64(s.Settings.Memory)), Logger: log, Dialer: dial}
+	st := &station{spec: s, clusters: map[string]*kafka.Cluster{}, budget: kafka.NewBudget(int64(s.Settings.Memory)), log: log, metrics: metrics}
+	options := kafka.Options{Budget: st.budget, Logger: log, Dialer: dial}
 	var wrong *multierror.Error
 	for _, c := range s.Clusters {
 		cluster, err := kafka.Open(c, options)
@@ -81,7 +82,7 @@ func (st *station) view() coordinator.Options {
 
 func (st *station) worker() *functions.Worker {
 	return functions.NewWorker(functions.Options{
-		Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Slots: st.spec.Settings.Slots, Logger: st.log, Metrics: st.metrics,
+		Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Slots: st.spec.Settings.Slots, Budget: st.budget, Logger: st.log, Metrics: st.metrics,
 	})
 }
 
