@@ -219,6 +219,23 @@ func TestReadmeListsTheStates(t *testing.T) {
 	}
 }
 
+// Whoever copies the first mirror out of the README must not meet an error.
+func TestReadmeMirrorsLoad(t *testing.T) {
+	s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + between(t, "```yaml\n", "```")})
+	if err != nil || len(s.Flows) != 2 || len(s.Warnings) > 0 {
+		t.Errorf("README's mirror.yaml: %d flows, warnings %q, error %v", len(s.Flows), s.Warnings, err)
+	}
+	var environ []string
+	for line := range strings.Lines(readme(t)) {
+		if variables, is := strings.CutPrefix(line, "export "); is {
+			environ = append(environ, strings.Fields(strings.ReplaceAll(variables, "'", ""))...)
+		}
+	}
+	if s, err = spec.Load(nil, environ); err != nil || len(s.Flows) != 1 {
+		t.Errorf("README's variables %q: %d flows, error %v", environ, len(s.Flows), err)
+	}
+}
+
 // constants are the values of a file's typed string constants.
 func constants(t *testing.T, file, typed string) (values []string) {
 	t.Helper()

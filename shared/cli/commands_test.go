@@ -21,6 +21,7 @@ spec:
 `
 
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 0, "")
 	_ = env
 	tests := map[string]struct {
@@ -53,6 +54,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestNothingToCopy(t *testing.T) {
+	t.Parallel()
 	code, _, err := kferry(t, nil, "run")
 	if code != 1 || !strings.Contains(err, "KFERRY_MIRROR") {
 		t.Errorf("exit code %d and %q", code, err)
@@ -60,6 +62,7 @@ func TestNothingToCopy(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
+	t.Parallel()
 	env, _ := world(t, 40, "")
 	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
 	code, out, _ := kferry(t, nil, "validate", "-f", file)
@@ -77,6 +80,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestValidateReportsEveryMistake(t *testing.T) {
+	t.Parallel()
 	file := mirrorFile(t, strings.Replace(fmt.Sprintf(mirror, "<bootstrapServers>", "a:1"), "targetCluster: central", "targetCluster: centre", 1))
 	code, _, err := kferry(t, nil, "validate", "-f", file)
 	if code != 1 || !strings.Contains(err, "<bootstrapServers>") || !strings.Contains(err, "centre") || !strings.Contains(err, file) {
@@ -85,6 +89,7 @@ func TestValidateReportsEveryMistake(t *testing.T) {
 }
 
 func TestValidateConnect(t *testing.T) {
+	t.Parallel()
 	env, _ := world(t, 40, "")
 	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
 	code, out, _ := kferry(t, nil, "validate", "-f", file, "--connect")
@@ -106,6 +111,7 @@ func TestValidateConnect(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 40, "")
 	if code, _, err := kferry(t, environ, "run", "--until-caught-up"); code != 0 {
 		t.Fatalf("exit code %d and\n%s", code, err)

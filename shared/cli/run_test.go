@@ -146,6 +146,7 @@ func exact(t *testing.T, env *local.Env, records int64) {
 }
 
 func TestRunUntilCaughtUpThenGoOn(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 500, "")
 	for i, records := range []int64{500, 800} {
 		if i > 0 {
@@ -163,6 +164,7 @@ func TestRunUntilCaughtUpThenGoOn(t *testing.T) {
 }
 
 func TestRunCopiesUntilItIsStopped(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 100, "")
 	c := begin(t, environ, "run", "--log-format", "json")
 	for _, records := range []int64{100, 200} {
@@ -190,6 +192,7 @@ func copies(env *local.Env) (n int64) {
 }
 
 func TestRunUntilCaughtUpFailsWhereAPartitionIsHeld(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 10, "")
 	if err := env.Kafka(target).CreateTopic(source+".orders", 3, nil); err != nil {
 		t.Fatal(err)
@@ -209,6 +212,7 @@ func TestRunUntilCaughtUpFailsWhereAPartitionIsHeld(t *testing.T) {
 }
 
 func TestRunAPatternThatMatchesNothingIsAWarning(t *testing.T) {
+	t.Parallel()
 	_, environ := world(t, 10, "")
 	code, out, _ := kferry(t, append(environ, "KFERRY_TOPICS=nothing"), "run", "--until-caught-up")
 	if code != 0 || !strings.Contains(out, `warning: the topic pattern "nothing"`) {
@@ -217,6 +221,7 @@ func TestRunAPatternThatMatchesNothingIsAWarning(t *testing.T) {
 }
 
 func TestCoordinatorAndWorkersShareAQueue(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 200, "")
 	server, err := local.StartNATS(t.TempDir(), local.NATSListen("127.0.0.1:0"))
 	if err != nil {
@@ -240,6 +245,7 @@ func TestCoordinatorAndWorkersShareAQueue(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	env, environ := world(t, 30, "")
 	address := freeAddress(t)
 	begin(t, environ, "run", "--http", address) // the flag wins over KFERRY_HTTP=off
@@ -261,6 +267,7 @@ func TestHTTP(t *testing.T) {
 }
 
 func TestAnAddressInUse(t *testing.T) {
+	t.Parallel()
 	_, environ := world(t, 0, "")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -274,6 +281,7 @@ func TestAnAddressInUse(t *testing.T) {
 }
 
 func TestADataDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	_, environ := world(t, 0, "")
 	dir := t.TempDir()
 	server, err := local.StartNATS(dir)
