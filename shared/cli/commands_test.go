@@ -22,8 +22,7 @@ spec:
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 0, "")
-	_ = env
+	_, environ := world(t, 0)
 	tests := map[string]struct {
 		args []string
 		code int
@@ -63,7 +62,7 @@ func TestNothingToCopy(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	env, _ := world(t, 40, "")
+	env, _ := world(t, 40)
 	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
 	code, out, _ := kferry(t, nil, "validate", "-f", file)
 	if code != 0 {
@@ -90,7 +89,7 @@ func TestValidateReportsEveryMistake(t *testing.T) {
 
 func TestValidateConnect(t *testing.T) {
 	t.Parallel()
-	env, _ := world(t, 40, "")
+	env, _ := world(t, 40)
 	file := mirrorFile(t, fmt.Sprintf(mirror, servers(env, target), servers(env, source)))
 	code, out, _ := kferry(t, nil, "validate", "-f", file, "--connect")
 	if code != 0 {
@@ -112,7 +111,7 @@ func TestValidateConnect(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 40, "")
+	env, environ := world(t, 40)
 	if code, _, err := kferry(t, environ, "run", "--until-caught-up"); code != 0 {
 		t.Fatalf("exit code %d and\n%s", code, err)
 	}

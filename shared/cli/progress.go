@@ -17,11 +17,11 @@ type copied struct{ records, bytes, lag int64 }
 
 // A progress turns counters into a line for people.
 type progress struct {
-	last          copied
-	at            time.Time
-	perSecond     float64 // records
-	bytesASecond  float64
-	shown, primed bool
+	last                    copied
+	at                      time.Time // of last; zero before the first
+	perSecond, bytesASecond float64
+	told                    copied // when the lag last changed: it comes from a look at the clusters every now and then
+	shown                   bool
 }
 
 // watch keeps a progress line on the screen while a backlog is copied, until ctx ends.
@@ -45,26 +45,38 @@ func watch(ctx context.Context, screen *screen, count func() copied) {
 
 // line is empty while there is no backlog.
 func (p *progress) line(now time.Time, c copied) string {
-	if p.primed {
+	if !p.at.IsZero() {
 		seconds := now.Sub(p.at).Seconds()
-		p.perSecond += smoothing * (float64(c.records-p.last.records)/seconds - p.perSecond)
-		p.bytesASecond += smoothing * (float64(c.bytes-p.last.bytes)/seconds - p.bytesASecond)
+		p.perSecond = smooth(p.perSecond, float64(c.records-p.last.records)/seconds)
+		p.bytesASecond = smooth(p.bytesASecond, float64(c.bytes-p.last.bytes)/seconds)
 	}
-	p.last, p.at, p.primed = c, now, true
+	if c.lag != p.last.lag {
+		p.told = c
+	}
+	p.last, p.at = c, now
 	p.shown = c.lag >= backlog || p.shown && c.lag > 0
 	if !p.shown {
 		return ""
 	}
+	rest := max(0, c.lag-(c.records-p.told.records))
 	return fmt.Sprintf("copied %s records, %s · %s records/s, %s/s · %s to go, %s",
-		count(c.records), bytesText(c.bytes), count(int64(p.perSecond)), bytesText(int64(p.bytesASecond)), count(c.lag), p.left(c.lag))
+		count(c.records), bytesText(c.bytes), count(int64(p.perSecond)), bytesText(int64(p.bytesASecond)), count(rest), p.left(rest))
+}
+
+// smooth follows a rate, from its first value on.
+func smooth(rate, newest float64) float64 {
+	if rate == 0 {
+		return newest
+	}
+	return rate + smoothing*(newest-rate)
 }
 
 // left is how long the rest takes if all goes on like this.
-func (p *progress) left(lag int64) string {
+func (p *progress) left(rest int64) string {
 	if p.perSecond < 1 {
 		return "no telling how long"
 	}
-	return "about " + (time.Duration(float64(lag)/p.perSecond+1) * time.Second).String()
+	return "about " + (time.Duration(float64(rest)/p.perSecond+1) * time.Second).String()
 }
 
 // count writes 1234567 as 1,234,567.

@@ -20,7 +20,7 @@ func TestProgress(t *testing.T) {
 		done := int64(i+1) * 5_000
 		line = p.line(now, copied{records: done, bytes: done << 10, lag: 1_000_000 - done})
 	}
-	want := "copied 300,000 records, 293.0 MiB · 9,999 records/s, 9.8 MiB/s · 700,000 to go, about 1m11s"
+	want := "copied 300,000 records, 293.0 MiB · 10,000 records/s, 9.8 MiB/s · 700,000 to go, about 1m11s"
 	if line != want {
 		t.Errorf("half way:\n got %s\nwant %s", line, want)
 	}
@@ -29,6 +29,16 @@ func TestProgress(t *testing.T) {
 	}
 	if line := p.line(now.Add(2*progressEvery), copied{}); line != "" {
 		t.Errorf("no backlog shows %q", line)
+	}
+}
+
+// The lag is news from a second ago; what has been copied since is not still to go.
+func TestProgressBetweenTwoLooksAtTheClusters(t *testing.T) {
+	var p progress
+	p.line(time.Unix(0, 0), copied{records: 1_000, lag: 50_000})
+	line := p.line(time.Unix(1, 0), copied{records: 21_000, lag: 50_000})
+	if !strings.HasSuffix(line, "20,000 records/s, 0 B/s · 30,000 to go, about 2s") {
+		t.Errorf("20,000 of 50,000 are copied, and it says %q", line)
 	}
 }
 

@@ -101,10 +101,10 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 // world starts a source with n records and an empty target, and returns the variables that mirror one into the other.
-func world(t *testing.T, n int, dir string) (*local.Env, []string) {
+func world(t *testing.T, n int) (*local.Env, []string) {
 	t.Helper()
 	env, err := local.Start(local.Setup{
-		Clusters: []local.Cluster{{Alias: source, Topics: map[string]int32{"orders": 3}}, {Alias: target}}, Dir: dir,
+		Clusters: []local.Cluster{{Alias: source, Topics: map[string]int32{"orders": 3}}, {Alias: target}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func exact(t *testing.T, env *local.Env, records int64) {
 
 func TestRunUntilCaughtUpThenGoOn(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 500, "")
+	env, environ := world(t, 500)
 	for i, records := range []int64{500, 800} {
 		if i > 0 {
 			write(t, env, 300)
@@ -165,7 +165,7 @@ func TestRunUntilCaughtUpThenGoOn(t *testing.T) {
 
 func TestRunCopiesUntilItIsStopped(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 100, "")
+	env, environ := world(t, 100)
 	c := begin(t, environ, "run", "--log-format", "json")
 	for _, records := range []int64{100, 200} {
 		eventually(t, fmt.Sprintf("%d records are copied", records), func() bool { return copies(env) == records })
@@ -193,7 +193,7 @@ func copies(env *local.Env) (n int64) {
 
 func TestRunUntilCaughtUpFailsWhereAPartitionIsHeld(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 10, "")
+	env, environ := world(t, 10)
 	if err := env.Kafka(target).CreateTopic(source+".orders", 3, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestRunUntilCaughtUpFailsWhereAPartitionIsHeld(t *testing.T) {
 
 func TestRunAPatternThatMatchesNothingIsAWarning(t *testing.T) {
 	t.Parallel()
-	_, environ := world(t, 10, "")
+	_, environ := world(t, 10)
 	code, out, _ := kferry(t, append(environ, "KFERRY_TOPICS=nothing"), "run", "--until-caught-up")
 	if code != 0 || !strings.Contains(out, `warning: the topic pattern "nothing"`) {
 		t.Errorf("exit code %d and\n%s", code, out)
@@ -222,7 +222,7 @@ func TestRunAPatternThatMatchesNothingIsAWarning(t *testing.T) {
 
 func TestCoordinatorAndWorkersShareAQueue(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 200, "")
+	env, environ := world(t, 200)
 	server, err := local.StartNATS(t.TempDir(), local.NATSListen("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestCoordinatorAndWorkersShareAQueue(t *testing.T) {
 
 func TestHTTP(t *testing.T) {
 	t.Parallel()
-	env, environ := world(t, 30, "")
+	env, environ := world(t, 30)
 	address := freeAddress(t)
 	begin(t, environ, "run", "--http", address) // the flag wins over KFERRY_HTTP=off
 	eventually(t, "ready", func() bool { status, _ := get(t, address, "/readyz"); return status == http.StatusOK })
@@ -268,7 +268,7 @@ func TestHTTP(t *testing.T) {
 
 func TestAnAddressInUse(t *testing.T) {
 	t.Parallel()
-	_, environ := world(t, 0, "")
+	_, environ := world(t, 0)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestAnAddressInUse(t *testing.T) {
 
 func TestADataDirectoryInUse(t *testing.T) {
 	t.Parallel()
-	_, environ := world(t, 0, "")
+	_, environ := world(t, 0)
 	dir := t.TempDir()
 	server, err := local.StartNATS(dir)
 	if err != nil {
