@@ -22,7 +22,7 @@ type Flow struct {
 	Isolation Isolation
 	// Refresh is how often topics are looked for.
 	Refresh time.Duration
-	// MaxLeases bounds the leases of this flow at one time; 0 is no bound.
+	// MaxLeases is the most leases that the input wants at one time, 0 for no bound. Nobody acts on it yet.
 	MaxLeases int
 	// OffsetsTopic on the target holds the cursors, under keys that begin with Connector: those that the input's own
 	// MirrorMaker 2 would use.

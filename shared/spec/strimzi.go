@@ -213,7 +213,11 @@ func (r *resourceReader) connector(c mapping, m *mirror) {
 	m.isolation = firstOf(config, "source.consumer.isolation.level", "consumer.isolation.level", "isolation.level")
 	m.refresh = config["refresh.topics.interval.seconds"]
 	m.configExclude = firstOf(config, "config.properties.exclude", "config.properties.blacklist")
-	m.maxLeases = c.text("tasksMax", r.report)
+	if m.maxLeases = c.text("tasksMax", r.report); m.maxLeases.set {
+		later := m.maxLeases
+		later.text = "" // names the key alone
+		r.later = append(r.later, later)
+	}
 	m.running = r.running(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
 }

@@ -32,7 +32,6 @@ type variables struct {
 	Start         string `env:"KFERRY_START" envDefault:"earliest" meaning:"where to begin: earliest, latest, a time like 2026-11-24T08:00:00Z, or milliseconds since 1970"`
 	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
 	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
-	MaxLeases     string `env:"KFERRY_MAX_LEASES" envDefault:"0" meaning:"partitions copied at one time; 0 is no bound"`
 	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
 	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
 	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
@@ -138,7 +137,7 @@ func (e environment) name(r *report) string {
 var flowVariables = []string{
 	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
 	"KFERRY_TOPICS", "KFERRY_TOPICS_EXCLUDE", "KFERRY_REPLICATION_POLICY", "KFERRY_REPLICATION_POLICY_SEPARATOR",
-	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH", "KFERRY_MAX_LEASES",
+	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH",
 	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_OFFSETS_REPLICATION_FACTOR",
 }
 
@@ -179,7 +178,6 @@ func (e environment) input(r *report) input {
 			start:             e.value("KFERRY_START", e.Start),
 			isolation:         e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
 			refresh:           e.value("KFERRY_REFRESH", e.Refresh),
-			maxLeases:         e.value("KFERRY_MAX_LEASES", e.MaxLeases),
 			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
 			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
 			running:           true,
