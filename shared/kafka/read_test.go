@@ -97,3 +97,15 @@ func TestWriteNamesTheTopicThatIsMissing(t *testing.T) {
 		w.wants(err, kafka.ErrUnknownTopic)
 	})
 }
+
+func TestWriteFindsATopicThatWasCreatedAgain(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		records := []kafka.Record{{Value: []byte("x")}}
+		w.create("t", 1)
+		w.must(w.cluster.Write(w.ctx, "t", records))
+		w.must(w.fake.DeleteTopic("t"))
+		w.must(w.fake.CreateTopic("t", 1, nil))
+		w.wants(w.cluster.Write(w.ctx, "t", records), kafka.ErrUnknownTopicID)
+		w.must(w.cluster.Write(w.ctx, "t", records))
+	})
+}

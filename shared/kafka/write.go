@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,6 +26,10 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("write to %s: %w", topic, context.Cause(ctx))
+	case errors.Is(err, ErrUnknownTopicID):
+		// franz-go keeps the id that it has met first. Without it the next call finds the topic as it is by then.
+		c.client.PurgeTopicsFromProducing(topic)
+		return fmt.Errorf("write to %s, which was deleted: %w", topic, err)
 	default:
 		return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
 	}
