@@ -292,7 +292,8 @@ func (w *world) exactOf(source local.Side) {
 type process struct {
 	w       *world
 	line    *local.Line
-	gate    *gate // before all connections
+	gate    *gate // before the connections to brokers
+	nats    *gate // before that to the queue
 	log     *testLog
 	queue   *lease.Queue
 	worker  *functions.Worker
@@ -308,16 +309,16 @@ type process struct {
 // worker starts a worker of so many slots; 0 is the default.
 func (w *world) worker(slots int) *process {
 	w.Helper()
-	p := &process{w: w, line: w.env.Line(), gate: &gate{}, log: &testLog{T: w.T}, metrics: prometheus.NewRegistry(), done: make(chan struct{})}
+	p := &process{w: w, line: w.env.Line(), gate: &gate{}, nats: &gate{}, log: &testLog{T: w.T}, metrics: prometheus.NewRegistry(), done: make(chan struct{})}
 	var err error
-	p.queue, err = lease.Open(w.Context(), lease.Options{InProcess: gatedNATS{p.line, p.gate}, LeaseTime: leaseTime})
+	p.queue, err = lease.Open(w.Context(), lease.Options{InProcess: gatedNATS{p.line, p.nats}, LeaseTime: leaseTime})
 	w.must(err)
 	source, target := w.open("A", p.dial), w.open("B", p.dial)
 	p.close = []func(){p.queue.Close, source.Close, target.Close}
 	p.worker = functions.NewWorker(functions.Options{
 		Spec: spec.Spec{
 			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: []spec.Flow{w.flow},
-			Settings: spec.Settings{LeaseTime: leaseTime},
+			Settings: spec.Settings{LeaseTime: leaseTime, Memory: 32 * spec.MiB},
 		},
 		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target}, Slots: slots,
 		Logger: slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: p.metrics,
@@ -343,7 +344,7 @@ func (p *process) dial(ctx context.Context, network, address string) (net.Conn, 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns = append(p.conns, conn)
-	return &gatedConn{conn, p.gate}, nil
+	return &gatedConn{Conn: conn, gate: p.gate}, nil
 }
 
 // hangUp ends the connections to all brokers. New ones come through.
@@ -359,8 +360,19 @@ func (p *process) hangUp() {
 // kill ends the process as kill -9 does: nothing more of it gets out.
 func (p *process) kill() {
 	p.cut()
-	p.gate.open()
+	p.resume()
 	p.end()
+}
+
+// pause holds up all that the process reads and writes; its clock goes on.
+func (p *process) pause() {
+	p.nats.close()
+	p.gate.close()
+}
+
+func (p *process) resume() {
+	p.nats.open()
+	p.gate.open()
 }
 
 // cut ends all connections, and every one to come. It may be called from within a fake broker; kill is left to do.
@@ -408,7 +420,8 @@ func (p *process) count(name string, label ...string) (sum int) {
 	return sum
 }
 
-// A gate holds up all that a process reads and writes while it is shut, as when the machine is paused.
+// A gate holds up what a process reads and writes while it is shut. As with a socket, writing does not block: what was written goes
+// out when the gate opens.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // closed when the gate opens; nil while it is open
@@ -431,29 +444,48 @@ func (g *gate) open() {
 	}
 }
 
-func (g *gate) pass() {
+// opens is nil while the gate is open, else closed when it opens.
+func (g *gate) opens() <-chan struct{} {
 	g.mu.Lock()
-	shut := g.shut
-	g.mu.Unlock()
-	if shut != nil {
-		<-shut
-	}
+	defer g.mu.Unlock()
+	return g.shut
 }
 
 type gatedConn struct {
 	net.Conn
 	gate *gate
+
+	mu   sync.Mutex // guards held, and keeps writes in order
+	held []byte
 }
 
 func (c *gatedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.gate.pass()
+	if opens := c.gate.opens(); opens != nil {
+		<-opens
+	}
 	return n, err
 }
 
 func (c *gatedConn) Write(b []byte) (int, error) {
-	c.gate.pass()
-	return c.Conn.Write(b)
+	opens := c.gate.opens()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case len(c.held) > 0:
+	case opens == nil:
+		return c.Conn.Write(b)
+	default:
+		go func() {
+			<-opens
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.Conn.Write(c.held) // fails where the connection was given up meanwhile
+			c.held = nil
+		}()
+	}
+	c.held = append(c.held, b...)
+	return len(b), nil
 }
 
 type gatedNATS struct {
@@ -466,7 +498,7 @@ func (g gatedNATS) InProcessConn() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gatedConn{conn, g.gate}, nil
+	return &gatedConn{Conn: conn, gate: g.gate}, nil
 }
 
 // events are the requests that a cluster saw about one topic, in order.

@@ -1,0 +1,378 @@
+package functions_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+)
+
+// offersFor is a coordinator that looks ten times a second, for a while.
+func (w *world) offersFor(d time.Duration) {
+	w.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		w.offerBehind()
+	}
+}
+
+// A worker is paused when its nth batch has reached the broker. Its lease runs out and another worker takes over; then it is back,
+// while the other one is copying.
+func TestPausedWorkerComesBackToALostLease(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for nth := 1; nth <= 4; nth++ {
+			t.Run(fmt.Sprintf("batch %d, late %t", nth, late), func(t *testing.T) {
+				inWorld(t, setup{}, func(w *world) {
+					w.stream(12 * time.Second)
+					paused := w.worker(0)
+					back := make(chan struct{})
+					w.at(position{"B", kmsg.Produce, replica, nth}, func(kmsg.Request) (kmsg.Response, error) {
+						paused.pause()
+						if late { // the batch lands, or is refused, when the other worker's have landed
+							w.env.Kafka("B").SleepControl(func() { <-back })
+						}
+						return nil, nil
+					})
+					w.offersFor(time.Second)
+					other := w.worker(0)
+					w.offersFor(7 * time.Second)
+					if n, _ := other.worker.Copied(); n == 0 {
+						t.Error("nobody took over")
+					}
+					close(back)
+					paused.resume()
+					w.offersFor(5 * time.Second)
+					w.complete()
+					w.exact()
+					if paused.count("kferry_leases_lost_total") != 1 || other.count("kferry_leases_lost_total") != 0 {
+						t.Errorf("%d runs of the paused worker and %d of the other one ended as lost",
+							paused.count("kferry_leases_lost_total"), other.count("kferry_leases_lost_total"))
+					}
+				})
+			})
+		}
+	}
+}
+
+// A stale acknowledgement frees the lease of a worker that is copying, and the task is offered again: two workers copy one partition,
+// both in good faith, until one of them commits.
+func TestStaleAcknowledgementSetsTwoWorkersToOnePartition(t *testing.T) {
+	for delay := range 5 {
+		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				w.write(10)
+				w.offer(0)
+				stale, err := w.queue.Claim(w.Context(), 1, time.Second)
+				w.must(err)
+				time.Sleep(leaseTime)
+				w.stream(10 * time.Second)
+				a := w.worker(1)
+				w.eventually("the first worker copies", func() bool { n, _ := a.worker.Copied(); return n > 50 })
+				b := w.worker(1)
+				time.Sleep(time.Duration(delay) * 170 * time.Millisecond)
+				w.must(stale[0].Release(w.Context()))
+				w.offer(0)
+				w.eventually("the second worker has the lease too", func() bool { return b.count("kferry_leases_held") == 1 })
+				if a.count("kferry_leases_held") != 1 {
+					t.Error("the first worker has given up before")
+				}
+				w.offersFor(12 * time.Second)
+				w.complete()
+				w.exact()
+				if n := a.count("kferry_leases_lost_total") + b.count("kferry_leases_lost_total"); n != 1 {
+					t.Errorf("%d runs ended as lost", n)
+				}
+			})
+		})
+	}
+}
+
+// Without the queue nobody can tell whether the lease is still held: the worker stops writing before another one may begin.
+func TestWorkerWithoutItsQueueStopsWriting(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.stream(20 * time.Second)
+		cut := w.worker(0)
+		w.offersFor(3 * time.Second)
+		cut.nats.close()
+		time.Sleep(leaseTime*3/4 + 10*time.Millisecond)
+		end := w.targetEnd(0)
+		time.Sleep(2 * time.Second)
+		if now := w.targetEnd(0); now != end {
+			t.Errorf("%d records written after the trust in the lease had ended", now-end)
+		}
+		w.worker(0)
+		w.offersFor(3 * time.Second)
+		cut.nats.open()
+		w.offersFor(15 * time.Second)
+		w.complete()
+		w.exact()
+	})
+}
+
+// Everything that landed is accounted for, in both places, and the next worker need not wait for a lease to run out.
+func TestDrainHandsEverythingBackAtOnce(t *testing.T) {
+	inWorld(t, setup{partitions: 5}, func(w *world) {
+		w.stream(10 * time.Second)
+		p := w.worker(0)
+		w.offersFor(3350 * time.Millisecond)
+		if took := p.drain(); took > time.Second {
+			t.Errorf("drained in %s", took)
+		}
+		for n := range w.partitions {
+			kept, published := w.cursor(n), w.published(n)
+			if kept != published || kept.Target != w.targetEnd(n) || kept.Held() {
+				t.Errorf("partition %d ends at %d: KV has %+v, the offsets topic %+v", n, w.targetEnd(n), kept, published)
+			}
+		}
+		time.Sleep(time.Second) // Waiting may be a moment old
+		if n, err := w.queue.Waiting(w.Context()); err != nil || n != 5 {
+			t.Errorf("%d tasks wait, %v", n, err)
+		}
+		next := w.worker(0)
+		time.Sleep(time.Second)
+		if n := next.count("kferry_leases_held"); n != 5 {
+			t.Errorf("the next worker holds %d leases after a second", n)
+		}
+		time.Sleep(6 * time.Second)
+		w.complete()
+		w.exact()
+	})
+}
+
+// A batch is on its way when the worker is told to stop: the answer is waited for and counted.
+func TestDrainWaitsForTheBatchInFlight(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.writeBatches(5, 10)
+		p := w.worker(0)
+		arrived := make(chan struct{})
+		w.at(position{"B", kmsg.Produce, replica, 3}, func(kmsg.Request) (kmsg.Response, error) {
+			close(arrived)
+			w.env.Kafka("B").SleepControl(func() { time.Sleep(3 * time.Second) })
+			return nil, nil
+		})
+		w.offer(0)
+		<-arrived
+		if took := p.drain(); took < 3*time.Second || took > 4*time.Second {
+			t.Errorf("the batch took 3 s, the drain %s", took)
+		}
+		if c := w.published(0); c.Offset != 30 || c.Target != 30 || w.targetEnd(0) != 30 {
+			t.Errorf("the target ends at %d, the cursor is %+v", w.targetEnd(0), c)
+		}
+		w.worker(0)
+		w.complete()
+		w.exact()
+	})
+}
+
+// While a claim waits for the target to settle, a drain need not.
+func TestDrainWhileThePositionIsUnknown(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.writeBatches(3, 10)
+		w.killAt(position{"B", kmsg.Produce, replica, 2}, w.worker(0), true)
+		w.env.Kafka("B").ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			request := req.(*kmsg.ListOffsetsRequest)
+			if request.Topics[0].Topic != replica || request.Topics[0].Partitions[0].Timestamp != kafka.Latest {
+				return nil, nil, false
+			}
+			w.env.Kafka("B").KeepControl()
+			return listed(request, 10), nil, true
+		})
+		p := w.worker(0)
+		w.eventually("the lease is claimed", func() bool { return p.count("kferry_leases_held") == 1 })
+		time.Sleep(3 * time.Second)
+		if took := p.drain(); took > time.Second {
+			t.Errorf("drained in %s", took)
+		}
+		if n, err := w.queue.Waiting(w.Context()); err != nil || n != 1 {
+			t.Errorf("%d tasks wait, %v", n, err)
+		}
+	})
+}
+
+func TestSilentPartitionIsGivenBack(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		p := w.worker(0)
+		w.offer(0)
+		w.eventually("copied", func() bool { return w.targetEnd(0) == 10 })
+		time.Sleep(4 * time.Second)
+		if p.count("kferry_leases_held") != 1 {
+			t.Error("given back within 4 s")
+		}
+		time.Sleep(2 * time.Second)
+		if p.count("kferry_leases_held") != 0 {
+			t.Error("still held after 6 s")
+		}
+		if kept, published := w.cursor(0), w.published(0); kept != published || kept.Offset != 10 {
+			t.Errorf("KV has %+v, the offsets topic %+v", kept, published)
+		}
+		if n, err := w.queue.Waiting(w.Context()); err != nil || n != 0 {
+			t.Errorf("%d tasks wait, %v", n, err)
+		}
+		w.write(10)
+		w.complete()
+		w.exact()
+	})
+}
+
+// While records flow, KV has the cursor about each second, and the offsets topic each 30 s.
+func TestCommitsAboutEachSecond(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.stream(65 * time.Second)
+		w.worker(0)
+		w.offersFor(2 * time.Second)
+		events := w.watch("B", offsets, map[kmsg.Key]string{kmsg.Produce: "publish"})
+		var last uint64
+		commits := 0
+		for range 600 {
+			_, revision, err := w.cursors.Get(w.Context(), topic, 0)
+			w.must(err)
+			if revision != last {
+				last, commits = revision, commits+1
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if commits < 50 || commits > 65 {
+			t.Errorf("%d commits in 60 s", commits)
+		}
+		if n := events.count("publish"); n != 2 {
+			t.Errorf("published %d times in 60 s", n)
+		}
+		time.Sleep(3 * time.Second)
+		w.complete()
+		time.Sleep(6 * time.Second)
+		if n := events.count("publish"); n < 3 || n > 4 {
+			t.Errorf("published %d times with the release", n)
+		}
+		w.exact()
+	})
+}
+
+func TestOneSlotServesTwoBusyPartitions(t *testing.T) {
+	inWorld(t, setup{partitions: 2}, func(w *world) {
+		w.stream(40 * time.Second)
+		p := w.worker(1)
+		for range 20 {
+			w.offersFor(time.Second)
+			if n := p.count("kferry_leases_held"); n > 1 {
+				t.Errorf("%d leases in one slot", n)
+			}
+		}
+		for n := range w.partitions {
+			if got, all := w.targetEnd(n), w.sourceEnd(n); got < all/2 {
+				t.Errorf("partition %d: %d of %d records after 20 s", n, got, all)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		w.complete()
+		w.exact()
+	})
+}
+
+// A failing partition backs off alone, and what it had to say is forgotten when records flow again.
+func TestBusyPartitionForgetsItsLastFailure(t *testing.T) {
+	inWorld(t, setup{partitions: 2}, func(w *world) {
+		w.stream(30 * time.Second)
+		w.worker(0)
+		w.offersFor(2 * time.Second)
+		fault := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: replica, Partitions: []int32{0}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		w.eventually("held", func() bool { w.offerBehind(); s, _ := w.state(0); return s.Reason == lease.ReasonAuthorization })
+		if _, stopped := w.state(1); stopped {
+			t.Error("the neighbour failed too")
+		}
+		fault.Remove()
+		w.offer(0)
+		w.offersFor(10 * time.Second)
+		if w.sourceEnd(0)-w.targetEnd(0) > 100 {
+			t.Errorf("does not go on: %d of %d", w.targetEnd(0), w.sourceEnd(0))
+		}
+		if s, there := w.state(0); there {
+			t.Errorf("records flow again, and the state says %+v", s)
+		}
+		if c := w.cursor(0); c.Held() {
+			t.Errorf("records flow again, and the cursor says %+v", c.Hold)
+		}
+	})
+}
+
+// A task that this worker can't understand is not run.
+func TestTasksThatAreNotForThisWorker(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit   func(*lease.Task)
+		reason lease.Reason
+	}{
+		"another specification": {func(t *lease.Task) { t.Digest = "other" }, lease.ReasonDigest},
+		"unknown flow":          {func(t *lease.Task) { t.Flow = "C->B" }, lease.ReasonDigest},
+		"newer kind":            {func(t *lease.Task) { t.Kind = "schemas" }, lease.ReasonDigest},
+		"newer format":          {func(t *lease.Task) { t.Version = lease.TaskVersion + 1 }, lease.ReasonFormat},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				w.write(10)
+				w.worker(0)
+				task := w.task(0)
+				c.edit(&task)
+				_, err := w.queue.Offer(w.Context(), task)
+				w.must(err)
+				w.eventually("held", func() bool {
+					states, err := w.queue.States(w.Context())
+					w.must(err)
+					s := states[task.Identity()]
+					return s.Held && s.Reason == c.reason
+				})
+				if n := w.targetEnd(0); n != 0 {
+					t.Errorf("%d records copied", n)
+				}
+			})
+		})
+	}
+}
+
+// An empty queue says nothing about cursors: nobody begins before they were loaded.
+func TestNothingIsCopiedBeforeCursorsAreLoaded(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.copied()
+		w.must(w.env.NATS.Wipe())
+		w.write(10)
+		for range 30 {
+			w.offer(0)
+			time.Sleep(time.Second)
+		}
+		if n := w.targetEnd(0); n != 10 {
+			t.Errorf("%d records copied before the cursors were loaded", n-10)
+		}
+		w.complete()
+		w.exact()
+	})
+}
+
+func TestTopicsTaskCreatesTheCopy(t *testing.T) {
+	inWorld(t, setup{partitions: 3, lacksCopy: true}, func(w *world) {
+		w.write(30)
+		w.worker(0)
+		refused := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		task := lease.Task{Kind: lease.KindTopics, Flow: flowName, Topic: topic, Partition: -1, Digest: w.flow.Digest()}
+		state := func() lease.State {
+			states, err := w.queue.States(w.Context())
+			w.must(err)
+			return states[task]
+		}
+		task.Digest = w.flow.Digest()
+		offered := task
+		task = task.Identity()
+		_, err := w.queue.Offer(w.Context(), offered)
+		w.must(err)
+		w.eventually("held", func() bool { return state().Reason == lease.ReasonAuthorization && state().Held })
+		refused.Remove()
+		_, err = w.queue.Offer(w.Context(), offered)
+		w.must(err)
+		w.eventually("created", func() bool { return state() == lease.State{} && len(w.env.Kafka("B").PartitionInfos(replica)) == 3 })
+		w.complete()
+		w.exact()
+	})
+}
