@@ -47,7 +47,7 @@ func (h hunt) run() {
 			t.Fatalf("only %d of %d kills counted: the copy is too fast or does not move", counted, lives)
 		}
 		next = h.feed(next)
-		before := h.settled()
+		before := h.k.settled(h.topic)
 		prey := h.prey()
 		if h.early && h.random.IntN(4) == 0 {
 			h.after(h.within)
@@ -56,7 +56,7 @@ func (h hunt) run() {
 			h.after(h.within)
 		}
 		prey.Kill()
-		if landed := h.settled(); landed > before && landed < int64(next) {
+		if landed := h.k.settled(h.topic); landed > before && landed < int64(next) {
 			counted++
 		}
 	}
@@ -75,18 +75,6 @@ func (h hunt) feed(next int) int {
 		next = testbed.Produce(h.k.t, h.k.source, h.topic, load)
 	}
 	return next
-}
-
-// settled is how much has landed once nothing of a dead process is under way any more.
-func (h hunt) settled() int64 {
-	last := int64(-1)
-	testbed.Eventually(h.k.t, soon, h.topic+" to stand still", func() bool {
-		now := h.k.copied(h.topic)
-		still := now == last
-		last = now
-		return still
-	})
-	return last
 }
 
 // after lets a random part of a time pass.
@@ -111,32 +99,8 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// far is a pair of clusters at a distance: answers of the target are under way for a while, so that a process dies with
-// requests in flight, and the source sends so slowly that no life sees the end.
-type far struct{ source, target *testbed.Cluster }
-
-func newFar(t *testing.T) far {
-	t.Helper()
-	return far{
-		source: testbed.Kafka(t, testbed.V33, testbed.WithProxy()),
-		target: testbed.Kafka(t, testbed.V43, testbed.WithProxy()),
-	}
-}
-
-// slow sets the distance for one test.
-func (f far) slow(t *testing.T, sourceBytesPerSecond int, targetDelay time.Duration) {
-	t.Helper()
-	f.source.Proxy(0).Limit(testbed.Answers, sourceBytesPerSecond)
-	f.target.Proxy(0).Delay(targetDelay)
-	t.Cleanup(func() {
-		f.source.Proxy(0).Limit(testbed.Answers, 0)
-		f.target.Proxy(0).Delay(0)
-	})
-}
-
 // kill -9 of a worker at random moments, its successor waiting for the leases to expire.
-func TestKilledWorker(t *testing.T) {
-	f := newFar(t)
+func (f far) killedWorker(t *testing.T) {
 	f.slow(t, 8<<20, 15*time.Millisecond)
 	nats := testbed.StartNATS(t)
 	kills := 5
@@ -147,7 +111,7 @@ func TestKilledWorker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // most of the time is waiting for leases
 			topic := slug(name)
-			k := copying(t, f.source.For(t), f.target.For(t), topic).over(nats).with("KFERRY_MEMORY", "8MiB")
+			k := f.copying(t, topic).over(nats).with("KFERRY_MEMORY", "8MiB")
 			k.start("coordinator")
 			load.Records = 12 << 20 / load.ValueBytes
 			hunt{
@@ -159,8 +123,7 @@ func TestKilledWorker(t *testing.T) {
 }
 
 // kill -9 of everything at once, the queue included, on a disk that stays and on one that is lost.
-func TestKilledRun(t *testing.T) {
-	f := newFar(t)
+func (f far) killedRun(t *testing.T) {
 	f.slow(t, 8<<20, 15*time.Millisecond)
 	kills := 3
 	if long() {
@@ -169,7 +132,7 @@ func TestKilledRun(t *testing.T) {
 	for _, disk := range []string{"kept", "lost"} {
 		t.Run("disk "+disk, func(t *testing.T) {
 			topic := "disk-" + disk
-			k := copying(t, f.source.For(t), f.target.For(t), topic).with("KFERRY_MEMORY", "8MiB")
+			k := f.copying(t, topic).with("KFERRY_MEMORY", "8MiB")
 			load := smallBatches
 			load.Records = 60_000
 			hunt{

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,54 @@ import (
 
 	"github.com/kferry/kferry/integration/testbed"
 )
+
+// Whatever fails between a source and a target, nothing is lost, doubled or reordered. The tests share the clusters that they
+// break, and mend them.
+func TestFaults(t *testing.T) {
+	f := newFar(t)
+	for _, test := range []struct {
+		name string
+		run  func(far, *testing.T)
+	}{
+		{"worker killed", far.killedWorker},
+		{"run killed", far.killedRun},
+		{"two workers on one partition", far.twoWorkers},
+		{"NATS lost", far.natsLost},
+		{"connections cut", far.connectionsCut},
+		{"answers stalled", far.answersStalled},
+		{"target restarted", far.targetRestarted},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(f, t) })
+	}
+}
+
+// far is a pair of clusters of different versions at a distance that can be set: answers of the target under way for a while
+// let a process die with requests in flight, and a source that sends slowly lets no life see the end.
+type far struct{ source, target *testbed.Cluster }
+
+func newFar(t *testing.T) far {
+	t.Helper()
+	return far{
+		source: testbed.Kafka(t, testbed.V33, testbed.WithProxy()),
+		target: testbed.Kafka(t, testbed.V43, testbed.WithProxy()),
+	}
+}
+
+// slow sets the distance for one test.
+func (f far) slow(t *testing.T, sourceBytesPerSecond int, targetDelay time.Duration) {
+	t.Helper()
+	f.source.Proxy(0).Limit(testbed.Answers, sourceBytesPerSecond)
+	f.target.Proxy(0).Delay(targetDelay)
+	t.Cleanup(func() {
+		f.source.Proxy(0).Limit(testbed.Answers, 0)
+		f.target.Proxy(0).Delay(0)
+	})
+}
+
+func (f far) copying(t *testing.T, topic string) *installation {
+	t.Helper()
+	return copying(t, f.source.For(t), f.target.For(t), topic)
+}
 
 // traffic is records of a kind that come while a fault is there: a backlog first, then a steady flow.
 func traffic(k *installation, topic string, load testbed.Load, backlog, perSecond int) *testbed.Traffic {
@@ -40,12 +89,11 @@ func (k *installation) finish(traffic *testbed.Traffic, topic string) {
 
 // A worker is frozen until another one has its partitions, and then goes on where it was, with its requests in flight:
 // for a moment both run the same partitions.
-func TestTwoWorkersOnOnePartition(t *testing.T) {
-	f := newFar(t)
+func (f far) twoWorkers(t *testing.T) {
 	f.slow(t, 0, 10*time.Millisecond)
 	const topic = "zombies"
-	f.source.CreateTopic(topic, partitions, 1)
-	k := copying(t, f.source, f.target, topic).over(testbed.StartNATS(t))
+	k := f.copying(t, topic).over(testbed.StartNATS(t))
+	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("coordinator")
 	workers := []*testbed.Process{k.start("worker"), k.start("worker")}
@@ -62,9 +110,9 @@ func TestTwoWorkersOnOnePartition(t *testing.T) {
 		zombie := workers[round%2]
 		held := sum(metrics(t, zombie), "kferry_leases_held")
 		zombie.Pause()
-		frozen := perPartition(t, k.target, k.copyOf(topic))
+		frozen := k.target.Ends(k.copyOf(topic))
 		testbed.Eventually(t, soon, "the other worker to take over", func() bool {
-			for p, end := range perPartition(t, k.target, k.copyOf(topic)) {
+			for p, end := range k.target.Ends(k.copyOf(topic)) {
 				if end <= frozen[p]+500 { // more than was in flight
 					return false
 				}
@@ -81,19 +129,12 @@ func TestTwoWorkersOnOnePartition(t *testing.T) {
 		sum(metrics(t, workers[0]), "kferry_leases_lost_total")+sum(metrics(t, workers[1]), "kferry_leases_lost_total"))
 }
 
-// perPartition is the log end of each partition.
-func perPartition(t *testing.T, c *testbed.Cluster, topic string) map[int32]int64 {
-	t.Helper()
-	return c.For(t).Ends(topic)
-}
-
 // NATS loses everything it knew, and later is away for a while.
-func TestNATSLost(t *testing.T) {
-	nats := testbed.StartNATS(t)
-	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
+func (f far) natsLost(t *testing.T) {
 	const topic = "amnesia"
-	source.CreateTopic(topic, partitions, 1)
-	k := copying(t, source, target, topic).over(nats)
+	nats := testbed.StartNATS(t)
+	k := f.copying(t, topic).over(nats)
+	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 100_000, 3000)
 	k.start("coordinator")
 	worker := k.start("worker")
@@ -114,8 +155,7 @@ func TestNATSLost(t *testing.T) {
 }
 
 // The target's broker goes away under load and comes back, in order and not, also without remembering the producer.
-func TestTargetRestarted(t *testing.T) {
-	f := newFar(t)
+func (f far) targetRestarted(t *testing.T) {
 	f.slow(t, 0, 5*time.Millisecond)
 	old := time.Now().Add(-48 * time.Hour) // past the day for which a broker keeps a producer
 	for _, test := range []struct {
@@ -130,13 +170,13 @@ func TestTargetRestarted(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			topic := "restart-" + slug(test.name)
-			k := copying(t, f.source.For(t), f.target.For(t), topic)
+			k := f.copying(t, topic)
 			k.source.CreateTopic(topic, partitions, 1)
 			load := smallBatches
 			load.Start = test.start
 			flow := traffic(k, topic, load, 50_000, 3000)
 			run := k.start("run")
-			restarts := 2
+			restarts := 1
 			if long() {
 				restarts = 10
 			}
@@ -176,11 +216,10 @@ func (k *installation) forgotten(run *testbed.Process, topic string) {
 }
 
 // Connections end in the middle of requests and of answers, on both sides.
-func TestConnectionsCut(t *testing.T) {
-	f := newFar(t)
+func (f far) connectionsCut(t *testing.T) {
 	const topic = "cuts"
-	f.source.CreateTopic(topic, partitions, 1)
-	k := copying(t, f.source, f.target, topic)
+	k := f.copying(t, topic)
+	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("run")
 	random := seeded(t)
@@ -199,48 +238,45 @@ func TestConnectionsCut(t *testing.T) {
 	t.Logf("%d cuts", cuts)
 }
 
-// Answers do not come back although the target has carried the requests out.
-func TestAnswersStalled(t *testing.T) {
-	f := newFar(t)
+// Answers do not come back although the target has carried the requests out, and the process that waits for them dies.
+func (f far) answersStalled(t *testing.T) {
 	const topic = "stalls"
-	f.source.CreateTopic(topic, partitions, 1)
-	k := copying(t, f.source, f.target, topic)
+	k := f.copying(t, topic)
+	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 20_000, 3000)
+	proxy := f.target.Proxy(0)
 	run := k.start("run")
-	for range 2 {
+	rounds := 2
+	if long() {
+		rounds = 20
+	}
+	for range rounds {
 		k.grows(topic, 2000)
-		f.target.Proxy(0).Stall(testbed.Answers)
-		landed := k.copied(topic)
-		testbed.Eventually(t, soon, "requests to land unanswered", func() bool { return k.copied(topic) > landed })
-		run.Kill() // with them in flight
-		f.target.Proxy(0).Cut()
-		f.target.Proxy(0).Resume(testbed.Answers)
+		proxy.Stall(testbed.Requests) // until all that is under way is answered
+		acknowledged := k.settled(topic)
+		proxy.Stall(testbed.Answers)
+		proxy.Resume(testbed.Requests)
+		testbed.Eventually(t, soon, "requests to land unanswered", func() bool { return k.copied(topic) > acknowledged })
+		run.Kill()
+		proxy.Cut()
+		proxy.Resume(testbed.Answers)
 		run = k.start("run")
 	}
 	k.grows(topic, 2000)
 	k.finish(flow, topic)
-}
-
-// Two brokers, each topic on both: a follower that stands still holds back the high watermark, and a broker that goes away
-// moves its partitions to the other one.
-func TestTwoBrokers(t *testing.T) {
-	pair := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(2),
-		testbed.WithConfig("default.replication.factor", "2"),
-		// A frozen broker stays in the in-sync replicas for longer than it is frozen here.
-		testbed.WithConfig("replica.lag.time.max.ms", "90000"),
-		testbed.WithConfig("broker.session.timeout.ms", "90000"))
-	t.Run("follower frozen", func(t *testing.T) { followerFrozen(t, pair.For(t)) })
-	t.Run("source leader restarted", func(t *testing.T) { sourceLeaderRestarted(t, pair.For(t)) })
+	t.Logf("%d times a process died with requests that had landed unanswered", rounds)
 }
 
 // The target acknowledges nothing for 40 s, and the worker that waits for it is killed meanwhile: its successor finds a log
 // whose end is beyond its high watermark.
-func followerFrozen(t *testing.T, target *testbed.Cluster) {
+func TestFollowerFrozen(t *testing.T) {
 	const (
 		topic  = "frozen"
 		frozen = 40 * time.Second
-		lonely = 10 * time.Second // how long the successor looks at the unsettled log, at least
+		inSync = "90000" // ms that the frozen broker counts as in sync
 	)
+	target := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(2),
+		testbed.WithConfig("replica.lag.time.max.ms", inSync), testbed.WithConfig("broker.session.timeout.ms", inSync))
 	source := testbed.Shared(t, testbed.V43)
 	source.CreateTopic(topic, partitions, 1)
 	k := copying(t, source, target, topic).over(testbed.StartNATS(t)).with("KFERRY_REPLICATION_FACTOR", "2", "KFERRY_OFFSETS_REPLICATION_FACTOR", "2")
@@ -249,27 +285,35 @@ func followerFrozen(t *testing.T, target *testbed.Cluster) {
 	worker := k.start("worker")
 	k.grows(topic, 5000)
 
+	leader, copied := brokerOf(t, target, 0), k.copyOf(topic)
 	target.Pause(1)
+	unpause := sync.OnceFunc(func() { target.Unpause(1) })
+	defer unpause()
 	since := time.Now()
-	copied := k.copyOf(topic)
-	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return unsettled(t, target, copied) > 0 })
+	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return unsettled(t, leader, copied) > 0 })
 	worker.Kill()
 	successor := k.start("worker")
-	t.Logf("%d partitions held records that their follower had not: high watermark < log end", unsettled(t, target, copied))
-	testbed.Eventually(t, frozen+lonely, "the time to pass", func() bool { return time.Since(since) > frozen })
-	target.Unpause(1)
+	testbed.Eventually(t, frozen+soon, "the time to pass", func() bool { return time.Since(since) > frozen })
+	t.Logf("%d partitions held records that their follower had not: high watermark < log end", unsettled(t, leader, copied))
+	unpause()
 	k.grows(topic, 5000)
 	k.finish(flow, topic)
 	k.stop(successor)
 }
 
-// unsettled counts the partitions led by broker 0 whose log end is beyond the high watermark. It talks to that broker alone,
-// since the other one is frozen.
-func unsettled(t *testing.T, c *testbed.Cluster, topic string) int {
+// brokerOf is a way to one broker that stays open while others are frozen.
+func brokerOf(t *testing.T, c *testbed.Cluster, id int) *kgo.Broker {
 	t.Helper()
 	client := c.Client()
-	defer client.Close()
-	broker := client.Broker(0)
+	if err := client.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return client.Broker(id)
+}
+
+// unsettled counts the partitions led by broker 0 whose log end is beyond the high watermark.
+func unsettled(t *testing.T, broker *kgo.Broker, topic string) int {
+	t.Helper()
 	ask := func(request kmsg.Request) kmsg.Response {
 		ctx, cancel := context.WithTimeout(t.Context(), soon)
 		defer cancel()
@@ -301,8 +345,10 @@ func unsettled(t *testing.T, c *testbed.Cluster, topic string) int {
 	return count
 }
 
-func sourceLeaderRestarted(t *testing.T, source *testbed.Cluster) {
+// A broker of the source goes away in order and comes back: its partitions move to the other one.
+func TestSourceLeaderRestarted(t *testing.T) {
 	const topic = "leaders"
+	source := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(2))
 	source.CreateTopic(topic, partitions, 2)
 	k := copying(t, source, testbed.Shared(t, testbed.V33), topic)
 	flow := traffic(k, topic, testbed.Load{ValueBytes: 200, BatchBytes: 8 << 10, Codec: kgo.Lz4Compression()}, 50_000, 3000)

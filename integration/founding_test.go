@@ -99,7 +99,7 @@ func TestFoundingScenario(t *testing.T) {
 
 	k.command(0, "validate")
 	preview := k.command(0, "validate", "--connect")
-	for _, want := range []string{"kafka-dc-1.orders", "kafka-dc-2.payments", "topic with 4 partitions", "topic with 3 partitions"} {
+	for _, want := range []string{"kafka-dc-1.orders", "kafka-dc-2.payments", "topic (4 partitions)", "topic (3 partitions)"} {
 		if !strings.Contains(preview, want) {
 			t.Errorf("validate --connect does not say %q:\n%s", want, preview)
 		}

@@ -38,6 +38,17 @@ type hold struct {
 	mend       func(w *ward) // makes it go on by itself; without it a person has to decide
 }
 
+// shown says whether status has just the partitions that are to be held, and why.
+func (h hold) shown(s status) bool {
+	var held []int32
+	for _, p := range s.partitions(h.topic) {
+		if p.State == "held" && p.Reason == h.reason && strings.Contains(p.Detail, h.says) && p.Decide == (h.mend == nil) {
+			held = append(held, p.Partition)
+		}
+	}
+	return slices.Equal(held, h.held)
+}
+
 const heldRecords = 300 // of each topic at first
 
 // Everything that stops a partition stops that partition alone, says so, and is over by itself when its cause is.
@@ -88,8 +99,7 @@ func TestHolds(t *testing.T) {
 	mended := time.Now()
 	for _, h := range holds {
 		t.Run(strings.TrimPrefix(h.topic, "held-")+" afterwards", func(t *testing.T) {
-			k := *w.installation
-			k.t, k.source, k.target = t, w.source.For(t), w.target.For(t)
+			k := w.in(t)
 			if h.mend == nil {
 				if p := k.status().partition(h.topic, h.held[0]); p.State != "held" || p.Reason != h.reason {
 					t.Errorf("needs a decision and is %v", p)
@@ -123,32 +133,19 @@ func TestHolds(t *testing.T) {
 // demandHeld waits until every hold is there, in status and in the metrics, and no other partition is held.
 func (w *ward) demandHeld() {
 	w.t.Helper()
+	var s status
+	deadline := time.Now().Add(goneAround + soon)
+	testbed.Eventually(w.t, 2*(goneAround+soon), "status", func() bool {
+		s = w.status()
+		late := time.Now().After(deadline)
+		return late || !slices.ContainsFunc(holds, func(h hold) bool { return !h.shown(s) })
+	})
 	for _, h := range holds {
 		w.t.Run(strings.TrimPrefix(h.topic, "held-"), func(t *testing.T) {
-			k := *w.installation
-			k.t = t
-			var last []partition
-			isHeld := func() bool {
-				last = k.status().partitions(h.topic)
-				held := map[int32]bool{}
-				for _, p := range last {
-					if p.State == "held" && p.Reason == h.reason && strings.Contains(p.Detail, h.says) && p.Decide == (h.mend == nil) {
-						held[p.Partition] = true
-					}
-				}
-				for _, p := range h.held {
-					if !held[p] {
-						return false
-					}
-				}
-				return len(held) == len(h.held)
+			if !h.shown(s) {
+				t.Fatalf("partitions %v not held with %s %q: %v", h.held, h.reason, h.says, s.partitions(h.topic))
 			}
-			for deadline := time.Now().Add(goneAround + soon); !isHeld(); {
-				if time.Now().After(deadline) {
-					t.Fatalf("partitions %v not held with %s %q: %v", h.held, h.reason, h.says, last)
-				}
-			}
-			t.Log(last[slices.IndexFunc(last, func(p partition) bool { return p.Partition == h.held[0] })])
+			t.Log(s.partition(h.topic, h.held[0]))
 		})
 	}
 	testbed.Eventually(w.t, soon, "the metrics to count every hold", func() bool {
@@ -195,8 +192,11 @@ var holds = []hold{
 	},
 	{
 		topic: "held-not-created", partitions: 1, held: []int32{0}, reason: "authorization", says: "grant Create",
-		prepare: func(w *ward) { deny(w.t, w.target, w.copyOf("held-not-created"), kadm.OpCreate) },
-		mend:    func(w *ward) { allow(w.t, w.target, w.copyOf("held-not-created")) },
+		prepare: func(w *ward) {
+			deny(w.t, w.target, "", kadm.OpCreate) // else the right to create any topic would do
+			deny(w.t, w.target, w.copyOf("held-not-created"), kadm.OpCreate)
+		},
+		mend: func(w *ward) { allow(w.t, w.target, w.copyOf("held-not-created")) },
 	},
 	{
 		topic: "held-not-written", partitions: 1, held: []int32{0}, reason: "authorization", says: "no right to write",
@@ -328,7 +328,7 @@ func TestUnreachableSource(t *testing.T) {
 		return m[`kferry_flow_failing{flow="kafka-dc-2->kafka-centralized-mm2connector"}`] == 1 &&
 			m[`kferry_flow_failing{flow="kafka-dc-1->kafka-centralized-mm2connector"}`] == 0
 	})
-	for _, f := range k.status().Flows {
+	for _, f := range k.statusWith(1).Flows {
 		if bad := strings.HasPrefix(f.Flow, "kafka-dc-2"); bad != (f.Error != "") {
 			t.Errorf("status of %s: error %q", f.Flow, f.Error)
 		}
@@ -483,24 +483,30 @@ func deleteTopic(t *testing.T, c *testbed.Cluster, topic string) {
 	testbed.Eventually(t, soon, topic+" to be gone", func() bool { return !slices.Contains(topicNames(t, c), topic) })
 }
 
-// deny takes one right on a topic away. Everybody has one name here, and keeps all other rights.
+// deny takes one right away, on a topic or on the cluster. Everybody has one name here, and keeps all other rights.
 func deny(t *testing.T, c *testbed.Cluster, topic string, operation kadm.ACLOperation) {
 	t.Helper()
+	on := func(acl *kadm.ACLBuilder) *kadm.ACLBuilder {
+		if topic == "" {
+			return acl.Clusters()
+		}
+		return acl.Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral)
+	}
 	for _, acl := range []*kadm.ACLBuilder{
-		kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:*").AllowHosts("*").Operations(kadm.OpAll),
-		kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Deny("User:*").DenyHosts("*").Operations(operation),
+		on(kadm.NewACLs()).Allow("User:*").AllowHosts("*").Operations(kadm.OpAll),
+		on(kadm.NewACLs()).Deny("User:*").DenyHosts("*").Operations(operation),
 	} {
 		answers, err := c.Admin().CreateACLs(t.Context(), acl)
 		for _, answer := range answers {
 			err = errors.Join(err, answer.Err)
 		}
 		if err != nil {
-			t.Fatalf("deny %v on %s: %v", operation, topic, err)
+			t.Fatalf("deny %v on %q: %v", operation, topic, err)
 		}
 	}
 }
 
-// allow gives back what deny took.
+// allow gives back what deny took on a topic.
 func allow(t *testing.T, c *testbed.Cluster, topic string) {
 	t.Helper()
 	acl := kadm.NewACLs().Topics(topic).ResourcePatternType(kadm.ACLPatternLiteral).Deny().DenyHosts().Operations()
@@ -509,7 +515,7 @@ func allow(t *testing.T, c *testbed.Cluster, topic string) {
 		err = errors.Join(err, answer.Err)
 	}
 	if err != nil {
-		t.Fatalf("allow on %s: %v", topic, err)
+		t.Fatalf("allow on %q: %v", topic, err)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/kferry/kferry/integration/testbed"
 )
 
@@ -38,6 +40,14 @@ type installation struct {
 	args           []string          // that name the specification; none where env holds it
 	env            map[string]string // of every process
 	alias          string            // of the source
+	watch          *kadm.Client      // of copied
+}
+
+// in is the same installation in a subtest.
+func (k *installation) in(t *testing.T) *installation {
+	other := *k
+	other.t, other.source, other.target, other.watch = t, k.source.For(t), k.target.For(t), nil
+	return &other
 }
 
 // copying is an installation with one flow, described in environment variables alone. Its names are the test's, so that
@@ -123,16 +133,21 @@ func (k *installation) catchUp() string {
 	return k.command(0, "run", "--until-caught-up")
 }
 
-// ends is how many records all partitions of a topic have had, or 0 where there is no such topic (yet).
+// ends is how many records all partitions of a topic have had, or 0 where there is no such topic, or no broker to ask (yet).
 func ends(t *testing.T, c *testbed.Cluster, topic string) int64 {
+	t.Helper()
+	admin := c.Admin()
+	defer admin.Close()
+	return endsBy(t, admin, topic)
+}
+
+func endsBy(t *testing.T, admin *kadm.Client, topic string) int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
-	client := c.Admin()
-	defer client.Close()
-	listed, err := client.ListEndOffsets(ctx, topic)
+	listed, err := admin.ListEndOffsets(ctx, topic)
 	if err != nil {
-		return 0 // while a broker is away
+		return 0
 	}
 	sum := int64(0)
 	for _, o := range listed[topic] {
@@ -141,10 +156,26 @@ func ends(t *testing.T, c *testbed.Cluster, topic string) int64 {
 	return sum
 }
 
-// copied is how much of a topic the target has.
+// copied is how much of a topic the target has. It is asked for all the time, so its client stays.
 func (k *installation) copied(topic string) int64 {
 	k.t.Helper()
-	return ends(k.t, k.target, k.copyOf(topic))
+	if k.watch == nil {
+		k.watch = k.target.Admin()
+	}
+	return endsBy(k.t, k.watch, k.copyOf(topic))
+}
+
+// settled is how much of a topic the target has once nothing of a dead process is under way any more.
+func (k *installation) settled(topic string) int64 {
+	k.t.Helper()
+	last := int64(-1)
+	testbed.Eventually(k.t, soon, "the copy of "+topic+" to stand still", func() bool {
+		now := k.copied(topic)
+		still := now == last
+		last = now
+		return still
+	})
+	return last
 }
 
 // await waits until the copies of topics without holes are as long as their sources.
@@ -201,10 +232,13 @@ func (p partition) String() string {
 }
 
 // status asks the installation how it is.
-func (k *installation) status() status {
+func (k *installation) status() status { k.t.Helper(); return k.statusWith(0) }
+
+// statusWith expects another exit code: 1 where a cluster does not answer.
+func (k *installation) statusWith(code int) status {
 	k.t.Helper()
 	var s status
-	text := k.command(0, "status", "-o", "json")
+	text := k.command(code, "status", "-o", "json")
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		k.t.Fatalf("status: %v in %s", err, text)
 	}

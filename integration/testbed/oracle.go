@@ -109,8 +109,9 @@ func read(t T, bootstrap, topic string, level kgo.IsolationLevel) (Log, error) {
 
 // offsets asks again while a leader is away.
 func offsets(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error), topic string) (map[int32]int64, error) {
-	all := map[int32]int64{}
+	var all map[int32]int64
 	err := poll(ctx, leaderWithin, func() error {
+		all = map[int32]int64{} // an answer with an error may name partitions that there are not
 		listed, err := list(ctx, topic)
 		if err == nil {
 			err = listed.Error()
