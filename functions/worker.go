@@ -147,7 +147,7 @@ func (w *Worker) makeRoom(ctx context.Context) {
 
 // extend keeps all held leases alive.
 func (w *Worker) extend(ctx context.Context) {
-	ticker := time.NewTicker(w.Spec.Settings.LeaseTime / 4)
+	ticker := time.NewTicker(w.Queue.LeaseTime() / 4)
 	defer ticker.Stop()
 	for {
 		select {

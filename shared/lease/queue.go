@@ -138,6 +138,9 @@ func (q *Queue) connect() error {
 				q.options.Logger.Warn("queue disconnected", "server", q.server, "error", err)
 			}
 		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // nats.go would print it
+			q.options.Logger.Debug("queue connection", "server", q.server, "error", err)
+		}),
 		nats.ReconnectHandler(func(*nats.Conn) { q.options.Logger.Info("queue connected again", "server", q.server) }),
 	}
 	if q.options.InProcess != nil {
