@@ -116,6 +116,10 @@ func (w *world) open(alias string, dial local.Dial) *kafka.Cluster {
 	return c
 }
 
+// compressed makes batches that travel one by one, since only uncompressed ones are merged. (lz4, local's default, sets 4 MiB aside
+// for each batch, which the race detector takes long over.)
+var compressed = kgo.ProducerBatchCompression(kgo.SnappyCompression())
+
 // write appends n records to the source, spread over its partitions, in one batch each.
 func (w *world) write(n int, options ...kgo.Opt) {
 	w.Helper()
@@ -124,7 +128,7 @@ func (w *world) write(n int, options ...kgo.Opt) {
 
 func (w *world) writeTo(alias, topic string, n int, options ...kgo.Opt) {
 	w.Helper()
-	writer, err := w.env.Writer(alias, topic, options...)
+	writer, err := w.env.Writer(alias, topic, append([]kgo.Opt{compressed}, options...)...)
 	w.must(err)
 	defer writer.Close()
 	w.must(writer.Write(w.Context(), n))
@@ -141,7 +145,26 @@ func (w *world) writeBatches(batches, records int) {
 // stream writes to the source for a while, about a hundred records a second in batches of ten.
 func (w *world) stream(d time.Duration) {
 	w.Helper()
-	writer, err := w.env.Writer("A", topic)
+	w.streams(d, func(ctx context.Context, writer *local.Writer) error { return writer.Stream(ctx, 100) })
+}
+
+// slowStream writes a record each half second.
+func (w *world) slowStream(d time.Duration) {
+	w.Helper()
+	w.streams(d, func(ctx context.Context, writer *local.Writer) error {
+		for ctx.Err() == nil {
+			if err := writer.Write(context.WithoutCancel(ctx), 1); err != nil {
+				return err
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		return nil
+	})
+}
+
+func (w *world) streams(d time.Duration, write func(context.Context, *local.Writer) error) {
+	w.Helper()
+	writer, err := w.env.Writer("A", topic, compressed)
 	w.must(err)
 	ended := make(chan struct{})
 	w.Cleanup(func() { <-ended })
@@ -150,7 +173,7 @@ func (w *world) stream(d time.Duration) {
 		defer writer.Close()
 		ctx, stop := context.WithTimeout(context.Background(), d)
 		defer stop()
-		if err := writer.Stream(ctx, 100); err != nil {
+		if err := write(ctx, writer); err != nil {
 			w.Errorf("stream: %v", err)
 		}
 	}()
@@ -223,7 +246,9 @@ func (w *world) state(partition int32) (lease.State, bool) {
 // eventually waits for something to become true.
 func (w *world) eventually(what string, is func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(50 * time.Millisecond) {
+	pause := 20 * time.Millisecond
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(pause) {
+		pause = min(pause*6/5, 500*time.Millisecond)
 		if time.Now().After(deadline) {
 			states, _ := w.queue.States(w.Context())
 			w.Fatalf("not within %s: %s (states %+v)", patience, what, states)

@@ -392,7 +392,7 @@ func TestLeaderMovesWhileCopying(t *testing.T) {
 // transact writes n records in a transaction and leaves it open.
 func (w *world) transact(id string, n int) *kgo.Client {
 	w.Helper()
-	client, err := w.env.Client("A", kgo.TransactionalID(id), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	client, err := w.env.Client("A", kgo.TransactionalID(id), kgo.DefaultProduceTopic(topic), compressed)
 	w.must(err)
 	w.must(client.BeginTransaction())
 	for i := range n {

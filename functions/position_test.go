@@ -165,7 +165,7 @@ func TestStandsStillUntilSomebodyDecides(t *testing.T) {
 // writePartition appends n records to one partition.
 func (w *world) writePartition(alias, topic string, partition int32, n int) {
 	w.Helper()
-	client, err := w.env.Client(alias, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	client, err := w.env.Client(alias, kgo.RecordPartitioner(kgo.ManualPartitioner()), compressed)
 	w.must(err)
 	defer client.Close()
 	var records []*kgo.Record

@@ -25,7 +25,7 @@ func (w *world) offersFor(d time.Duration) {
 // while the other one is copying.
 func TestPausedWorkerComesBackToALostLease(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		for nth := 1; nth <= 4; nth++ {
+		for nth := 1; nth <= 3; nth++ {
 			t.Run(fmt.Sprintf("batch %d, late %t", nth, late), func(t *testing.T) {
 				inWorld(t, setup{}, func(w *world) {
 					w.stream(12 * time.Second)
@@ -77,15 +77,12 @@ func TestStaleAcknowledgementSetsTwoWorkersToOnePartition(t *testing.T) {
 				time.Sleep(time.Duration(delay) * 170 * time.Millisecond)
 				w.must(stale[0].Release(w.Context()))
 				w.offer(0)
-				w.eventually("the second worker has the lease too", func() bool { return b.count("kferry_leases_held") == 1 })
-				if a.count("kferry_leases_held") != 1 {
-					t.Error("the first worker has given up before")
-				}
 				w.offersFor(12 * time.Second)
 				w.complete()
 				w.exact()
-				if n := a.count("kferry_leases_lost_total") + b.count("kferry_leases_lost_total"); n != 1 {
-					t.Errorf("%d runs ended as lost", n)
+				if a.count("kferry_leases_lost_total") != 1 || b.count("kferry_leases_lost_total") != 0 {
+					t.Errorf("%d runs of the first worker and %d of the second ended as lost",
+						a.count("kferry_leases_lost_total"), b.count("kferry_leases_lost_total"))
 				}
 			})
 		})
@@ -223,13 +220,13 @@ func TestSilentPartitionIsGivenBack(t *testing.T) {
 // While records flow, KV has the cursor about each second, and the offsets topic each 30 s.
 func TestCommitsAboutEachSecond(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
-		w.stream(65 * time.Second)
+		w.slowStream(35 * time.Second)
 		w.worker(0)
 		w.offersFor(2 * time.Second)
 		events := w.watch("B", offsets, map[kmsg.Key]string{kmsg.Produce: "publish"})
 		var last uint64
 		commits := 0
-		for range 600 {
+		for range 310 {
 			_, revision, err := w.cursors.Get(w.Context(), topic, 0)
 			w.must(err)
 			if revision != last {
@@ -237,16 +234,14 @@ func TestCommitsAboutEachSecond(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		if commits < 50 || commits > 65 {
-			t.Errorf("%d commits in 60 s", commits)
+		if commits < 28 || commits > 33 {
+			t.Errorf("%d commits in 31 s", commits)
 		}
+		if n := events.count("publish"); n != 1 {
+			t.Errorf("published %d times in 31 s", n)
+		}
+		time.Sleep(10 * time.Second)
 		if n := events.count("publish"); n != 2 {
-			t.Errorf("published %d times in 60 s", n)
-		}
-		time.Sleep(3 * time.Second)
-		w.complete()
-		time.Sleep(6 * time.Second)
-		if n := events.count("publish"); n < 3 || n > 4 {
 			t.Errorf("published %d times with the release", n)
 		}
 		w.exact()
@@ -255,9 +250,9 @@ func TestCommitsAboutEachSecond(t *testing.T) {
 
 func TestOneSlotServesTwoBusyPartitions(t *testing.T) {
 	inWorld(t, setup{partitions: 2}, func(w *world) {
-		w.stream(40 * time.Second)
+		w.stream(20 * time.Second)
 		p := w.worker(1)
-		for range 20 {
+		for range 15 {
 			w.offersFor(time.Second)
 			if n := p.count("kferry_leases_held"); n > 1 {
 				t.Errorf("%d leases in one slot", n)
@@ -265,10 +260,10 @@ func TestOneSlotServesTwoBusyPartitions(t *testing.T) {
 		}
 		for n := range w.partitions {
 			if got, all := w.targetEnd(n), w.sourceEnd(n); got < all/2 {
-				t.Errorf("partition %d: %d of %d records after 20 s", n, got, all)
+				t.Errorf("partition %d: %d of %d records after 15 s", n, got, all)
 			}
 		}
-		time.Sleep(20 * time.Second)
+		time.Sleep(5 * time.Second)
 		w.complete()
 		w.exact()
 	})
