@@ -141,10 +141,11 @@ func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, 
 	}
 	view.States, view.Collisions, view.Now = states, l.collisions(p.flow), time.Now()
 	plan := Make(view)
-	ends, err := p.targetEnds(ctx, plan, found)
+	starts, ends, err := p.copies(ctx, plan, found)
 	if err != nil {
 		return nil, err
 	}
+	plan.holdUnknown(starts, ends)
 	reading, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(reading, plan.Partitions, view.Now)
@@ -179,19 +180,33 @@ func (p pair) cursors(ctx context.Context, queue *lease.Queue) (map[kafka.TopicP
 	return cursors, nil
 }
 
-// targetEnds asks the target how far the copies reach.
-func (p pair) targetEnds(ctx context.Context, plan Plan, found topics) (map[kafka.TopicPartition]kafka.Offset, error) {
+// copies asks the target where the copies begin and how far they reach.
+func (p pair) copies(ctx context.Context, plan Plan, found topics) (starts, ends map[kafka.TopicPartition]kafka.Offset, err error) {
 	var tps []kafka.TopicPartition
 	for _, at := range plan.Partitions {
 		if int(at.Partition) < len(found.target[at.Target].Partitions) {
 			tps = append(tps, at.copied())
 		}
 	}
-	ends, err := p.target.ListOffsets(ctx, tps, kafka.Latest, spec.ReadUncommitted)
-	if err != nil {
-		return nil, fmt.Errorf("target: ends: %w", err)
+	if starts, err = p.target.ListOffsets(ctx, tps, kafka.Earliest, spec.ReadUncommitted); err != nil {
+		return nil, nil, fmt.Errorf("target: starts: %w", err)
 	}
-	return ends, nil
+	if ends, err = p.target.ListOffsets(ctx, tps, kafka.Latest, spec.ReadUncommitted); err != nil {
+		return nil, nil, fmt.Errorf("target: ends: %w", err)
+	}
+	return starts, ends, nil
+}
+
+// holdUnknown marks the partitions that a worker would hold, or has held, because the target has records of unknown origin: without a
+// cursor there is no place on the target to write that down, but the target shows it.
+func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
+	for i := range p.Partitions {
+		at := &p.Partitions[i]
+		start, end := starts[at.copied()], ends[at.copied()]
+		if !at.Begun && at.State == Copying && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
+			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
+		}
+	}
 }
 
 // copied is the partition on the target.

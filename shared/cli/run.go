@@ -52,13 +52,13 @@ func newRun(p Process) *cobra.Command {
 // process left is purged: else its leases would have to run out first.
 func (v *service) ownQueue(ctx context.Context) (stop func(), err error) {
 	if v.spec.Settings.NATSURL != "" {
-		return func() {}, v.openQueue(ctx, "run", nil)
+		return func() {}, v.openQueue(ctx, "run", v.spec.Settings.NATSURL, nil)
 	}
-	server, err := local.StartNATS(v.spec.Settings.Data, local.NATSLogger(v.log))
+	server, err := local.StartNATS(v.spec.Settings.Data, local.NATSLogger(v.log), local.NATSShared())
 	if err != nil {
 		return nil, err
 	}
-	if err := v.openQueue(ctx, "run", server); err != nil {
+	if err := v.openQueue(ctx, "run", server.URL(), server); err != nil {
 		server.Close()
 		return nil, err
 	}

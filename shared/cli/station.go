@@ -53,10 +53,10 @@ func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, di
 	return st, nil
 }
 
-// openQueue connects to a server in this process, or where there is none to NATS_URL.
-func (st *station) openQueue(ctx context.Context, role string, server inProcess) (err error) {
+// openQueue connects to a server in this process, or where there is none to a URL.
+func (st *station) openQueue(ctx context.Context, role, url string, server inProcess) (err error) {
 	st.queue, err = lease.Open(ctx, lease.Options{
-		URL: st.spec.Settings.NATSURL, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
+		URL: url, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
 		Client: clientName(role), Logger: st.log,
 	})
 	return err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/local"
 )
 
 // formats are those of status, the default first.
@@ -19,12 +21,13 @@ func newStatus(p Process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show where every partition stands",
-		Long: "status asks the clusters how far every partition is copied, and what stands in the way. Where NATS_URL is set and answers, it\n" +
-			"adds what only the queue knows: failures and the time of the next try. Exit code 1: a cluster did not answer.",
+		Long: "status asks the clusters how far every partition is copied, and what stands in the way. It adds what only the queue knows,\n" +
+			"failures and the time of the next try: the one at NATS_URL, or that of a \"kferry run\" on the same --data. Exit code 1: a\n" +
+			"cluster did not answer.",
 		Example: "  kferry status -f mirror.yaml\n  kferry status -f mirror.yaml -o json",
 		Args:    cobra.NoArgs,
 	}
-	in := newInput(p, cmd, "name", "nats-url")
+	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVarP(&format, "output", "o", formats[0], "table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains(formats, format) {
@@ -56,8 +59,8 @@ func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
 	}
 	defer st.close()
 	var silent error // a queue that doesn't answer hides nothing that the clusters know
-	if s.Settings.NATSURL != "" {
-		silent = st.openQueue(cmd.Context(), "status", nil)
+	if url := cmp.Or(s.Settings.NATSURL, local.FindNATS(s.Settings.Data)); url != "" {
+		silent = st.openQueue(cmd.Context(), "status", url, nil)
 	}
 	survey := coordinator.Status(cmd.Context(), st.view())
 	if silent != nil {

@@ -44,7 +44,7 @@ var (
 
 // Options say which NATS a queue lives on.
 type Options struct {
-	// URL of the server, or several with commas between. Not used with InProcess.
+	// URL of the server, or several with commas between. With InProcess only its credentials count.
 	URL string
 	// InProcess is a server in this process: a *local.NATS.
 	InProcess interface{ InProcessConn() (net.Conn, error) }

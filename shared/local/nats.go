@@ -1,6 +1,7 @@
 package local
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Files beside the server's own.
+const (
+	lockName = "lock"
+	urlName  = "url"
 )
 
 // Bounds of the in-process server.
@@ -28,6 +35,7 @@ type NATS struct {
 	options *server.Options
 	logger  *slog.Logger
 	lock    *os.File
+	shared  bool
 
 	mu     sync.Mutex
 	server *server.Server // nil while stopped; guarded by mu
@@ -49,6 +57,26 @@ func NATSListen(address string) NATSOption {
 		}
 		return nil
 	}
+}
+
+// NATSShared lets other processes of the same user in, such as "kferry status" beside "kferry run": the server listens on a free port
+// of the loopback, wants a token of its own, and says both in a file in its directory. See FindNATS.
+func NATSShared() NATSOption {
+	return func(n *NATS) error {
+		n.options.Authorization = rand.Text()
+		n.shared = true
+		return NATSListen("127.0.0.1:0")(n)
+	}
+}
+
+// FindNATS is the URL of the shared server that runs on a directory, token included, and "" where none does. One that was killed
+// is still named.
+func FindNATS(dir string) string {
+	text, err := os.ReadFile(filepath.Join(dir, urlName))
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // NATSLogger receives the server's warnings and errors.
@@ -81,11 +109,22 @@ func StartNATS(dir string, opts ...NATSOption) (*NATS, error) {
 		return nil, fmt.Errorf("start NATS in %s: %w", dir, err)
 	}
 	n.lock = lock
-	if err := n.Start(); err != nil {
-		n.lock.Close()
+	if err := errors.Join(n.Start(), n.announce()); err != nil {
+		n.Close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// announce says where a shared server is.
+func (n *NATS) announce() error {
+	if !n.shared {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(n.options.StoreDir, urlName), []byte(n.URL()), 0o600); err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
+	return nil
 }
 
 // Start starts the server again after Stop. What it had stored is there again, unless Wipe came between.
@@ -137,6 +176,9 @@ func (n *NATS) Wipe() error {
 // Close ends the server and lets another process have its directory.
 func (n *NATS) Close() {
 	n.Stop()
+	if n.shared {
+		_ = os.Remove(filepath.Join(n.options.StoreDir, urlName)) // or it names a server that doesn't answer
+	}
 	n.lock.Close()
 }
 
@@ -150,13 +192,17 @@ func (n *NATS) InProcessConn() (net.Conn, error) {
 	return n.server.InProcessConn()
 }
 
-// URL is where the server listens; "" where it doesn't.
+// URL is where the server listens, and with which token; "" where it doesn't.
 func (n *NATS) URL() string {
 	if n.options.DontListen {
 		return ""
 	}
 	host := net.JoinHostPort(n.options.Host, strconv.Itoa(n.options.Port))
-	return (&url.URL{Scheme: "nats", Host: host}).String()
+	u := url.URL{Scheme: "nats", Host: host}
+	if token := n.options.Authorization; token != "" {
+		u.User = url.User(token)
+	}
+	return u.String()
 }
 
 // lockDir creates a directory and takes it for this process: two servers on one store would destroy it, and the queue of
@@ -165,7 +211,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
