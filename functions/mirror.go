@@ -48,7 +48,8 @@ type mirror struct {
 	unsaved   bool // at has moved since the last commit
 	unshown   bool // at has moved since it was last written to the offsets topic
 
-	yield <-chan struct{} // closed when the worker wants this lease back
+	yield     <-chan struct{} // closed when the worker wants this lease back
+	recovered func()          // tells that the task goes on; does so once
 }
 
 // run is a record's whole life: claimed, read, patched, written, accounted for. It returns nil when the partition is caught up and
@@ -263,6 +264,9 @@ func (m *mirror) commit(ctx context.Context) error {
 		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
 	}
 	m.revision, m.committed, m.unsaved = revision, time.Now(), false
+	if m.at.Hold.Reason == "" {
+		m.recovered()
+	}
 	return nil
 }
 

@@ -132,7 +132,10 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error, m *mirror)
 		w.metrics.lost.Inc()
 		log.Info("lost a lease", "cause", err)
 		return // not ours any more: neither to release nor to speak for
-	case is(err, errYield, errDrain):
+	case is(err, errDrain):
+		<-w.claimed // a claim that is still under way would swallow what comes back
+		end = t.HandBack(ctx)
+	case errors.Is(err, errYield):
 		end = t.HandBack(ctx)
 	default:
 		end = w.adjourn(ctx, t, err)
@@ -144,10 +147,19 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error, m *mirror)
 
 // settle releases a lease whose work is done.
 func (w *Worker) settle(ctx context.Context, t *tenancy) error {
-	if err := w.Queue.ClearState(ctx, t.Task); err != nil {
-		return err
-	}
+	w.forgive(ctx, t.Task)
 	return t.Release(ctx)
+}
+
+// forgive forgets the last failure of a task that goes on.
+func (w *Worker) forgive(ctx context.Context, task lease.Task) {
+	states, err := w.Queue.States(ctx)
+	if _, failed := states[task.Identity()]; err == nil && failed {
+		err = w.Queue.ClearState(ctx, task)
+	}
+	if err != nil {
+		w.Logger.Warn("could not clear the state of a task that goes on", "task", task.String(), "error", err)
+	}
 }
 
 // adjourn releases a lease whose work failed, and notes when to try again.

@@ -50,6 +50,8 @@ type Worker struct {
 	metrics *metrics
 	cursors map[string]*lease.Cursors // by flow
 
+	claimed chan struct{} // closed when the worker claims no more
+
 	mu   sync.Mutex // guards held
 	held map[*tenancy]struct{}
 }
@@ -68,7 +70,7 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 	}
@@ -80,7 +82,7 @@ func (w *Worker) Copied() (records, bytes int64) {
 	return w.metrics.totalRecords.Load(), w.metrics.totalBytes.Load()
 }
 
-// Run claims and works until ctx ends. Then it drains: nothing more is read or sent, what is in flight is accounted for, and all leases
+// Run claims and works until ctx ends, once in a worker's life. Then it drains: nothing more is read or sent, what is in flight is accounted for, and all leases
 // go back to the queue.
 func (w *Worker) Run(ctx context.Context) error {
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -96,6 +98,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.work(hard, ctx, t)
 		})
 	})
+	close(w.claimed)
 
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
@@ -163,6 +166,10 @@ func (w *Worker) extend(ctx context.Context) {
 
 // work runs one lease and deals with how it ended.
 func (w *Worker) work(hard, soft context.Context, t *tenancy) {
+	if t.Task.Version > lease.TaskVersion {
+		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, this one knows %d): update this worker", t.Task.Version, lease.TaskVersion), nil)
+		return
+	}
 	flow, ok := w.Spec.Flow(t.Task.Flow)
 	if !ok || flow.Digest() != t.Task.Digest {
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow), nil)
@@ -173,20 +180,21 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, CreateTopic(hard, flow, source, target, t.Task.Topic), nil)
 	case lease.KindMirror:
-		m := w.mirror(flow, source, target, t)
+		m := w.mirror(hard, flow, source, target, t)
 		w.conclude(hard, t, m.run(hard, soft), m)
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind), nil)
 	}
 }
 
-func (w *Worker) mirror(flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {
+func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {
 	from := kafka.TopicPartition{Topic: t.Task.Topic, Partition: t.Task.Partition}
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
+		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 	}
 }
 
