@@ -142,24 +142,26 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 		if err != nil {
 			return m.unread(ctx, soft, err)
 		}
-		data, next, err := visible(piece, m.at.Offset, m.flow.Isolation)
-		if err != nil {
-			piece.Release()
-			return hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, m.at.Offset, err)
-		}
-		ahead = m.fetch(soft, next)
-		if next > m.at.Offset {
-			news = time.Now()
+		before := m.at.Offset
+		data, next, corrupt := visible(piece, before, m.flow.Isolation)
+		if corrupt == nil {
+			ahead = m.fetch(soft, next)
 		}
 		err = m.send(ctx, soft, data, next)
 		piece.Release()
 		if err != nil {
 			return err
 		}
+		if corrupt != nil {
+			return hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, next, corrupt)
+		}
 		if err := m.commitIfDue(ctx); err != nil {
 			return err
 		}
-		if time.Since(news) >= silence {
+		switch {
+		case next > before:
+			news = time.Now()
+		case time.Since(news) >= silence:
 			return nil
 		}
 	}

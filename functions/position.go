@@ -284,10 +284,7 @@ func (m *mirror) skip(ctx, soft context.Context, n int64) (int64, error) {
 }
 
 func (m *mirror) skipWithin(piece *kafka.Fetched, offset, n int64) (int64, int64, error) {
-	data, next, err := visible(piece, offset, spec.Isolation(m.at.Isolation))
-	if err != nil {
-		return 0, 0, hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, offset, err)
-	}
+	data, next, corrupt := visible(piece, offset, spec.Isolation(m.at.Isolation))
 	for _, b := range data {
 		after, taken, err := skipRecords(b, offset, n)
 		if err != nil {
@@ -297,6 +294,9 @@ func (m *mirror) skipWithin(piece *kafka.Fetched, offset, n int64) (int64, int64
 		if n == 0 {
 			return offset, 0, nil
 		}
+	}
+	if corrupt != nil {
+		return 0, 0, hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, next, corrupt)
 	}
 	return next, n, nil
 }

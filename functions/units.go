@@ -29,7 +29,8 @@ type unit struct {
 }
 
 // visible returns the batches of piece that hold records at from or above which the isolation level shows, and the offset behind all
-// that it has looked at. Control batches, aborted ones and those that compaction has emptied are looked at and left out.
+// that it has looked at. Control batches, aborted ones and those that compaction has emptied are looked at and left out. An error is
+// about what lies at next; what comes before it is as good as ever.
 func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) (data []batch.Batch, next int64, err error) {
 	next = from
 	aborted := abortedSet{pending: piece.Aborted}
@@ -39,7 +40,7 @@ func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) (data [
 			break
 		}
 		if err != nil {
-			return nil, 0, err
+			return data, next, err
 		}
 		records = rest
 		hidden := isolation == spec.ReadCommitted && aborted.hides(b)

@@ -201,3 +201,13 @@ func TestAdvanceWrapsAtTwoToThe31(t *testing.T) {
 		}
 	}
 }
+
+// What comes before a broken batch is copied; the partition stops at the batch, not at the piece that brought it.
+func TestVisibleStopsAtACorruptBatch(t *testing.T) {
+	p := piece(nil, logged{base: 0, records: 2}, logged{base: 2, records: 2})
+	p.Records[len(p.Records)-1] ^= 1
+	data, next, err := visible(p, 0, spec.ReadCommitted)
+	if err == nil || !slices.Equal(bases(data), []int64{0}) || next != 2 {
+		t.Errorf("batches %v up to %d, %v; want the first, and an error about offset 2", bases(data), next, err)
+	}
+}
