@@ -72,12 +72,13 @@ func traffic(k *installation, topic string, load testbed.Load, backlog, perSecon
 	return testbed.Live(k.t, k.source, topic, load, perSecond)
 }
 
-// grows waits until so many more records of a topic have landed: the copy is under way.
-func (k *installation) grows(topic string, records int64) {
+// grows waits until so many more records of a topic have landed, the copy being under way, and returns how long it took.
+func (k *installation) grows(topic string, records int64) time.Duration {
 	k.t.Helper()
-	before := k.copied(topic)
+	before, since := k.copied(topic), time.Now()
 	testbed.Eventually(k.t, copyWithin, fmt.Sprintf("%d more records of %s", records, topic),
 		func() bool { return k.copied(topic) >= before+records })
+	return time.Since(since).Round(100 * time.Millisecond)
 }
 
 // finish ends the traffic and demands an exact copy.
@@ -217,8 +218,8 @@ func (f far) targetRestarted(t *testing.T) {
 					k.target.Stop(0)
 				}
 				k.target.Start(0)
+				t.Logf("%v after the broker was back the copy had gone on", k.grows(topic, 3000))
 			}
-			k.grows(topic, 3000)
 			if !test.start.IsZero() {
 				k.forgotten(run, topic)
 			}
@@ -325,7 +326,7 @@ func TestFollowerFrozen(t *testing.T) {
 	testbed.Eventually(t, frozen+soon, "the time to pass", func() bool { return time.Since(since) > frozen })
 	t.Logf("%d partitions held records that their follower had not: high watermark < log end", unsettled(t, leader, copied))
 	unpause()
-	k.grows(topic, 5000)
+	t.Logf("%v after the follower was back the copy had gone on", k.grows(topic, 5000))
 	k.finish(flow, topic)
 	k.stop(successor)
 }
@@ -385,7 +386,7 @@ func TestSourceLeaderRestarted(t *testing.T) {
 	k.grows(topic, 5000)
 	before := source.Leaders(topic)
 	source.Restart(1)
-	k.grows(topic, 5000)
-	t.Logf("leaders were %v and are %v after the restart of broker 1", before, source.Leaders(topic))
+	took := k.grows(topic, 5000)
+	t.Logf("leaders were %v and are %v after the restart of broker 1; %v later the copy had gone on", before, source.Leaders(topic), took)
 	k.finish(flow, topic)
 }

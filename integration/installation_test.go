@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/kferry/kferry/integration/testbed"
 )
@@ -133,7 +134,7 @@ func (k *installation) catchUp() string {
 	return k.command(0, "run", "--until-caught-up")
 }
 
-// ends is how many records all partitions of a topic have had, or 0 where there is no such topic, or no broker to ask (yet).
+// ends is how many records all partitions of a topic have had, or 0 where there is no such topic (yet).
 func ends(t *testing.T, c *testbed.Cluster, topic string) int64 {
 	t.Helper()
 	admin := c.Admin()
@@ -141,18 +142,26 @@ func ends(t *testing.T, c *testbed.Cluster, topic string) int64 {
 	return endsBy(t, admin, topic)
 }
 
+// endsBy asks again while a leader is away.
 func endsBy(t *testing.T, admin *kadm.Client, topic string) int64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
-	defer cancel()
-	listed, err := admin.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return 0
-	}
 	sum := int64(0)
-	for _, o := range listed[topic] {
-		sum += max(0, o.Offset)
-	}
+	testbed.Eventually(t, copyWithin, "the log ends of "+topic, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
+		defer cancel()
+		listed, err := admin.ListEndOffsets(ctx, topic)
+		sum = 0
+		for _, o := range listed[topic] {
+			switch {
+			case errors.Is(o.Err, kerr.UnknownTopicOrPartition):
+			case o.Err != nil:
+				return false
+			default:
+				sum += o.Offset
+			}
+		}
+		return err == nil
+	})
 	return sum
 }
 
