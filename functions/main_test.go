@@ -207,6 +207,15 @@ func (w *world) offer(partition int32) {
 	w.must(err)
 }
 
+// offerReleased offers a partition whose state is written already, and whose lease is about to be released.
+func (w *world) offerReleased(partition int32) {
+	w.Helper()
+	w.eventually("offered", func() bool {
+		ok, err := w.queue.Offer(w.Context(), w.task(partition))
+		return ok && err == nil
+	})
+}
+
 // cursor is a partition's, as KV has it.
 func (w *world) cursor(partition int32) lease.Cursor {
 	w.Helper()

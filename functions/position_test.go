@@ -39,7 +39,7 @@ func (w *world) held(partition int32, reason lease.Reason) {
 		w.Errorf("the hold for %s is in the state, but in KV %+v and in the offsets topic %+v", reason, cursor.Hold, w.published(partition).Hold)
 	}
 	end := w.targetEnd(partition)
-	w.offer(partition)
+	w.offerReleased(partition)
 	w.eventually("tried again", func() bool {
 		again, _ := w.state(partition)
 		return again.Attempts > s.Attempts

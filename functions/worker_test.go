@@ -300,7 +300,7 @@ func TestBusyPartitionForgetsItsLastFailure(t *testing.T) {
 			t.Error("the neighbour failed too")
 		}
 		fault.Remove()
-		w.offer(0)
+		w.offerReleased(0)
 		w.offersFor(10 * time.Second)
 		if w.sourceEnd(0)-w.targetEnd(0) > 100 {
 			t.Errorf("does not go on: %d of %d", w.targetEnd(0), w.sourceEnd(0))
@@ -376,15 +376,16 @@ func TestTopicsTaskCreatesTheCopy(t *testing.T) {
 			w.must(err)
 			return states[task]
 		}
-		task.Digest = w.flow.Digest()
 		offered := task
 		task = task.Identity()
 		_, err := w.queue.Offer(w.Context(), offered)
 		w.must(err)
 		w.eventually("held", func() bool { return state().Reason == lease.ReasonAuthorization && state().Held })
 		refused.Remove()
-		_, err = w.queue.Offer(w.Context(), offered)
-		w.must(err)
+		w.eventually("offered", func() bool { // once the refused one is released
+			ok, err := w.queue.Offer(w.Context(), offered)
+			return ok && err == nil
+		})
 		w.eventually("created", func() bool { return state() == lease.State{} && len(w.env.Kafka("B").PartitionInfos(replica)) == 3 })
 		w.complete()
 		w.exact()
