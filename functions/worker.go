@@ -25,9 +25,10 @@ import (
 
 const (
 	claimAtOnce = 256
-	claimWait   = time.Second
+	claimWait   = 250 * time.Millisecond // a claim is not broken off for the drain, see claim
 	claimPause  = time.Second            // after the queue could not be asked
-	roomPause   = 200 * time.Millisecond // before looking for a free slot again
+	roomPause   = 200 * time.Millisecond // between looks at the queue while every slot is taken
+	roomAtOnce  = 16                     // leases above the slots, for as long as others take to end
 	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
 	drainLimit  = 20 * time.Second       // for what is in flight when the worker is told to stop
 )
@@ -108,18 +109,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// claim hands leases to start until ctx ends, as long as there are free slots.
+// claim hands leases to start until ctx ends. A claim is waited for and not broken off: the queue would go on sending to it, and what
+// came would be nobody's until its lease ran out.
 func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
+	whole := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
-		free := w.Slots - w.occupied()
-		if free <= 0 {
-			w.makeRoom(ctx)
+		var err error
+		if free := w.Slots - w.occupied(); free > 0 {
+			_, err = w.take(whole, min(free, claimAtOnce), claimWait, start)
+		} else {
 			sleep(ctx, roomPause)
-			continue
-		}
-		leases, err := w.Queue.Claim(ctx, min(free, claimAtOnce), claimWait)
-		for _, l := range leases {
-			start(l)
+			err = w.makeRoom(whole, start)
 		}
 		if err != nil && ctx.Err() == nil {
 			w.Logger.Warn("could not claim leases", "error", err)
@@ -128,24 +128,40 @@ func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
 	}
 }
 
-// makeRoom asks the longest-held leases back while others wait and every slot is taken.
-func (w *Worker) makeRoom(ctx context.Context) {
-	waiting, err := w.Queue.Waiting(ctx)
-	if err != nil || waiting == 0 {
-		return
+func (w *Worker) take(ctx context.Context, n int, wait time.Duration, start func(*lease.Lease)) (int, error) {
+	leases, err := w.Queue.Claim(ctx, n, wait)
+	for _, l := range leases {
+		start(l)
 	}
+	return len(leases), err
+}
+
+// makeRoom claims although every slot is taken, and asks as many of the longest-held leases back as came. To look at how many wait
+// would not do: the leases of a dead worker are not among those.
+func (w *Worker) makeRoom(ctx context.Context, start func(*lease.Lease)) error {
+	elders := w.elders()
+	if len(elders) == 0 {
+		return nil
+	}
+	n, err := w.take(ctx, min(len(elders), roomAtOnce), 0, start)
+	for _, t := range elders[:n] {
+		t.yield()
+	}
+	return err
+}
+
+// elders are the leases that may be asked back, the longest-held first.
+func (w *Worker) elders() []*tenancy {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := make([]*tenancy, 0, len(w.held))
+	var all []*tenancy
 	for t := range w.held {
 		if time.Since(t.since) >= keepAtLeast {
 			all = append(all, t)
 		}
 	}
 	slices.SortFunc(all, func(a, b *tenancy) int { return a.since.Compare(b.since) })
-	for _, t := range all[:min(waiting, len(all))] {
-		t.yield()
-	}
+	return all
 }
 
 // extend keeps all held leases alive.

@@ -250,7 +250,7 @@ func TestOneSlotServesTwoBusyPartitions(t *testing.T) {
 		p := w.worker(1)
 		for range 15 {
 			w.offersFor(time.Second)
-			if n := p.count("kferry_leases_held"); n > 1 {
+			if n := p.count("kferry_leases_held"); n > 2 { // the second while the first ends
 				t.Errorf("%d leases in one slot", n)
 			}
 		}
