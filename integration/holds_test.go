@@ -20,12 +20,6 @@ import (
 	"github.com/kferry/kferry/integration/testbed"
 )
 
-// ward is an installation in which things go wrong, one topic for each, beside one that stays well.
-type ward struct {
-	*installation
-	run *testbed.Process
-}
-
 // A hold is one thing that goes wrong.
 type hold struct {
 	topic      string
@@ -50,32 +44,60 @@ func (h hold) shown(s status) bool {
 	return slices.Equal(held, h.held)
 }
 
-const heldRecords = 300 // of each topic at first
-
 // Everything that stops a partition stops that partition alone, says so, and is over by itself when its cause is.
 func TestHolds(t *testing.T) {
-	source := testbed.Shared(t, testbed.V43)
+	w := newWard(t)
+	w.admit()
+	w.spoil()
+	w.demandHeld()
+	w.demandTheOthersGoOn()
+	w.mend()
+	w.demandMended()
+	w.demandRemembered()
+}
+
+// ward is an installation in which things go wrong, a topic for each, beside one that stays well.
+type ward struct {
+	*installation
+	run *testbed.Process
+}
+
+const (
+	well        = "held-not"
+	heldRecords = 300 // of each topic at first
+)
+
+func newWard(t *testing.T) *ward {
+	t.Helper()
 	target := testbed.Kafka(t, testbed.V43,
 		testbed.WithConfig("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
 		testbed.WithConfig("allow.everyone.if.no.acl.found", "true"))
-	w := &ward{installation: copying(t, source, target, "held-.*")}
-	source.CreateTopic("held-not", 3, 1)
-	testbed.Produce(t, source, "held-not", testbed.Load{Records: heldRecords})
+	return &ward{installation: copying(t, testbed.Shared(t, testbed.V43), target, "held-.*")}
+}
+
+// admit creates all topics and copies those that are still well.
+func (w *ward) admit() {
+	w.t.Helper()
+	w.source.CreateTopic(well, 3, 1)
+	testbed.Produce(w.t, w.source, well, testbed.Load{Records: heldRecords})
 	for _, h := range holds {
-		source.CreateTopic(h.topic, h.partitions, 1)
-		testbed.Produce(t, source, h.topic, testbed.Load{Records: heldRecords, ValueBytes: 1000, Codec: kgo.Lz4Compression()})
+		w.source.CreateTopic(h.topic, h.partitions, 1)
+		testbed.Produce(w.t, w.source, h.topic, testbed.Load{Records: heldRecords, ValueBytes: 1000, Codec: kgo.Lz4Compression()})
 		if h.prepare != nil {
 			h.prepare(w)
 		}
 	}
-
 	w.run = w.start("run")
-	w.await("held-not")
+	w.await(well)
 	for _, h := range holds {
 		if h.spoil != nil || h.spoilDown != nil {
 			w.await(h.topic)
 		}
 	}
+}
+
+func (w *ward) spoil() {
+	w.t.Helper()
 	w.stop(w.run)
 	for _, h := range holds {
 		if h.spoilDown != nil {
@@ -86,47 +108,6 @@ func TestHolds(t *testing.T) {
 	for _, h := range holds {
 		if h.spoil != nil {
 			h.spoil(w)
-		}
-	}
-	w.demandHeld()
-
-	testbed.Produce(t, source, "held-not", testbed.Load{Records: heldRecords, First: heldRecords})
-	w.await("held-not")
-	for _, h := range holds {
-		if h.mend != nil {
-			h.mend(w)
-		}
-	}
-	mended := time.Now()
-	for _, h := range holds {
-		t.Run(strings.TrimPrefix(h.topic, "held-")+" afterwards", func(t *testing.T) {
-			k := w.in(t)
-			if h.mend == nil {
-				if p := k.status().partition(h.topic, h.held[0]); p.State != "held" || p.Reason != h.reason {
-					t.Errorf("needs a decision and is %v", p)
-				}
-				return
-			}
-			testbed.Eventually(t, goneAround+soon, "the copy to be complete", func() bool {
-				return k.copied(h.topic) >= ends(t, k.source, h.topic)
-			})
-			t.Logf("goes on by itself, %v after the last cause was gone at most", time.Since(mended).Round(time.Second))
-			k.compare(h.topic)
-		})
-	}
-	w.stop(w.run)
-	w.compare("held-not")
-	if slices.Contains(topicNames(t, target), w.copyOf("held-target-deleted")) {
-		t.Error("a target topic that was deleted has been created again")
-	}
-	// All of it is still there for a process that begins with nothing but the clusters.
-	if err := os.RemoveAll(w.env["KFERRY_DATA"]); err != nil {
-		t.Fatal(err)
-	}
-	summary := w.command(1, "run", "--until-caught-up")
-	for _, h := range holds {
-		if h.mend == nil && !strings.Contains(summary, fmt.Sprintf("%s-%d", h.topic, h.held[0])) {
-			t.Errorf("the summary does not name %s-%d:\n%s", h.topic, h.held[0], summary)
 		}
 	}
 }
@@ -142,27 +123,88 @@ func (w *ward) demandHeld() {
 		return late || !slices.ContainsFunc(holds, func(h hold) bool { return !h.shown(s) })
 	})
 	for _, h := range holds {
-		w.t.Run(strings.TrimPrefix(h.topic, "held-"), func(t *testing.T) {
+		w.t.Run(h.name(), func(t *testing.T) {
 			if !h.shown(s) {
 				t.Fatalf("partitions %v not held with %s %q: %v", h.held, h.reason, h.says, s.partitions(h.topic))
 			}
 			t.Log(s.partition(h.topic, h.held[0]))
 		})
 	}
-	testbed.Eventually(w.t, soon, "the metrics to count every hold", func() bool {
-		want := map[string]float64{}
-		for _, h := range holds {
-			want[h.reason] += float64(len(h.held))
-		}
-		got := metrics(w.t, w.run)
-		for reason, count := range want {
-			if got[fmt.Sprintf(`kferry_partitions_held{flow="%s->central",reason="%s"}`, w.alias, reason)] != count {
-				return false
-			}
-		}
-		return got[fmt.Sprintf(`kferry_oldest_unreplicated_seconds{flow="%s->central"}`, w.alias)] > 0
-	})
+	testbed.Eventually(w.t, soon, "the metrics to count every hold", func() bool { return w.counted(metrics(w.t, w.run)) })
 }
+
+// counted says whether the two metrics to alert on know of all holds.
+func (w *ward) counted(got map[string]float64) bool {
+	want := map[string]float64{}
+	for _, h := range holds {
+		want[h.reason] += float64(len(h.held))
+	}
+	for reason, partitions := range want {
+		if got[fmt.Sprintf(`kferry_partitions_held{flow="%s->central",reason="%s"}`, w.alias, reason)] != partitions {
+			return false
+		}
+	}
+	return got[fmt.Sprintf(`kferry_oldest_unreplicated_seconds{flow="%s->central"}`, w.alias)] > 0
+}
+
+func (w *ward) demandTheOthersGoOn() {
+	w.t.Helper()
+	testbed.Produce(w.t, w.source, well, testbed.Load{Records: heldRecords, First: heldRecords})
+	w.await(well)
+	w.compare(well)
+}
+
+func (w *ward) mend() {
+	w.t.Helper()
+	for _, h := range holds {
+		if h.mend != nil {
+			h.mend(w)
+		}
+	}
+}
+
+// demandMended waits until what could go on by itself has, and sees that what needs a decision has not.
+func (w *ward) demandMended() {
+	w.t.Helper()
+	mended := time.Now()
+	for _, h := range holds {
+		w.t.Run(h.name()+" afterwards", func(t *testing.T) {
+			k := w.in(t)
+			if h.mend == nil {
+				if s := k.status(); !h.shown(s) {
+					t.Errorf("needs a decision and is %v", s.partitions(h.topic))
+				}
+				return
+			}
+			testbed.Eventually(t, goneAround+soon, "the copy to be complete", func() bool {
+				return k.copied(h.topic) >= ends(t, k.source, h.topic)
+			})
+			t.Logf("has gone on by itself %v after the last cause was gone", time.Since(mended).Round(time.Second))
+			k.compare(h.topic)
+		})
+	}
+	if slices.Contains(topicNames(w.t, w.target), w.copyOf("held-target-deleted")) {
+		w.t.Error("a target topic that was deleted has been created again")
+	}
+}
+
+// demandRemembered runs a process that begins with nothing but the clusters: it has to find the same holds.
+func (w *ward) demandRemembered() {
+	w.t.Helper()
+	w.stop(w.run)
+	if err := os.RemoveAll(w.env["KFERRY_DATA"]); err != nil {
+		w.t.Fatal(err)
+	}
+	summary := w.command(1, "run", "--until-caught-up")
+	for _, h := range holds {
+		named := strings.Contains(summary, fmt.Sprintf("%s-%d is held (%s)", h.topic, h.held[0], h.reason))
+		if named != (h.mend == nil) {
+			w.t.Errorf("the summary names %s: %v\n%s", h.topic, named, summary)
+		}
+	}
+}
+
+func (h hold) name() string { return strings.TrimPrefix(h.topic, "held-") }
 
 var holds = []hold{
 	{
