@@ -36,8 +36,9 @@ type Produced struct {
 // Produce appends a batch to a partition as it is: offset, producer and sequence are the caller's. It shares requests with
 // calls for other partitions; two batches of one partition are never on their way at once, though in no certain order.
 //
-// Nothing is sent twice. After any error the batch may have landed, or may still land. Once it is on its way Produce waits
-// for the answer, whatever becomes of ctx, so that the bytes are the caller's again when it returns.
+// Nothing is sent twice. A batch that is still waiting when ctx ends, behind others or for memory, is not sent, and the error is
+// the cause of ctx. Once it is on its way Produce waits for the answer, whatever becomes of ctx, so that the bytes are the
+// caller's again when it returns. After any other error the batch may have landed, or may still land.
 func (c *Cluster) Produce(ctx context.Context, tp TopicPartition, id TopicID, b batch.Batch) (Produced, error) {
 	produced, err := c.produce(ctx, tp, id, b)
 	if err != nil {
@@ -54,7 +55,7 @@ func (c *Cluster) produce(ctx context.Context, tp TopicPartition, id TopicID, b 
 	if id.Zero() {
 		id = l.topicID
 	}
-	call := &produceCall{tp: tp, id: id, batch: b, done: make(chan struct{})}
+	call := &produceCall{ctx: ctx, tp: tp, id: id, batch: b, done: make(chan struct{})}
 	p := c.producer(l.broker)
 	p.group.join(call)
 	select {
@@ -71,9 +72,11 @@ func (c *Cluster) produce(ctx context.Context, tp TopicPartition, id TopicID, b 
 
 // produceCall is one batch on its way to one broker.
 type produceCall struct {
+	ctx      context.Context // the batch may be sent until it ends
 	tp       TopicPartition
 	id       TopicID
 	batch    batch.Batch
+	sent     bool // and from then on waited for; guarded by the group's lock
 	produced Produced
 	err      error
 	done     chan struct{}
@@ -99,14 +102,14 @@ func (c *Cluster) producer(broker int32) *producer {
 	return p
 }
 
-// leave takes a call out of the queue, and reports whether it was still there.
+// leave gives up a call, and reports whether that was in time: it has not been sent then, and will not be.
 func (p *producer) leave(call *produceCall) (left bool) {
 	p.group.edit(func(queue []*produceCall) []*produceCall {
-		i := slices.Index(queue, call)
-		if left = i >= 0; !left {
-			return queue
+		left = !call.sent
+		if i := slices.Index(queue, call); i >= 0 {
+			queue = slices.Delete(queue, i, i+1)
 		}
-		return slices.Delete(queue, i, i+1)
+		return queue
 	})
 	return left
 }
@@ -134,9 +137,46 @@ func (p *producer) pick(queue []*produceCall, others int) (next, rest []*produce
 	return next, rest
 }
 
-// send makes one request and answers its calls.
+// send makes one request, as soon as there is memory for it, of the calls that are still wanted then, and answers them.
 func (p *producer) send(calls []*produceCall) {
-	results, err := p.request(calls)
+	bytes := int64(0)
+	for _, call := range calls {
+		bytes += int64(len(call.batch))
+	}
+	granted, err := p.c.budget.sent.acquire(p.c.ctx, bytes, bytes)
+	if err != nil {
+		p.answer(calls, nil, p.c.unanswered(err))
+		return
+	}
+	defer p.c.budget.sent.release(granted)
+	if calls = p.depart(calls); len(calls) > 0 {
+		resp, err := oneBroker[*kmsg.ProduceResponse](p.c.ctx, p.c, p.broker, newProduceRequest(calls))
+		p.answer(calls, resp, err)
+	}
+}
+
+// depart returns the calls that are sent now. The others' time is over, and whoever made them has left or is about to.
+func (p *producer) depart(calls []*produceCall) (leaving []*produceCall) {
+	p.group.edit(func(queue []*produceCall) []*produceCall {
+		for _, call := range calls {
+			if call.ctx.Err() != nil {
+				delete(p.busy, call.tp)
+				continue
+			}
+			call.sent = true
+			leaving = append(leaving, call)
+		}
+		return queue
+	})
+	return leaving
+}
+
+// answer tells the calls of a request what became of their batches.
+func (p *producer) answer(calls []*produceCall, resp *kmsg.ProduceResponse, err error) {
+	var results map[TopicPartition]*kmsg.ProduceResponseTopicPartition
+	if err == nil {
+		results = resultsByName(calls, resp)
+	}
 	p.group.edit(func(queue []*produceCall) []*produceCall {
 		for _, call := range calls {
 			delete(p.busy, call.tp)
@@ -156,23 +196,6 @@ func (p *producer) send(calls []*produceCall) {
 		}
 		close(call.done)
 	}
-}
-
-func (p *producer) request(calls []*produceCall) (map[TopicPartition]*kmsg.ProduceResponseTopicPartition, error) {
-	bytes := int64(0)
-	for _, call := range calls {
-		bytes += int64(len(call.batch))
-	}
-	granted, err := p.c.budget.sent.acquire(p.c.ctx, bytes, bytes)
-	if err != nil {
-		return nil, p.c.unanswered(err)
-	}
-	defer p.c.budget.sent.release(granted)
-	resp, err := oneBroker[*kmsg.ProduceResponse](p.c.ctx, p.c, p.broker, newProduceRequest(calls))
-	if err != nil {
-		return nil, err
-	}
-	return resultsByName(calls, resp), nil
 }
 
 func newProduceRequest(calls []*produceCall) kmsg.Request {

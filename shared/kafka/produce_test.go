@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -258,6 +259,54 @@ func TestQueuedBatchIsNotSentAfterItsLeaseEnds(t *testing.T) {
 		callers.Wait()
 		if n := requests.Load(); n != 1 {
 			w.Errorf("%d requests", n)
+		}
+	})
+}
+
+// A batch that waited for memory was once sent whenever there was some, though the lease had ended and another worker had begun.
+func TestBatchThatWaitsForMemoryIsNotSentAfterItsLeaseEnds(t *testing.T) {
+	const size = 300 << 10                                                 // large enough not to wait for the answer to another
+	inBubble(t, setup{budget: kafka.NewBudget(4 * size)}, func(w *world) { // room for one batch on its way
+		topic := w.create("t", 3)
+		var sent []int32
+		w.counts(kmsg.Produce, func(req kmsg.Request) {
+			for _, p := range req.(*kmsg.ProduceRequest).Topics[0].Partitions {
+				sent = append(sent, p.Partition)
+			}
+		})
+		reached, goOn := w.holdsUp(kmsg.Produce)
+		errs := make([]error, 3)
+		var callers sync.WaitGroup
+		produce := func(ctx context.Context, p int32) {
+			callers.Go(func() {
+				_, errs[p] = w.cluster.Produce(ctx, kafka.TopicPartition{Topic: "t", Partition: p}, topic.ID, newBatch(1, size))
+			})
+		}
+		produce(w.ctx, 0)
+		<-reached
+		trust, cancel := context.WithTimeout(w.ctx, 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		produce(trust, 1)
+		synctest.Wait()
+		produce(w.ctx, 2)
+		<-trust.Done()
+		synctest.Wait()
+		w.wants(errs[1], context.DeadlineExceeded)
+		if took := time.Since(start); took != 3*time.Second {
+			w.Errorf("returned after %v", took)
+		}
+		goOn()
+		callers.Wait()
+		w.must(errs[0])
+		w.must(errs[2])
+		if !slices.Equal(sent, []int32{0, 2}) {
+			w.Errorf("sent batches of partitions %v", sent)
+		}
+		_, err := w.cluster.Produce(trust, kafka.TopicPartition{Topic: "t"}, topic.ID, newBatch(1, 10))
+		w.wants(err, context.DeadlineExceeded)
+		if len(sent) != 2 {
+			w.Error("sent a batch whose time was over before the call")
 		}
 	})
 }
