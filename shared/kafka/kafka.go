@@ -123,6 +123,7 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 		kgo.WithHooks(dialHook{c}),
 		kgo.DisableClientMetrics(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProduceRequestTimeout(produceTimeout * time.Millisecond),
 		// Write ends with its context. What it leaves behind can't land after what is written next, since franz-go takes a new
 		// producer epoch then.
 		kgo.AllowIdempotentProduceCancellation(),

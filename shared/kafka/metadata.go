@@ -64,6 +64,18 @@ func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
 	return topics[0], nil
 }
 
+// PartitionCount is how many partitions a topic has. The brokers are asked again after a minute, or after a Write that failed.
+func (c *Cluster) PartitionCount(ctx context.Context, name string) (int32, error) {
+	topic, err := c.topics.topic(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	if topic.Err != nil {
+		return 0, fmt.Errorf("topic %s: %w", name, topic.Err)
+	}
+	return int32(len(topic.Partitions)), nil
+}
+
 // askTopics asks for some topics, or for all if names is nil, and lets the cache know.
 func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error) {
 	req := kmsg.NewPtrMetadataRequest()
@@ -146,19 +158,27 @@ func newMetadata(c *Cluster) *metadata {
 	return m
 }
 
+// topic describes a topic, by what is remembered if it is young enough.
+func (m *metadata) topic(ctx context.Context, name string) (*Topic, error) {
+	topic, fresh := m.lookup(name)
+	if fresh {
+		return topic, nil
+	}
+	err := m.ask(ctx, name)
+	switch newer, _ := m.lookup(name); {
+	case newer != nil:
+		return newer, nil // or, if the question failed, what was known before
+	case err != nil:
+		return nil, err
+	}
+	return nil, fmt.Errorf("topic %s: %w", name, ErrUnknownTopic)
+}
+
 // leader finds a partition's leader, by what is remembered if it is young enough.
 func (m *metadata) leader(ctx context.Context, tp TopicPartition) (leader, error) {
-	topic, fresh := m.lookup(tp.Topic)
-	if !fresh {
-		err := m.ask(ctx, tp.Topic)
-		switch newer, _ := m.lookup(tp.Topic); {
-		case newer != nil:
-			topic = newer // or, if the question failed, what was known before
-		case err != nil:
-			return leader{}, err
-		default:
-			return leader{}, fmt.Errorf("topic %s: %w", tp.Topic, ErrUnknownTopic)
-		}
+	topic, err := m.topic(ctx, tp.Topic)
+	if err != nil {
+		return leader{}, err
 	}
 	return topic.leader(tp)
 }

@@ -11,6 +11,9 @@ import (
 
 // Write appends records to the partitions that they name, acknowledged by all replicas. Records without a timestamp get the
 // time of writing. After an error some of them may have landed, but none lands after those of a later call.
+//
+// The call lasts as long as the slowest partition needs, up to ten seconds where one has no leader, and fails with it. Calls for
+// different partitions share requests and don't wait for each other, so give each partition its own where that matters.
 func (c *Cluster) Write(ctx context.Context, topic string, records []Record) error {
 	batch := make([]*kgo.Record, len(records))
 	for i, r := range records {
@@ -21,16 +24,18 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 	}
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	switch err := c.client.ProduceSync(limited, batch...).FirstErr(); {
-	case err == nil:
+	err := c.client.ProduceSync(limited, batch...).FirstErr()
+	if err == nil {
 		return nil
+	}
+	c.topics.doubt(topic)
+	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("write to %s: %w", topic, context.Cause(ctx))
 	case errors.Is(err, ErrUnknownTopicID):
 		// franz-go keeps the id that it has met first. Without it the next call finds the topic as it is by then.
 		c.client.PurgeTopicsFromProducing(topic)
 		return fmt.Errorf("write to %s, which was deleted: %w", topic, err)
-	default:
-		return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
 	}
+	return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
 }

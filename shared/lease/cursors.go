@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,10 +20,10 @@ type Cursors struct {
 	queue  *Queue
 	flow   spec.Flow
 	target *kafka.Cluster
+	view   *view[kafka.TopicPartition, Cursor]
 
-	partitions atomic.Int32 // of the offsets topic; 0 until somebody looked
-	publisher  *publisher
-	view       *view[kafka.TopicPartition, Cursor]
+	mu         sync.Mutex           // guards what follows
+	publishers map[int32]*publisher // by partition of the offsets topic
 }
 
 // Cursors returns the cursors of a flow. Callers with the same flow and target share them, and so their requests.
@@ -34,8 +34,7 @@ func (q *Queue) Cursors(flow spec.Flow, target *kafka.Cluster) *Cursors {
 	if c, ok := q.cursors[key]; ok {
 		return c
 	}
-	c := &Cursors{queue: q, flow: flow, target: target}
-	c.publisher = newPublisher(c.write)
+	c := &Cursors{queue: q, flow: flow, target: target, publishers: map[int32]*publisher{}}
 	c.view = newView(q, cursorsOf, c.key("*", "*"), c.decode)
 	q.cursors[key] = c
 	return c

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,8 +37,12 @@ const incarnationKey = "incarnation"
 
 func loadedKey(flow string) string { return "loaded." + flow }
 
-// Load makes KV and the offsets topic agree, and then lets workers believe in KV: coordinators call it when they start, and whenever
-// Loaded says no. It creates the topic where it is missing. Any number may load at once, while workers commit.
+// Load takes over what the offsets topic holds, lets workers believe in KV then, and writes back what the topic lacks: coordinators
+// call it when they start, and whenever Loaded says no. It creates the topic where it is missing. Any number may load at once, while
+// workers commit.
+//
+// It has to read all of the topic. Where part of it can't be written, Load logs that and is done all the same: those cursors stay
+// behind on the topic until they move or somebody loads again, and nobody else has to wait for them.
 func (c *Cursors) Load(ctx context.Context) error {
 	if err := c.load(ctx); err != nil {
 		return fmt.Errorf("load cursors of %s: %w", c.flow.Name(), err)
@@ -53,7 +59,7 @@ func (c *Cursors) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		raced, err := c.agree(ctx)
+		lacking, raced, err := c.agree(ctx)
 		if err != nil {
 			return err
 		}
@@ -63,32 +69,36 @@ func (c *Cursors) load(ctx context.Context) error {
 		if raced > 0 { // a worker copies where MM2 wrote last; what it commits is true all the same
 			c.queue.options.Logger.Warn("cursors changed while they were loaded", "flow", c.flow.Name(), "count", raced)
 		}
-		if err := c.mark(ctx, incarnation); !errors.Is(err, errIncarnation) {
+		switch err := c.mark(ctx, incarnation); {
+		case err == nil:
+			return c.writeBack(ctx, lacking)
+		case !errors.Is(err, errIncarnation):
 			return err
 		}
 	}
 	return fmt.Errorf("%w, %d times in a row", errIncarnation, loadPasses)
 }
 
-// agree is one pass over all cursors; it returns how many could not be settled because somebody else wrote them.
-func (c *Cursors) agree(ctx context.Context) (raced int64, err error) {
+// agree is one pass over all cursors. It makes KV say what the topic says, and returns the entries that the topic lacks, and how
+// many cursors could not be settled because somebody else wrote them.
+func (c *Cursors) agree(ctx context.Context) (lacking map[kafka.TopicPartition]entry, raced int64, err error) {
 	kept, err := c.kept(ctx) // first, so that what a worker commits during the pass makes the compare-and-set fail
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	published, err := readPublished(ctx, c.flow, c.target)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	var lostRaces atomic.Int64
 	var writes errgroup.Group
 	writes.SetLimit(loadWriters)
-	var back []kafka.Record
+	lacking = map[kafka.TopicPartition]entry{}
 	for tp := range union(kept, published) {
 		switch e := kept[tp]; settle(published[tp], e.value) {
 		case keepBoth:
 		case publishKept:
-			back = append(back, kafka.Record{Key: c.flow.Key(tp.Topic, tp.Partition), Value: e.value})
+			lacking[tp] = e
 		case takePublished:
 			writes.Go(func() error { return countLost(&lostRaces, c.take(ctx, tp, published[tp], e)) })
 		case forgetKept:
@@ -97,15 +107,52 @@ func (c *Cursors) agree(ctx context.Context) (raced int64, err error) {
 			})
 		}
 	}
-	if err := writes.Wait(); err != nil {
-		return 0, err
+	err = writes.Wait()
+	return lacking, lostRaces.Load(), err
+}
+
+// writeBack puts entries on the topic that it lacks. One that a worker has replaced since is left to that worker: it may be on the
+// topic already, in a later generation, and this one would lie above it.
+func (c *Cursors) writeBack(ctx context.Context, lacking map[kafka.TopicPartition]entry) error {
+	if len(lacking) == 0 {
+		return nil
 	}
-	for ; len(back) > 0; back = back[min(publishRecords, len(back)):] {
-		if err := c.write(ctx, back[:min(publishRecords, len(back))]); err != nil {
-			return 0, err
+	kept, err := c.kept(ctx)
+	if err != nil {
+		return err
+	}
+	records := map[int32][]kafka.Record{} // by partition of the topic
+	for tp, e := range lacking {
+		if kept[tp].revision != e.revision {
+			continue
+		}
+		r := kafka.Record{Key: c.flow.Key(tp.Topic, tp.Partition), Value: e.value}
+		if err := c.place(ctx, &r); err != nil {
+			return err
+		}
+		records[r.Partition] = append(records[r.Partition], r)
+	}
+	var writes sync.WaitGroup
+	for partition, records := range records {
+		writes.Go(func() {
+			if err := c.writeAll(ctx, records); err != nil {
+				c.queue.options.Logger.Warn("offsets topic stays behind", "flow", c.flow.Name(), "topic", c.flow.OffsetsTopic,
+					"partition", partition, "cursors", len(records), "error", err)
+			}
+		})
+	}
+	writes.Wait()
+	return context.Cause(ctx)
+}
+
+// writeAll writes records of one partition of the topic.
+func (c *Cursors) writeAll(ctx context.Context, records []kafka.Record) error {
+	for chunk := range slices.Chunk(records, publishRecords) {
+		if err := c.write(ctx, chunk); err != nil {
+			return err
 		}
 	}
-	return lostRaces.Load(), nil
+	return nil
 }
 
 func countLost(n *atomic.Int64, err error) error {
@@ -260,13 +307,12 @@ func (c *Cursors) unload(ctx context.Context) error {
 // ensureTopic creates the offsets topic as Connect would, and refuses one that would lose cursors.
 func (c *Cursors) ensureTopic(ctx context.Context) error {
 	name := c.flow.OffsetsTopic
-	c.partitions.Store(0)
-	_, err := c.offsetsPartitions(ctx)
+	_, err := c.target.Topic(ctx, name)
 	if errors.Is(err, kafka.ErrUnknownTopic) {
 		return c.createTopic(ctx)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("look at %s on %s: %w", name, c.target.Alias(), err)
 	}
 	configs, err := c.target.Configs(ctx, []string{name})
 	if err != nil || configs[name].Err != nil {
@@ -293,7 +339,7 @@ func (c *Cursors) createTopic(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, topicVisible)
 	defer cancel()
 	for {
-		_, err := c.offsetsPartitions(ctx)
+		_, err := c.target.Topic(ctx, name)
 		if !errors.Is(err, kafka.ErrUnknownTopic) {
 			return err
 		}

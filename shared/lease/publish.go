@@ -23,39 +23,33 @@ func (c *Cursors) Publish(ctx context.Context, topic string, partition int32, cu
 	if cur.Foreign {
 		return nil
 	}
-	err := c.publisher.publish(ctx, kafka.Record{Key: c.flow.Key(topic, partition), Value: cur.encode()})
+	err := c.publish(ctx, kafka.Record{Key: c.flow.Key(topic, partition), Value: cur.encode()})
 	return wrap(err, "publish cursor of %s %s-%d", c.flow.Name(), topic, partition)
 }
 
-// write puts records where Java's partitioner would and waits until they are replicated.
-func (c *Cursors) write(ctx context.Context, records []kafka.Record) error {
-	partitions, err := c.offsetsPartitions(ctx)
+func (c *Cursors) publish(ctx context.Context, r kafka.Record) error {
+	if err := c.place(ctx, &r); err != nil {
+		return err
+	}
+	return c.publisher(r.Partition).publish(ctx, r)
+}
+
+// place puts a record where Java's partitioner would. kferry doesn't grow the topic.
+func (c *Cursors) place(ctx context.Context, r *kafka.Record) error {
+	partitions, err := c.target.PartitionCount(ctx, c.flow.OffsetsTopic)
 	if err != nil {
-		return c.topicLost(ctx, err)
+		return c.topicLost(ctx, fmt.Errorf("look at %s on %s: %w", c.flow.OffsetsTopic, c.target.Alias(), err))
 	}
-	for i := range records {
-		records[i].Partition = mm2.OffsetsPartition(records[i].Key, partitions)
-	}
+	r.Partition = mm2.OffsetsPartition(r.Key, partitions)
+	return nil
+}
+
+// write writes records of one partition of the offsets topic and waits until they are replicated.
+func (c *Cursors) write(ctx context.Context, records []kafka.Record) error {
 	if err := c.target.Write(ctx, c.flow.OffsetsTopic, records); err != nil {
 		return c.topicLost(ctx, err)
 	}
 	return nil
-}
-
-// offsetsPartitions is how many partitions the offsets topic has; kferry doesn't grow it.
-func (c *Cursors) offsetsPartitions(ctx context.Context) (int32, error) {
-	if n := c.partitions.Load(); n > 0 {
-		return n, nil
-	}
-	topic, err := c.target.Topic(ctx, c.flow.OffsetsTopic)
-	if err == nil {
-		err = topic.Err
-	}
-	if err != nil {
-		return 0, fmt.Errorf("look at %s on %s: %w", c.flow.OffsetsTopic, c.target.Alias(), err)
-	}
-	c.partitions.Store(int32(len(topic.Partitions)))
-	return int32(len(topic.Partitions)), nil
 }
 
 // topicLost makes coordinators load again when the offsets topic is gone: Load creates it and writes every cursor back.
@@ -63,8 +57,20 @@ func (c *Cursors) topicLost(ctx context.Context, err error) error {
 	if !errors.Is(err, kafka.ErrUnknownTopic) && !errors.Is(err, kafka.ErrUnknownTopicID) {
 		return err
 	}
-	c.partitions.Store(0)
 	return errors.Join(err, c.unload(ctx))
+}
+
+// publisher returns the one for a partition of the offsets topic. Each has its own, so that one without a leader holds up its own
+// cursors and no others.
+func (c *Cursors) publisher(partition int32) *publisher {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.publishers[partition]
+	if p == nil {
+		p = newPublisher(c.write)
+		c.publishers[partition] = p
+	}
+	return p
 }
 
 // A publisher puts records of many callers into one write: those that came while a write was under way go out in the next. There
