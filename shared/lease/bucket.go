@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,6 +48,18 @@ func (q *Queue) createBucket(ctx context.Context, name string, storage jetstream
 }
 
 func (b bucket) subject(key string) string { return "$KV." + b.kv.Bucket() + "." + key }
+
+// get returns the entry of a key, marked as deleted where there is none.
+func (b bucket) get(ctx context.Context, key string) (entry, error) {
+	e, err := b.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return entry{key: key, deleted: true}, nil
+	}
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{key: key, value: e.Value(), revision: e.Revision()}, nil
+}
 
 // changes returns the entries that match a filter and were written after a revision, in order, up to those of about now. One
 // request and its answers: there is no watch on the server that could be lost with it.

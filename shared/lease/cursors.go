@@ -107,17 +107,9 @@ func (c *Cursors) missing(ctx context.Context, topic string, partition int32) er
 }
 
 // read returns the entry of a key, marked as deleted where there is none.
-func (c *Cursors) read(ctx context.Context, key string) (entry, error) {
-	var found entry
-	err := c.queue.call(ctx, "read "+key, func(ctx context.Context) error {
-		e, err := c.queue.current().cursors.kv.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			found = entry{key: key, deleted: true}
-			return nil
-		}
-		if err == nil {
-			found = entry{key: key, value: e.Value(), revision: e.Revision()}
-		}
+func (c *Cursors) read(ctx context.Context, key string) (found entry, err error) {
+	err = c.queue.call(ctx, "read "+key, func(ctx context.Context) (err error) {
+		found, err = c.queue.current().cursors.get(ctx, key)
 		return err
 	})
 	return found, err
@@ -149,9 +141,11 @@ func (c *Cursors) delete(ctx context.Context, topic string, partition int32, rev
 }
 
 // Commit replaces the cursor that has a revision and returns the new one's, or ErrLost where somebody else was faster. The
-// first of a generation is on the offsets topic, too, when Commit returns; any other waits for Publish.
+// first of a generation, which has counted nothing yet, is published as well before Commit returns, so there is no need to do
+// it once more; any other waits for Publish.
 //
-// An error other than ErrLost leaves it open whether the cursor was written. Read it again before going on.
+// An error other than ErrLost leaves it open whether the cursor was written. Get reads it again, and publishes it where that is
+// what failed.
 func (c *Cursors) Commit(ctx context.Context, topic string, partition int32, cur Cursor, revision uint64) (uint64, error) {
 	revision, err := c.put(ctx, topic, partition, cur, revision)
 	if err == nil && cur.beginning() {

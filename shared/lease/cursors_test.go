@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,6 +132,39 @@ func all(t *testing.T, c *lease.Cursors, want lease.Cursor) {
 	if err != nil || len(got) != 1 || got[kafka.TopicPartition{Topic: "orders"}] != want {
 		t.Errorf("all: %v, %v; want %v", got, err, want)
 	}
+}
+
+// What a store had lost stayed in the eyes of whoever had seen it, and what was written in its place was never seen.
+func TestStoreThatLostItsLastEntriesIsReadAnew(t *testing.T) {
+	dir, before := t.TempDir(), t.TempDir()
+	bubbleOn(t, dir, func(t *testing.T, env *local.Env) {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		q, _ := worker(t, env)
+		c := cursors(t, env, q)
+		load(t, c)
+		kept := lease.Cursor{Version: 1, Offset: 3}
+		revision := create(t, c, kept)
+		env.NATS.Stop()
+		must(os.CopyFS(filepath.Join(before, "jetstream"), os.DirFS(filepath.Join(dir, "jetstream"))))
+		must(env.NATS.Start())
+		time.Sleep(time.Second) // to reconnect
+		lost := lease.Cursor{Version: 1, Offset: 5, Sequence: 2}
+		for range 3 {
+			revision = commit(t, c, lost, revision)
+		}
+		all(t, c, lost)
+		env.NATS.Stop()
+		must(os.RemoveAll(filepath.Join(dir, "jetstream")))
+		must(os.CopyFS(filepath.Join(dir, "jetstream"), os.DirFS(filepath.Join(before, "jetstream"))))
+		must(env.NATS.Start())
+		time.Sleep(time.Second)
+		all(t, c, kept)
+	})
 }
 
 // record writes to the offsets topic as MM2, or somebody with a console, would.

@@ -277,6 +277,34 @@ func TestStates(t *testing.T) {
 	})
 }
 
+func TestStateOfOneTask(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		other, _ := worker(t, env)
+		expect := func(task lease.Task, want lease.State, found bool) {
+			t.Helper()
+			task.Version, task.Digest = 1, "abc"
+			if got, ok, err := other.State(t.Context(), task); err != nil || ok != found || got != want {
+				t.Errorf("state of %s: %+v, %t, %v; want %+v, %t", task, got, ok, err, want, found)
+			}
+		}
+		expect(mirror(1), lease.State{}, false)
+		put(t, q, mirror(1), lease.State{Reason: lease.ReasonError, Attempts: 1})
+		put(t, q, mirror(1), lease.State{Reason: lease.ReasonError, Attempts: 2})
+		expect(mirror(1), lease.State{Reason: lease.ReasonError, Attempts: 2}, true)
+		expect(mirror(2), lease.State{}, false)
+		if err := q.ClearState(t.Context(), mirror(1)); err != nil {
+			t.Fatal(err)
+		}
+		expect(mirror(1), lease.State{}, false)
+		if err := env.NATS.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		expect(mirror(1), lease.State{}, false)
+	})
+}
+
 func put(t *testing.T, q *lease.Queue, task lease.Task, s lease.State) {
 	t.Helper()
 	task.Version, task.Digest = 1, "abc" // which are no part of its identity

@@ -35,9 +35,15 @@ func forgetTimers() {
 // bubble runs a test in virtual time, with an installation's outside world around it.
 func bubble(t *testing.T, test func(t *testing.T, env *local.Env)) {
 	t.Helper()
+	bubbleOn(t, t.TempDir(), test)
+}
+
+// bubbleOn is bubble with NATS' store in a certain directory.
+func bubbleOn(t *testing.T, dir string, test func(t *testing.T, env *local.Env)) {
+	t.Helper()
 	forgetTimers()
 	synctest.Test(t, func(t *testing.T) {
-		env, err := local.Start(local.Setup{Clusters: []local.Cluster{{Alias: "B"}}, Virtual: true, Dir: t.TempDir()})
+		env, err := local.Start(local.Setup{Clusters: []local.Cluster{{Alias: "B"}}, Virtual: true, Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}

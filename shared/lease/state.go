@@ -36,6 +36,18 @@ func (q *Queue) ClearState(ctx context.Context, t Task) error {
 	})
 }
 
+// State returns one task's state, and whether there is any, at the price of one small request.
+func (q *Queue) State(ctx context.Context, t Task) (s State, ok bool, err error) {
+	err = q.call(ctx, "read state of "+t.String(), func(ctx context.Context) error {
+		found, err := q.current().states.get(ctx, t.tokens())
+		if ok = err == nil && !found.deleted; ok {
+			_, s, err = decodeState(found.key, found.value)
+		}
+		return err
+	})
+	return s, ok, err
+}
+
 // States returns every task's state, by Task.Identity.
 func (q *Queue) States(ctx context.Context) (map[Task]State, error) {
 	return q.states.get(ctx, "read states")

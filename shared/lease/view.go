@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A view is a copy of part of a bucket in this process, brought up to date whenever somebody looks.
@@ -16,7 +18,7 @@ type view[K comparable, V any] struct {
 	decode func(key string, value []byte) (K, V, error)
 
 	mu      sync.Mutex // guards what follows, and lets one caller refresh at a time
-	created time.Time  // of the bucket that was read; another one means to begin again
+	created time.Time  // of the bucket that was read
 	last    uint64     // revision up to which it was read
 	values  map[K]V
 }
@@ -41,7 +43,7 @@ func (v *view[K, V]) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !info.Created.Equal(v.created) {
+	if v.isAnother(info) {
 		v.created, v.last, v.values = info.Created, 0, map[K]V{}
 	}
 	changed, err := b.changesUpTo(ctx, v.queue.conn, v.filter, v.last, info.State.LastSeq)
@@ -52,6 +54,12 @@ func (v *view[K, V]) refresh(ctx context.Context) error {
 		v.apply(e)
 	}
 	return nil
+}
+
+// isAnother says that the bucket is not the one that was read: it was created again, or has come back without its last entries,
+// as a file store may after a power cut and a replicated memory store after a restart of all its servers.
+func (v *view[K, V]) isAnother(info *jetstream.StreamInfo) bool {
+	return !info.Created.Equal(v.created) || info.State.LastSeq < v.last
 }
 
 func (v *view[K, V]) apply(e entry) {
