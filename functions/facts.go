@@ -35,7 +35,6 @@ type topicFacts struct {
 	ClusterID string
 	kafka.Topic
 	configs map[string]string
-	secret  error // why the configs can't be read
 }
 
 // identify looks both topics up, and holds where one is missing.
@@ -71,7 +70,7 @@ func missing(err error, reason lease.Reason, format string, args ...any) error {
 	if errors.Is(err, kafka.ErrUnknownTopic) {
 		return hold(reason, format, args...)
 	}
-	return refusedRight(err)
+	return permanent(err)
 }
 
 // identity is the producer id of one source partition on one target topic, and the generation. Nobody issues or stores it. A topic
@@ -90,10 +89,10 @@ func identityText(id batch.Identity) string {
 	return fmt.Sprintf("producer id %#x, epoch %d", id.ProducerID, id.Epoch)
 }
 
-// key is the topic's id, or its name marked as such.
+// key is the topic's id, or its cluster and name, marked as such.
 func (t topicFacts) key() string {
 	if t.ID.Zero() {
-		return "name:" + t.Name
+		return "name:" + t.ClusterID + ":" + t.Name
 	}
 	return t.ID.String()
 }
@@ -166,9 +165,16 @@ func lookUp(ctx context.Context, cluster *kafka.Cluster, topic string) (t topicF
 	if err != nil {
 		return t, fmt.Errorf("read configuration of %s on %s: %w", topic, cluster.Alias(), err)
 	}
-	t.secret = configs[topic].Err
+	found, answered := configs[topic]
+	switch {
+	case !answered:
+		return t, fmt.Errorf("read configuration of %s on %s: the broker left it out", topic, cluster.Alias())
+	case is(found.Err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization): // then nothing is known of it
+	case found.Err != nil:
+		return t, fmt.Errorf("read configuration of %s on %s: %w", topic, cluster.Alias(), found.Err)
+	}
 	t.configs = map[string]string{}
-	for _, e := range configs[topic].Entries {
+	for _, e := range found.Entries {
 		t.configs[e.Name] = e.Value
 	}
 	return t, nil

@@ -48,37 +48,31 @@ type mirror struct {
 	unsaved   bool // at has moved since the last commit
 	unshown   bool // at has moved since it was last written to the offsets topic
 
-	yield     <-chan struct{} // closed when the worker wants this lease back
-	recovered func()          // tells that the task goes on; does so once
+	yield     <-chan struct{}                            // closed when the worker wants this lease back
+	recovered func()                                     // tells that the task goes on; does so once
+	lastState func(context.Context) (lease.State, error) // how the task ended last, where it failed
 }
 
 // run is a record's whole life: claimed, read, patched, written, accounted for. It returns nil when the partition is caught up and
-// silent, errYield or errDrain when it was asked to stop, a held error when someone has to do something, lease.ErrLost when another
+// silent, errYield or errDrain when it was asked to stop, a holdError when someone has to do something, lease.ErrLost when another
 // worker has taken over, and anything else to be tried again later.
 //
-// soft ends when the worker drains: no more is read or sent, what was sent is accounted for. ctx outlives it and carries that last part.
+// soft ends when the worker drains: no more is read or sent. ctx outlives it, so that what was sent is accounted for.
 func (m *mirror) run(ctx, soft context.Context) error {
-	if err := m.open(ctx, soft); err != nil {
-		return drained(soft, err)
+	err := m.open(ctx, soft)
+	if err == nil {
+		err = m.copyOn(ctx, soft)
 	}
-	err := drained(soft, m.copyOn(ctx, soft))
+	err = drained(soft, err)
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
 	}
 	return errors.Join(err, m.close(ctx, err))
 }
 
-// drained tells a request that was broken off for the drain from one that failed.
-func drained(soft context.Context, err error) error {
-	if soft.Err() != nil && errors.Is(err, context.Canceled) {
-		return errDrain
-	}
-	return err
-}
-
 // open finds out what is to be copied and from where: the topics' identities, the cursor, and the position in the target's log.
 func (m *mirror) open(ctx, soft context.Context) error {
-	cursor, revision, err := m.cursors.Get(ctx, m.from.Topic, m.from.Partition)
+	cursor, revision, err := m.cursors.Get(soft, m.from.Topic, m.from.Partition)
 	fresh := errors.Is(err, lease.ErrNoCursor)
 	if errors.Is(err, lease.ErrVersion) {
 		return hold(lease.ReasonFormat, "%v", err) // and m.revision stays 0, so that nothing overwrites it
@@ -87,42 +81,56 @@ func (m *mirror) open(ctx, soft context.Context) error {
 		return fmt.Errorf("read cursor of %s: %w", m.from, err)
 	}
 	m.at, m.revision = cursor, revision
+	m.published = time.Now() // m.committed stays zero: the first move fences an earlier holder off
 	if cursor.Hold.Reason.Decide() {
 		return hold(cursor.Hold.Reason, "%s", cursor.Hold.Detail)
 	}
-	if m.facts, err = m.identify(ctx, fresh); err != nil {
+	if m.facts, err = m.identify(soft, fresh); err != nil {
 		return err
 	}
 	if fresh {
-		return m.begin(ctx)
+		return m.begin(ctx, soft)
 	}
 	if err := m.recognise(cursor); err != nil {
 		return err
 	}
-	m.at.ExactlyOnce = m.facts.uncertain
+	m.admit(m.facts.uncertain)
 	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
 	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
-	return m.renew(ctx)
+	if cursor.Hold.Reason == lease.ReasonUnsupported {
+		if err := m.attest(soft); err != nil {
+			return err
+		}
+	}
+	return m.renew(ctx, soft)
+}
+
+// admit notes why the copy is not exactly once. That stays once records have landed under it, whatever is found later.
+func (m *mirror) admit(why string) {
+	if why != m.at.ExactlyOnce && (why != "" || m.at.Sequence == 0) {
+		m.at.ExactlyOnce = why
+		m.unsaved, m.unshown = true, true
+	}
 }
 
 // copyOn copies until the run ends, and finds the position again each time an answer leaves it unknown.
 func (m *mirror) copyOn(ctx, soft context.Context) error {
-	for uncertain := 0; ; {
-		before := m.at.Sequence
+	known, uncertain := m.at.Sequence, 0
+	for {
 		err := m.copy(ctx, soft)
 		unknown, is := errors.AsType[*unknownError](err)
 		if !is {
 			return err
 		}
-		if m.at.Sequence != before {
-			uncertain = 0
+		if m.at.Sequence != known {
+			known, uncertain = m.at.Sequence, 0
 		}
 		if uncertain++; uncertain > maxUncertain {
 			return unknown.verdict()
 		}
-		m.log.Debug("position unknown", "partition", m.from, "cause", unknown)
+		m.log.Debug("position unknown", "cause", unknown)
 		if err := m.pause(soft, uncertain); err != nil {
 			return err
 		}
@@ -140,26 +148,23 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 	for {
 		piece, err := ahead.wait(m.yield)
 		if err != nil {
-			return m.unread(ctx, soft, err)
+			return m.unread(soft, err)
 		}
 		before := m.at.Offset
-		data, next, corrupt := visible(piece, before, m.flow.Isolation)
-		if corrupt == nil {
-			ahead = m.fetch(soft, next)
+		seen := visible(piece, before, m.flow.Isolation)
+		if seen.wrong == nil {
+			ahead = m.fetch(soft, seen.next)
 		}
-		err = m.send(ctx, soft, data, next)
+		err = m.send(ctx, soft, seen)
 		piece.Release()
 		if err != nil {
 			return err
 		}
-		if corrupt != nil {
-			return hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, next, corrupt)
-		}
-		if err := m.commitIfDue(ctx); err != nil {
-			return err
+		if seen.wrong != nil {
+			return m.unreadable(seen)
 		}
 		switch {
-		case next > before:
+		case seen.next > before:
 			news = time.Now()
 		case time.Since(news) >= silence:
 			return nil
@@ -167,9 +172,9 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 	}
 }
 
-// send writes data to the target, one produce request in flight, and moves at to next.
-func (m *mirror) send(ctx, soft context.Context, data []batch.Batch, next int64) error {
-	for len(data) > 0 {
+// send writes what was seen to the target, one produce request in flight, and moves at behind it.
+func (m *mirror) send(ctx, soft context.Context, seen sight) error {
+	for data := seen.data; len(data) > 0; {
 		rest, err := m.sendNext(ctx, soft, data)
 		if err != nil {
 			return err
@@ -179,8 +184,13 @@ func (m *mirror) send(ctx, soft context.Context, data []batch.Batch, next int64)
 			return err
 		}
 	}
-	m.examined(next)
-	return nil
+	if seen.next > m.at.Offset {
+		m.examined(seen.next)
+	}
+	if seen.epoch >= 0 {
+		m.at.SourceEpoch = seen.epoch
+	}
+	return m.commitIfDue(ctx)
 }
 
 // sendNext writes the first unit of data and returns the rest.
@@ -208,32 +218,40 @@ func (m *mirror) sendNext(ctx, soft context.Context, data []batch.Batch) (rest [
 func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 	target, sequence := m.at.Target, m.at.Sequence
 	for _, b := range u.batches {
-		switch {
-		case soft.Err() != nil:
+		if soft.Err() != nil {
 			return errDrain
-		case time.Now().After(m.lease.Trust()):
-			return fmt.Errorf("trust in the lease of %s ended at %s: %w", m.from, m.lease.Trust().Format(time.RFC3339Nano), lease.ErrLost)
 		}
 		b.Patch(m.identity, sequence)
-		answer, err := m.target.Produce(ctx, m.to, m.facts.target.ID, b)
+		answer, err := m.produce(ctx, b)
 		if err != nil {
 			return m.refused(err, b)
 		}
 		if answer.BaseOffset != target {
-			return m.explain(ctx, answer.BaseOffset, target, b)
+			return m.explain(soft, answer.BaseOffset, target, b)
 		}
 		target += int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)
 	}
 	first := m.at.Sequence == 0
-	m.at.Target, m.at.Sequence = target, sequence
-	m.at.Timestamp, m.at.SourceEpoch = u.newest, u.epoch
+	m.at.Target, m.at.Sequence, m.at.Timestamp = target, sequence, max(m.at.Timestamp, u.newest)
 	m.examined(u.next)
 	if first {
-		return m.attest(ctx)
+		return m.attest(soft)
 	}
 	return nil
+}
+
+// produce sends a batch as long as the lease can be trusted, and not a moment later: what is still queued then is not sent.
+func (m *mirror) produce(ctx context.Context, b batch.Batch) (kafka.Produced, error) {
+	trust := m.lease.Trust()
+	trusting, cancel := context.WithDeadline(ctx, trust)
+	defer cancel()
+	answer, err := m.target.Produce(trusting, m.to, m.facts.target.ID, b)
+	if err != nil && time.Now().After(m.lease.Trust()) {
+		err = fmt.Errorf("trust in the lease of %s ended at %s: %w: %w", m.from, trust.Format(time.RFC3339Nano), lease.ErrLost, err)
+	}
+	return answer, err
 }
 
 // examined moves the cursor's source side: everything before next has landed, or is a marker, a hole or an aborted record.
@@ -241,7 +259,10 @@ func (m *mirror) examined(next int64) {
 	if next == m.at.Offset {
 		return
 	}
-	m.at.Offset, m.at.Hold = next, lease.Hold{}
+	if m.at.Hold.Reason != "" {
+		m.at.Hold, m.published = lease.Hold{}, time.Time{} // people look for it there
+	}
+	m.at.Offset = next
 	m.at.Mapped = m.at.Mapped || m.at.Target != m.at.Offset
 	m.unsaved, m.unshown = true, true
 }
@@ -252,6 +273,7 @@ func (m *mirror) commitIfDue(ctx context.Context) error {
 		if err := m.commit(ctx); err != nil {
 			return err
 		}
+		m.recovered()
 	}
 	if m.unshown && now.Sub(m.published) >= publishEvery {
 		return m.publish(ctx)
@@ -266,9 +288,6 @@ func (m *mirror) commit(ctx context.Context) error {
 		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
 	}
 	m.revision, m.committed, m.unsaved = revision, time.Now(), false
-	if m.at.Hold.Reason == "" {
-		m.recovered()
-	}
 	return nil
 }
 
@@ -280,10 +299,20 @@ func (m *mirror) publish(ctx context.Context) error {
 	return nil
 }
 
-// close leaves the cursor where the run has come to. A hold that this run did not meet again is lifted.
+// close leaves the cursor where the run has come to, with the hold that ended it, if any. A hold that this run did not meet again is
+// lifted. Without a cursor there is nothing to leave.
 func (m *mirror) close(ctx context.Context, end error) error {
-	if end == nil && m.at.Hold.Reason != "" {
-		m.at.Hold, m.unsaved, m.unshown = lease.Hold{}, true, true
+	if m.revision == 0 {
+		return nil
+	}
+	held, is := errors.AsType[*holdError](end)
+	switch {
+	case is && (m.at.Hold.Reason != held.Reason || m.at.Hold.Detail != held.Detail) && m.confirmed(ctx, held.Reason):
+		m.at.Hold = lease.Hold{Reason: held.Reason, Detail: held.Detail, Since: time.Now()}
+		m.unsaved, m.unshown = true, true
+	case end == nil && m.at.Hold.Reason != "":
+		m.at.Hold = lease.Hold{}
+		m.unsaved, m.unshown = true, true
 	}
 	if m.unsaved {
 		if err := m.commit(ctx); err != nil {

@@ -34,6 +34,9 @@ func (w *world) held(partition int32, reason lease.Reason) {
 	if !s.Held || s.Detail == "" || s.Since.IsZero() || s.Next.Before(time.Now()) {
 		w.Errorf("state %+v", s)
 	}
+	if reason.Decide() { // the cursor has it only when it is met a second time
+		w.eventually("confirmed", func() bool { w.offer(partition); s, _ = w.state(partition); return s.Attempts > 1 })
+	}
 	cursor, _, err := w.cursors.Get(w.Context(), topic, partition)
 	if err == nil && (cursor.Hold.Reason != reason || w.published(partition).Hold.Reason != reason) {
 		w.Errorf("the hold for %s is in the state, but in KV %+v and in the offsets topic %+v", reason, cursor.Hold, w.published(partition).Hold)

@@ -21,7 +21,7 @@ func CreateTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Clus
 		return nil // deleted since: there is nothing to make room for
 	}
 	if err = errors.Join(err, from.Err); err != nil {
-		return fmt.Errorf("look up %q on %s: %w", topic, flow.Source, refusedRight(err))
+		return fmt.Errorf("look up %q on %s: %w", topic, flow.Source, permanent(err))
 	}
 	c := copyOf{flow, source, target, from, flow.RemoteTopic(topic)}
 	to, err := target.Topic(ctx, c.name)
@@ -32,7 +32,7 @@ func CreateTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Clus
 		to, err = target.Topic(ctx, c.name) // somebody was faster: theirs may be smaller
 	}
 	if err = errors.Join(err, to.Err); err != nil {
-		return fmt.Errorf("look up %q on %s: %w", c.name, flow.Target, refusedRight(err))
+		return fmt.Errorf("look up %q on %s: %w", c.name, flow.Target, permanent(err))
 	}
 	return c.grow(ctx, to)
 }

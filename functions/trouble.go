@@ -15,6 +15,7 @@ import (
 
 const (
 	examineEvery = 30 * time.Second // a held task is looked at again
+	confirmAfter = 3 * time.Second  // a hold that will wait for a person is looked at a second time
 	retryFirst   = 250 * time.Millisecond
 	retryMost    = 30 * time.Second
 )
@@ -69,37 +70,35 @@ func (m *mirror) refused(err error, b batch.Batch) error {
 		return what(lease.ReasonUnsupported)
 	case is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization):
 		return hold(lease.ReasonAuthorization, "no right to write to %s: %v", m.to, err)
-	case is(err, kafka.ErrUnknownTopicID, kafka.ErrInconsistentTopicID):
+	case is(err, lease.ErrLost, kafka.ErrUnknownTopicID, kafka.ErrInconsistentTopicID):
 		return fmt.Errorf("write to %s: %w", m.to, err) // the next claim sees what became of the topic
 	}
 	return &unknownError{m, err}
 }
 
 // unread decides by the error of a fetch.
-func (m *mirror) unread(ctx, soft context.Context, err error) error {
+func (m *mirror) unread(soft context.Context, err error) error {
 	switch {
 	case errors.Is(err, errYield):
 		return err
-	case soft.Err() != nil:
-		return errDrain
 	case errors.Is(err, kafka.ErrOffsetOutOfRange):
-		return m.outOfRange(ctx)
+		return m.outOfRange(soft)
 	case errors.Is(err, kafka.ErrCorruptMessage):
 		return hold(lease.ReasonCorruptBatch, "%s can't read %s at offset %d itself: %v", m.flow.Source, m.from, m.at.Offset, err)
 	}
-	return fmt.Errorf("read %s at %d: %w", m.from, m.at.Offset, refusedRight(err))
+	return fmt.Errorf("read %s at %d: %w", m.from, m.at.Offset, permanent(err))
 }
 
 // outOfRange says on which side of the source's log the cursor lies.
-func (m *mirror) outOfRange(ctx context.Context) error {
-	start, err := m.source.LogStart(ctx, m.from)
+func (m *mirror) outOfRange(soft context.Context) error {
+	start, err := m.source.LogStart(soft, m.from)
 	if err != nil {
 		return fmt.Errorf("read log start of %s: %w", m.from, err)
 	}
 	if m.at.Offset < start.Offset {
 		return hold(lease.ReasonRetentionGap, "%s begins at offset %d, the next one to copy was %d: the offsets between are gone from the source", m.from, start.Offset, m.at.Offset)
 	}
-	end, err := m.source.LogEnd(ctx, m.from)
+	end, err := m.source.LogEnd(soft, m.from)
 	if err != nil {
 		return fmt.Errorf("read log end of %s: %w", m.from, err)
 	}
@@ -109,21 +108,40 @@ func (m *mirror) outOfRange(ctx context.Context) error {
 	return fmt.Errorf("read %s at %d, which lies within its log: %w", m.from, m.at.Offset, kafka.ErrOffsetOutOfRange)
 }
 
-// refusedRight makes a hold of a missing right, and leaves other errors as they are.
-func refusedRight(err error) error {
-	if is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization) {
+// permanent makes a hold of what will not pass by itself within a few tries: a missing right, a request that the broker does not know.
+func permanent(err error) error {
+	switch {
+	case is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization):
 		return hold(lease.ReasonAuthorization, "%v", err)
+	case errors.Is(err, kafka.ErrUnsupportedVersion):
+		return hold(lease.ReasonUnsupported, "%v", err)
 	}
 	return err
 }
 
-// conclude deals with how a task ended: the lease goes back or away, and its state tells people why and the coordinator when to offer
-// it again. m is nil for tasks without a cursor.
-func (w *Worker) conclude(ctx context.Context, t *tenancy, err error, m *mirror) {
-	log := w.Logger.With("task", t.Task.String())
-	if held, ok := errors.AsType[*holdError](err); ok && m != nil {
-		err = errors.Join(err, m.remember(ctx, held))
+// drained says that a task ended for the drain, which breaks its requests off, unless it had come to an end of its own.
+func drained(soft context.Context, err error) error {
+	_, held := errors.AsType[*holdError](err)
+	if err == nil || soft.Err() == nil || held || errors.Is(err, lease.ErrLost) {
+		return err
 	}
+	return errDrain
+}
+
+// confirmed says whether a hold goes into the cursor. One that waits for a person must be met twice in a row: a broker that lags behind
+// the others may show what is not so. The state has it from the first time on.
+func (m *mirror) confirmed(ctx context.Context, reason lease.Reason) bool {
+	if !reason.Decide() {
+		return true
+	}
+	last, err := m.lastState(ctx)
+	return err == nil && last.Reason == reason
+}
+
+// conclude deals with how a task ended: the lease goes back or away, and its state tells people why and the coordinator when to offer
+// it again.
+func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
+	log := w.Logger.With("task", t.Task.String())
 	var end error
 	switch {
 	case err == nil:
@@ -153,8 +171,8 @@ func (w *Worker) settle(ctx context.Context, t *tenancy) error {
 
 // forgive forgets the last failure of a task that goes on.
 func (w *Worker) forgive(ctx context.Context, task lease.Task) {
-	states, err := w.Queue.States(ctx)
-	if _, failed := states[task.Identity()]; err == nil && failed {
+	_, failed, err := w.Queue.State(ctx, task)
+	if err == nil && failed {
 		err = w.Queue.ClearState(ctx, task)
 	}
 	if err != nil {
@@ -164,11 +182,10 @@ func (w *Worker) forgive(ctx context.Context, task lease.Task) {
 
 // adjourn releases a lease whose work failed, and notes when to try again.
 func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
-	states, err := w.Queue.States(ctx)
+	last, _, err := w.Queue.State(ctx, t.Task)
 	if err != nil {
 		return err
 	}
-	last := states[t.Task.Identity()]
 	now := time.Now()
 	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since}
 	if s.Since.IsZero() {
@@ -178,8 +195,11 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 	level := w.Logger.Warn
 	if held, ok := errors.AsType[*holdError](cause); ok {
 		s.Reason, s.Detail, s.Held, s.Next = held.Reason, held.Detail, true, now.Add(examineEvery)
-		if last.Reason == s.Reason {
+		switch {
+		case last.Reason == s.Reason:
 			level = w.Logger.Debug // said before
+		case s.Reason.Decide():
+			s.Next = now.Add(confirmAfter)
 		}
 	}
 	w.metrics.failures.WithLabelValues(t.Task.Flow, string(s.Reason)).Inc()
@@ -188,18 +208,6 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		return err
 	}
 	return t.Release(ctx)
-}
-
-// remember writes a hold into the cursor, where it survives everything. Without a cursor there is nothing that could be lost.
-func (m *mirror) remember(ctx context.Context, held *holdError) error {
-	if m.revision == 0 || m.at.Hold.Reason == held.Reason {
-		return nil
-	}
-	m.at.Hold = lease.Hold{Reason: held.Reason, Detail: held.Detail, Since: time.Now()}
-	if err := m.commit(ctx); err != nil {
-		return err
-	}
-	return m.publish(ctx)
 }
 
 func is(err error, targets ...error) bool {

@@ -17,6 +17,8 @@ const (
 	smallBytes = 32 << 10  // an uncompressed batch up to this size is merged with its neighbours
 	mergeBytes = 256 << 10 // a merged batch grows up to this size
 	inflation  = 4         // what compressed records are taken to need once decompressed
+
+	maxInflated = 64 << 20 // most that they may need
 )
 
 // A unit is what goes to the target as a whole: one batch as it is, several merged into one, or one written anew as several.
@@ -24,15 +26,21 @@ type unit struct {
 	batches []batch.Batch
 	next    int64 // source offset behind it
 	newest  int64 // greatest timestamp, milliseconds
-	epoch   int32 // source's leader epoch at its end
 	reason  batch.Reason
 }
 
-// visible returns the batches of piece that hold records at from or above which the isolation level shows, and the offset behind all
-// that it has looked at. Control batches, aborted ones and those that compaction has emptied are looked at and left out. An error is
-// about what lies at next; what comes before it is as good as ever.
-func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) (data []batch.Batch, next int64, err error) {
-	next = from
+// A sight is what a fetched piece shows.
+type sight struct {
+	data  []batch.Batch // those that hold records to copy
+	next  int64         // source offset behind all that was looked at
+	epoch int32         // the source's leader epoch there; -1 where nothing was looked at
+	wrong error         // about what lies at next, and ends the sight
+}
+
+// visible looks at piece from an offset on. Control batches, aborted ones where the isolation level hides them, and those that compaction
+// has emptied are looked at and left out.
+func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) sight {
+	seen := sight{next: from, epoch: -1}
 	aborted := abortedSet{pending: piece.Aborted}
 	for records := piece.Records; len(records) > 0; {
 		b, rest, err := batch.Next(records)
@@ -40,27 +48,20 @@ func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) (data [
 			break
 		}
 		if err != nil {
-			return data, next, err
+			seen.wrong = err
+			break
 		}
 		records = rest
 		hidden := isolation == spec.ReadCommitted && aborted.hides(b)
 		if b.NextOffset() <= from {
 			continue
 		}
-		next = b.NextOffset()
+		seen.next, seen.epoch = b.NextOffset(), b.LeaderEpoch()
 		if !hidden && !b.Control() && b.Records() > 0 {
-			data = append(data, b)
+			seen.data = append(seen.data, b)
 		}
 	}
-	return data, next, nil
-}
-
-// stableEnd is the offset up to which the isolation level shows records.
-func stableEnd(piece *kafka.Fetched, isolation spec.Isolation) int64 {
-	if isolation == spec.ReadCommitted {
-		return piece.LastStable
-	}
-	return piece.HighWatermark
+	return seen
 }
 
 // abortedSet follows a fetch response's list of aborted transactions through its batches, as Kafka's own consumer does: a producer's
@@ -107,8 +108,8 @@ func (m *mirror) toEncode(data []batch.Batch) int64 {
 // cut takes the next unit off data. Beside an error the unit is what comes before the record that it is about.
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
-	u := unit{next: first.NextOffset(), newest: first.MaxTimestamp(), epoch: first.LeaderEpoch(), reason: first.Check(m.at.Offset, m.facts.maxBytes)}
-	m.encoder.MaxBytes = m.facts.maxBytes
+	u := unit{next: first.NextOffset(), newest: first.MaxTimestamp(), reason: first.Check(m.at.Offset, m.facts.maxBytes)}
+	m.encoder.MaxBytes, m.encoder.MaxInflated = m.facts.maxBytes, maxInflated
 	switch {
 	case u.reason != batch.Passed:
 		var err error
@@ -118,7 +119,8 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 		}
 		return u, data[1:], err
 	case small(first):
-		return m.merge(data)
+		u, rest := m.merge(data)
+		return u, rest, nil
 	}
 	u.batches = data[:1:1]
 	return u, data[1:], nil
@@ -126,27 +128,23 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 
 func small(b batch.Batch) bool { return len(b) <= smallBytes && b.Mergeable() }
 
-// merge makes one batch of the small ones that data begins with.
-func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch, error) {
+// merge makes one batch of the small ones that data begins with. Where that fails, for want of room or because one of them contradicts
+// itself, the first goes as it is.
+func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch) {
 	n, size := 1, len(data[0])
 	for n < len(data) && small(data[n]) && int64(size+len(data[n])) <= m.mergeLimit() {
 		size += len(data[n])
 		n++
 	}
-	run := data[:n:n]
-	u := unit{next: run[n-1].NextOffset(), newest: run[0].MaxTimestamp(), epoch: run[n-1].LeaderEpoch(), batches: run}
+	alone := unit{batches: data[:1:1], next: data[0].NextOffset(), newest: data[0].MaxTimestamp()}
 	if n == 1 {
-		return u, data[1:], nil
+		return alone, data[1:]
 	}
-	for _, b := range run {
-		u.newest = max(u.newest, b.MaxTimestamp())
-	}
-	merged, err := m.encoder.Merge(run)
+	merged, err := m.encoder.Merge(data[:n])
 	if err != nil {
-		return unit{}, nil, err
+		return alone, data[1:]
 	}
-	u.batches, u.reason = []batch.Batch{merged}, batch.Small
-	return u, data[n:], nil
+	return unit{batches: []batch.Batch{merged}, next: data[n-1].NextOffset(), newest: merged.MaxTimestamp(), reason: batch.Small}, data[n:]
 }
 
 // mergeLimit leaves room below the target's limit, since merging makes the records' deltas longer.
@@ -163,7 +161,18 @@ func (m *mirror) unencodable(err error) error {
 		return hold(lease.ReasonRecordTooLarge, "the record at offset %d of %s takes a batch of %d bytes, %s allows %d (max.message.bytes): raise the limit",
 			large.Offset, m.from, large.Bytes, m.to.Topic, large.Limit)
 	}
+	if errors.Is(err, batch.ErrInflated) {
+		return hold(lease.ReasonRecordTooLarge, "the batch after offset %d of %s has to be written anew and decompresses to more than %d bytes", m.at.Offset, m.from, maxInflated)
+	}
 	return hold(lease.ReasonCorruptBatch, "%s at or after offset %d: %v", m.from, m.at.Offset, err)
+}
+
+// unreadable is why a sight ended.
+func (m *mirror) unreadable(s sight) error {
+	if errors.Is(s.wrong, batch.ErrMagic) {
+		return hold(lease.ReasonUnsupported, "%s holds messages in a format older than Kafka 0.11 at offset %d: %v", m.from, s.next, s.wrong)
+	}
+	return hold(lease.ReasonCorruptBatch, "%s at offset %d: %v", m.from, s.next, s.wrong)
 }
 
 // writer names a batch's producer for people.

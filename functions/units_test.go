@@ -87,30 +87,27 @@ func TestVisibleFollowsInterleavedTransactions(t *testing.T) {
 		{spec.ReadCommitted, []int64{2, 5, 8}},
 		{spec.ReadUncommitted, []int64{0, 2, 4, 5, 8}},
 	} {
-		data, next, err := visible(piece(aborted, log...), 0, c.isolation)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := bases(data); !slices.Equal(got, c.want) || next != 10 {
-			t.Errorf("%s: batches %v up to %d, want %v up to 10", c.isolation, got, next, c.want)
+		seen := visible(piece(aborted, log...), 0, c.isolation)
+		if got := bases(seen.data); !slices.Equal(got, c.want) || seen.next != 10 || seen.wrong != nil {
+			t.Errorf("%s: batches %v up to %d, %v; want %v up to 10", c.isolation, got, seen.next, seen.wrong, c.want)
 		}
 	}
 }
 
 // A topic that ends in a marker would otherwise be behind for ever.
 func TestVisibleMovesOverMarkers(t *testing.T) {
-	data, next, err := visible(piece(nil, logged{base: 4, records: 1, transactional: true, control: true}), 3, spec.ReadCommitted)
-	if err != nil || len(data) != 0 || next != 5 {
-		t.Errorf("marker: %d batches up to %d, %v", len(data), next, err)
+	seen := visible(piece(nil, logged{base: 4, records: 1, transactional: true, control: true}), 3, spec.ReadCommitted)
+	if seen.wrong != nil || len(seen.data) != 0 || seen.next != 5 {
+		t.Errorf("marker: %d batches up to %d, %v", len(seen.data), seen.next, seen.wrong)
 	}
 }
 
 func TestVisibleStopsAtThePartOfABatch(t *testing.T) {
 	p := piece(nil, logged{base: 0, records: 2}, logged{base: 2, records: 2})
 	p.Records = p.Records[:len(p.Records)-3]
-	data, next, err := visible(p, 0, spec.ReadCommitted)
-	if err != nil || !slices.Equal(bases(data), []int64{0}) || next != 2 {
-		t.Errorf("batches %v up to %d, %v", bases(data), next, err)
+	seen := visible(p, 0, spec.ReadCommitted)
+	if seen.wrong != nil || !slices.Equal(bases(seen.data), []int64{0}) || seen.next != 2 {
+		t.Errorf("batches %v up to %d, %v", bases(seen.data), seen.next, seen.wrong)
 	}
 }
 
@@ -206,8 +203,8 @@ func TestAdvanceWrapsAtTwoToThe31(t *testing.T) {
 func TestVisibleStopsAtACorruptBatch(t *testing.T) {
 	p := piece(nil, logged{base: 0, records: 2}, logged{base: 2, records: 2})
 	p.Records[len(p.Records)-1] ^= 1
-	data, next, err := visible(p, 0, spec.ReadCommitted)
-	if err == nil || !slices.Equal(bases(data), []int64{0}) || next != 2 {
-		t.Errorf("batches %v up to %d, %v; want the first, and an error about offset 2", bases(data), next, err)
+	seen := visible(p, 0, spec.ReadCommitted)
+	if seen.wrong == nil || !slices.Equal(bases(seen.data), []int64{0}) || seen.next != 2 {
+		t.Errorf("batches %v up to %d, %v; want the first, and an error about offset 2", bases(seen.data), seen.next, seen.wrong)
 	}
 }

@@ -183,23 +183,22 @@ func (w *Worker) extend(ctx context.Context) {
 // work runs one lease and deals with how it ended.
 func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	if t.Task.Version > lease.TaskVersion {
-		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, this one knows %d): update this worker", t.Task.Version, lease.TaskVersion), nil)
+		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, this one knows %d): update this worker", t.Task.Version, lease.TaskVersion))
 		return
 	}
 	flow, ok := w.Spec.Flow(t.Task.Flow)
 	if !ok || flow.Digest() != t.Task.Digest {
-		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow), nil)
+		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow))
 		return
 	}
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
-		w.conclude(hard, t, CreateTopic(hard, flow, source, target, t.Task.Topic), nil)
+		w.conclude(hard, t, drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindMirror:
-		m := w.mirror(hard, flow, source, target, t)
-		w.conclude(hard, t, m.run(hard, soft), m)
+		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
-		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind), nil)
+		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
 }
 
@@ -211,6 +210,10 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
+		lastState: func(ctx context.Context) (lease.State, error) {
+			s, _, err := w.Queue.State(ctx, t.Task)
+			return s, err
+		},
 	}
 }
 

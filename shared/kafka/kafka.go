@@ -81,6 +81,8 @@ type Cluster struct {
 	dial   atomic.Pointer[error] // why the last attempt to connect failed; nil when it did not
 	id     atomic.Pointer[string]
 
+	introducing chan struct{} // of capacity 1: a producer id is being asked for
+
 	mu        sync.Mutex // guards what follows
 	closed    bool       // no background task starts any more
 	fetchers  map[int32]*fetcher
@@ -97,6 +99,8 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 		fetchers:  make(map[int32]*fetcher),
 		producers: make(map[int32]*producer),
 		offsets:   make(map[offsetsKey]*group[*offsetCall]),
+
+		introducing: make(chan struct{}, 1),
 	}
 	if c.budget == nil {
 		c.budget = NewBudget(defaultBudget)

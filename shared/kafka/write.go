@@ -24,7 +24,10 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 	}
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	err := c.client.ProduceSync(limited, batch...).FirstErr()
+	err := c.introduce(limited)
+	if err == nil {
+		err = c.client.ProduceSync(limited, batch...).FirstErr()
+	}
 	if err == nil {
 		return nil
 	}
@@ -38,4 +41,17 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 		return fmt.Errorf("write to %s, which was deleted: %w", topic, err)
 	}
 	return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
+}
+
+// introduce gets the client its producer id, which costs a request once. It is asked for by one caller at a time, who can give up:
+// franz-go's own writers would wait for each other on a lock, deaf to their contexts, while a broker is away.
+func (c *Cluster) introduce(ctx context.Context) error {
+	select {
+	case c.introducing <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-c.introducing }()
+	_, _, err := c.client.ProducerID(ctx)
+	return err
 }

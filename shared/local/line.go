@@ -2,13 +2,15 @@ package local
 
 import (
 	"context"
-	"errors"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 )
 
-// ErrCut is what a process meets that dials after its Line was cut.
-var ErrCut = errors.New("the line is cut")
+// ErrCut is what a process meets that dials after its Line was cut: what a real network says, since clients wait before they try
+// again only where they recognise it.
+var ErrCut error = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
 // A Line is everything that one process is connected to. Cutting it is what kill -9 looks like from outside: every connection ends at
 // once, and none comes back.
