@@ -231,6 +231,88 @@ func TestFetchWaitsForTheBudget(t *testing.T) {
 	})
 }
 
+// Nineteen partitions gave their bytes back, and nobody could use them before the twentieth, whose target was slow.
+func TestSlowPartitionKeepsItsOwnBytesOnly(t *testing.T) {
+	const partitions, size, warmups = 20, 20 << 10, 3
+	budget := kafka.NewBudget(8 << 20)
+	inBubble(t, setup{budget: budget}, func(w *world) {
+		w.create("t", partitions+2)
+		at := make(map[kafka.TopicPartition]int64)
+		add := func(p int32, size int) kafka.TopicPartition {
+			tp := kafka.TopicPartition{Topic: "t", Partition: p}
+			_, err := w.cluster.Produce(w.ctx, tp, kafka.TopicID{}, newBatch(1, size))
+			w.must(err)
+			return tp
+		}
+		for offset := range int64(warmups) { // so that the next request asks for much
+			f, err := w.fetch(add(partitions, 30*size), offset)
+			w.must(err)
+			f.Release()
+		}
+		large := add(partitions, 15*size)
+		at[large] = warmups
+		for p := range int32(partitions) {
+			at[add(p, size)] = 0
+		}
+		for slow := range at {
+			pieces := w.fetchTogether(at, kafka.TopicPartition{Topic: "t", Partition: partitions + 1})
+			whole := int64(0)
+			for tp, piece := range pieces {
+				whole += int64(len(piece.Records))
+				if tp != slow {
+					piece.Release()
+				}
+			}
+			keeps := int64(len(pieces[slow].Records))
+			if n, _ := records(w, pieces[slow]); n != 1 {
+				w.Errorf("%d records", n)
+			}
+			if slow == large {
+				keeps = whole // of which it is too large a part to be copied
+			}
+			if used := budget.InFlight(); used != keeps {
+				w.Errorf("%s keeps %d bytes of %d, want %d", slow, used, whole, keeps)
+			}
+			pieces[slow].Release()
+			if used := budget.InFlight(); used != 0 {
+				w.Errorf("%d bytes left in flight", used)
+			}
+		}
+	})
+}
+
+// fetchTogether fetches partitions in one request, which has to wait for one about an empty partition.
+func (w *world) fetchTogether(at map[kafka.TopicPartition]int64, empty kafka.TopicPartition) map[kafka.TopicPartition]*kafka.Fetched {
+	w.Helper()
+	requests := w.counts(kmsg.Fetch, nil)
+	reached, goOn := w.holdsUp(kmsg.Fetch)
+	ctx, cancel := context.WithCancel(w.ctx)
+	go w.cluster.Fetch(ctx, kafka.Want{TopicPartition: empty, LeaderEpoch: -1})
+	<-reached
+	var mu sync.Mutex
+	pieces := make(map[kafka.TopicPartition]*kafka.Fetched)
+	var callers sync.WaitGroup
+	for tp, offset := range at {
+		callers.Go(func() {
+			f, err := w.fetch(tp, offset)
+			if err != nil {
+				w.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			pieces[tp] = f
+		})
+	}
+	synctest.Wait()
+	cancel()
+	goOn()
+	callers.Wait()
+	if n := requests.Load(); n != 2 {
+		w.Fatalf("%d requests", n)
+	}
+	return pieces
+}
+
 func TestGivingUpAFetchReturnsItsBytes(t *testing.T) {
 	budget := kafka.NewBudget(1 << 20)
 	inBubble(t, setup{budget: budget}, func(w *world) {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 
@@ -31,7 +32,7 @@ func (f *Fetched) Release() {
 	}
 }
 
-// A lot is the memory of one answer, of which several partitions hold pieces. It is free when all of them have let go.
+// A lot is memory that several partitions hold pieces of. It is free when all of them have let go.
 type lot struct {
 	pool   *pool
 	bytes  int64
@@ -48,6 +49,47 @@ func (l *lot) release() {
 	if l.pieces.Add(-1) == 0 {
 		l.pool.release(l.bytes)
 	}
+}
+
+const (
+	// largeAnswer is the size from which small pieces are copied out of an answer …
+	largeAnswer = 256 << 10
+	// smallPart … and a piece is small below an eighth of the whole.
+	smallPart = 8
+)
+
+// divide charges a pool with an answer's records, in the place of what was granted for them, and returns the lot that each
+// partition holds a piece of. Small pieces of a large answer get memory of their own: a partition that is slow to produce its
+// few bytes is not to keep those of all its neighbours from the next answer.
+func divide(p *pool, answers map[TopicPartition]*kmsg.FetchResponseTopicPartition, granted int64) map[TopicPartition]*lot {
+	whole := size(answers)
+	shared, charged := newLot(p, whole, 0), int64(0)
+	lots := make(map[TopicPartition]*lot, len(answers))
+	for tp, a := range answers {
+		switch n := int64(len(a.RecordBatches)); {
+		case n == 0:
+		case whole > largeAnswer && n*smallPart < whole:
+			a.RecordBatches = bytes.Clone(a.RecordBatches)
+			lots[tp] = newLot(p, n, 1)
+			charged += n
+		default:
+			lots[tp] = shared
+			shared.pieces.Add(1)
+		}
+	}
+	if shared.pieces.Load() > 0 { // else nobody holds on to the answer itself
+		charged += whole
+	}
+	p.settle(granted, charged)
+	return lots
+}
+
+// size is that of an answer's records.
+func size(answers map[TopicPartition]*kmsg.FetchResponseTopicPartition) (bytes int64) {
+	for _, a := range answers {
+		bytes += int64(len(a.RecordBatches))
+	}
+	return bytes
 }
 
 func newFetched(p *kmsg.FetchResponseTopicPartition, l *lot) *Fetched {

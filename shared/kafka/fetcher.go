@@ -321,16 +321,8 @@ const fetchIDs = 13
 // deliver answers the calls of a request.
 func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted int64) {
 	answers := partitionsByName(calls, resp)
-	bytes, pieces := int64(0), int32(0)
-	for _, p := range answers {
-		if n := len(p.RecordBatches); n > 0 {
-			bytes += int64(n)
-			pieces++
-		}
-	}
-	f.c.budget.fetched.settle(granted, bytes)
-	f.adapt(bytes)
-	lot := newLot(&f.c.budget.fetched, bytes, pieces)
+	f.adapt(size(answers))
+	lots := divide(&f.c.budget.fetched, answers, granted)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -341,7 +333,7 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 		f.asked[tp] = asking{at: f.asked[tp].at, quiet: ok && call.atEnd(p)}
 		switch {
 		case call.gone && ok && len(p.RecordBatches) > 0:
-			lot.release()
+			lots[tp].release()
 		case call.gone:
 		case !ok:
 			call.answer <- fetchAnswer{err: fmt.Errorf("broker %d left it out: %w", f.broker, ErrUnanswered)}
@@ -350,7 +342,7 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 		case call.waitsOn(p):
 			left = append(left, call)
 		default:
-			call.answer <- fetchAnswer{fetched: newFetched(p, lot)}
+			call.answer <- fetchAnswer{fetched: newFetched(p, lots[tp])}
 		}
 	}
 	f.waiting = append(left, f.waiting...)
