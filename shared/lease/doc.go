@@ -64,6 +64,9 @@
 // A generation's first cursor is on the offsets topic before its first batch lands. Create and Commit see to that, and where a
 // process dies between their two writes, the next Get does: it publishes every cursor that has counted nothing yet.
 //
+// Each partition of the offsets topic is written by itself, so that one without a leader stops the cursors that belong there and
+// no others. Only Load has to read them all, since what can't be read may hold a cursor.
+//
 // # When NATS loses its store
 //
 // Every call that finds its stream, consumer or bucket gone creates them and goes on. Leases are gone then, and tasks are
