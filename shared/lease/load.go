@@ -38,8 +38,8 @@ const incarnationKey = "incarnation"
 func loadedKey(flow string) string { return "loaded." + flow }
 
 // Load takes over what the offsets topic holds, lets workers believe in KV then, and writes back what the topic lacks: coordinators
-// call it when they start, and whenever Loaded says no. It creates the topic where it is missing. Any number may load at once, while
-// workers commit.
+// call it when they start, and whenever Loaded says no. It creates the topic where it is missing. Any number may load at once,
+// while workers commit.
 //
 // It has to read all of the topic. Where part of it can't be written, Load logs that and is done all the same: those cursors stay
 // behind on the topic until they move or somebody loads again, and nobody else has to wait for them.
