@@ -15,35 +15,35 @@ import (
 const (
 	// examineEvery is how often workers look at a held task again; see holdingStill.
 	examineEvery = 30 * time.Second
-	// answerWithin bounds how long CaughtUp waits for a cluster or a partition that has not answered once.
+	// answerWithin bounds how long CaughtUp waits for a cluster or a partition that does not answer, or that fails again and again.
 	answerWithin = time.Minute
 )
 
 // A Summary says how far the flows have come since CaughtUp began.
 type Summary struct {
-	Flows []FlowSummary `json:"flows"`
+	Flows []FlowSummary
 }
 
 // A FlowSummary is one flow's part of a Summary.
 type FlowSummary struct {
-	Flow       string           `json:"flow"`
-	Paused     bool             `json:"paused,omitempty"`
-	Partitions int              `json:"partitions"` // that were on the source at the beginning
-	CaughtUp   int              `json:"caught_up"`  // of them, examined up to where the source ended then
-	Records    int64            `json:"records"`    // landed on the target meanwhile
-	Lag        int64            `json:"lag_records"`
-	Stopped    []StoppedSummary `json:"stopped,omitempty"`
-	Warnings   []string         `json:"warnings,omitempty"`
-	Error      string           `json:"error,omitempty"` // why nothing is known of the flow
+	Flow       string
+	Paused     bool
+	Partitions int   // that were on the source at the beginning
+	CaughtUp   int   // of them, examined up to where the source ended then
+	Records    int64 // landed on the target meanwhile
+	Lag        int64
+	Stopped    []StoppedSummary
+	Warnings   []string
+	Error      string // why nothing is known of the flow
 }
 
 // A StoppedSummary is a partition that does not go on.
 type StoppedSummary struct {
-	Topic     string       `json:"topic"` // on the source
-	Partition int32        `json:"partition"`
-	State     State        `json:"state"`
-	Reason    lease.Reason `json:"reason,omitempty"`
-	Detail    string       `json:"detail"`
+	Topic     string // on the source
+	Partition int32
+	State     State
+	Reason    lease.Reason
+	Detail    string
 }
 
 // Complete says whether every partition of every flow has caught up.
@@ -145,13 +145,18 @@ type milestone struct {
 // reached compares a report with the goal, and says whether there is nothing left to wait for.
 func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
 	g.summary = FlowSummary{Flow: r.Flow, Paused: g.paused, Warnings: r.Warnings}
-	late := elapsed > answerWithin
-	if r.Passes == g.after {
-		if r.Err != nil {
-			g.summary.Error = r.Err.Error()
-		}
-		return late && r.Err != nil
+	if r.Passes > g.after && (g.open(r, elapsed > answerWithin) == 0 || g.paused) {
+		return true
 	}
+	if r.Err == nil {
+		return false
+	}
+	g.summary.Error = r.Err.Error()
+	return min(elapsed, time.Since(r.At)) > answerWithin
+}
+
+// open counts the partitions that are still to be waited for.
+func (g *goal) open(r FlowReport, late bool) (open int) {
 	if g.partitions == nil {
 		g.set(r.Plan)
 	}
@@ -160,7 +165,6 @@ func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
 	for _, p := range r.Plan.Partitions {
 		now[p.Source()] = p
 	}
-	open := 0
 	for tp, m := range g.partitions {
 		p, there := now[tp]
 		if !there {
@@ -171,7 +175,7 @@ func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
 		}
 	}
 	g.summary.sort()
-	return open == 0 || g.paused
+	return open
 }
 
 // set takes the partitions of a plan as the goal.
@@ -194,7 +198,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
-	case p.State == Held && g.holdingStill(p), p.State == Failed && late, p.State == Gone:
+	case p.State == Held && g.holdingStill(p), p.State == Failed && late, g.failing(p), p.State == Gone:
 		g.summary.Stopped = append(g.summary.Stopped, StoppedSummary{p.Topic, p.Partition, p.State, p.Reason, p.Detail})
 		return true
 	}
@@ -210,6 +214,11 @@ func (m *milestone) passed(p Partition) bool {
 // repaired by now, so its next look is waited for.
 func (g *goal) holdingStill(p Partition) bool {
 	return !p.Due && (p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
+}
+
+// failing says whether a partition has failed, try after try, for so long that no more tries are waited for.
+func (g *goal) failing(p Partition) bool {
+	return p.State != Held && !p.Since.IsZero() && min(time.Since(p.Since), time.Since(g.began)) > answerWithin
 }
 
 // count adds up what has landed: by the sequence while a generation goes on, by the target's offsets where another began.

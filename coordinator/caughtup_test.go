@@ -127,6 +127,52 @@ func TestCaughtUpNeedsAnAnswerOfEveryFlow(t *testing.T) {
 	})
 }
 
+// A cluster that died after the first pass left the plan of that pass behind, and everybody waiting for its partitions.
+func TestCaughtUpEndsWhenAClusterDies(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		line := in.Line()
+		in.connectThrough(in.Env.Spec("B"), line.Dial)
+		ended := in.catchUp(in.Context(), in.run())
+		in.expect(5*time.Second, "mirror A->B orders-0")
+		line.Cut()
+		got := <-ended
+		if got.Complete() || !strings.Contains(got.Flows[0].Error, "target") || got.took > 3*time.Minute {
+			in.Errorf("after %s: %+v", got.took, got)
+		}
+	})
+}
+
+// What a worker can't do is no hold, as long as it may be able to soon; but nobody waits for ever.
+func TestCaughtUpEndsWithThePartitionsThatKeepFailing(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		began := time.Now()
+		ended := in.catchUp(in.Context(), in.run())
+		for {
+			select {
+			case got := <-ended:
+				if stopped := got.Flows[0].Stopped; got.Complete() || len(stopped) != 1 || stopped[0].Detail != "disk is full" || got.took < time.Minute {
+					in.Errorf("after %s: %+v", got.took, got)
+				}
+				return
+			default:
+			}
+			if time.Since(began) > 5*time.Minute {
+				in.Fatal("still waiting")
+			}
+			for _, l := range in.claim(time.Second) {
+				in.must(in.Queue.PutState(in.Context(), l.Task, lease.State{
+					Reason: lease.ReasonError, Detail: "disk is full", Since: began, Next: time.Now().Add(2 * time.Second),
+				}))
+				in.release(l)
+			}
+		}
+	})
+}
+
 func TestCaughtUpEndsWithItsContext(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.create("A", "orders", 1, 5)

@@ -88,8 +88,8 @@ type FlowReport struct {
 	Flow     string
 	Passes   int64         // that succeeded
 	Plan     Plan          // of the last one
-	At       time.Time     // of the last one
-	Oldest   time.Duration // how long the oldest record that is not replicated has been on the source
+	At       time.Time     // of the last one; before it, when the Coordinator was made
+	Oldest   time.Duration // how long the oldest record that is not replicated had been on the source then
 	Warnings []string
 	Err      error // of the last pass; nil once one succeeds
 }
@@ -101,6 +101,14 @@ func (f FlowReport) Lag() int64 {
 		sum += at.Lag
 	}
 	return sum
+}
+
+// oldest is Oldest as of now. While nobody can look, records may have come right after the last look.
+func (f FlowReport) oldest(now time.Time) time.Duration {
+	if unseen := now.Sub(f.At); f.Err != nil || unseen > passTimeout {
+		return f.Oldest + unseen
+	}
+	return f.Oldest
 }
 
 // Flows reports on all flows, in the order of the specification.

@@ -393,6 +393,42 @@ func TestOldestUnreplicatedRecord(t *testing.T) {
 	})
 }
 
+// Nobody knows what arrives while a cluster is down, so the alert on the oldest record has to go off.
+func TestOldestUnreplicatedRecordGrowsWhileAClusterIsDown(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 0)
+		in.create("B", "A.orders", 1, 0)
+		line := in.Line()
+		in.connectThrough(in.Env.Spec("B"), line.Dial)
+		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})
+		in.Options.Spec.Flows[1] = flowTo("dead", "B", "payments")
+		in.run()
+		time.Sleep(time.Minute)
+		in.oldest("A->B", 0, 0)
+		in.oldest("dead->B", time.Minute, time.Second) // since the coordinator came: it has never looked
+
+		line.Cut()
+		time.Sleep(5 * time.Minute)
+		in.oldest("A->B", 5*time.Minute, 2*time.Second)
+	})
+}
+
+// oldest compares kferry_oldest_unreplicated_seconds of a flow.
+func (in *installation) oldest(flow string, want, within time.Duration) {
+	in.Helper()
+	for _, family := range must(in.metrics.Gather()) {
+		if family.GetName() != "kferry_oldest_unreplicated_seconds" {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			got := time.Duration(m.GetGauge().GetValue() * float64(time.Second))
+			if m.GetLabel()[0].GetValue() == flow && (got < want || got > want+within) {
+				in.Errorf("oldest record of %s waits for %s, want %s", flow, got, want)
+			}
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.create("A", "orders", 1, 1)

@@ -46,7 +46,7 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 		log: o.Logger.With("flow", s.Name()), rests: rests{},
 	}
 	f.cursors = o.Queue.Cursors(s, f.target)
-	f.report.Flow = s.Name()
+	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
 	return f
 }
 

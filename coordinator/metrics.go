@@ -50,7 +50,7 @@ type collector struct{ c *Coordinator }
 var (
 	lagDesc     = prometheus.NewDesc("kferry_lag_records", "Source offsets that are still to be looked at.", []string{"flow", "topic"}, nil)
 	heldDesc    = prometheus.NewDesc("kferry_partitions_held", "Partitions that stand still until somebody removes the reason.", []string{"flow", "reason"}, nil)
-	oldestDesc  = prometheus.NewDesc("kferry_oldest_unreplicated_seconds", "How long the oldest record that is not replicated has been on the source.", []string{"flow"}, nil)
+	oldestDesc  = prometheus.NewDesc("kferry_oldest_unreplicated_seconds", "How long the oldest record that is not replicated has, or while the flow fails may have, been on the source.", []string{"flow"}, nil)
 	failingDesc = prometheus.NewDesc("kferry_flow_failing", "1 while one of the flow's clusters, or the queue, doesn't answer the coordinator.", []string{"flow"}, nil)
 )
 
@@ -63,6 +63,7 @@ func (k collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (k collector) Collect(to chan<- prometheus.Metric) {
+	now := time.Now()
 	for _, f := range k.c.Flows() {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{f.Flow}, labels...)...)
@@ -73,7 +74,7 @@ func (k collector) Collect(to chan<- prometheus.Metric) {
 		for reason, partitions := range f.heldByReason() {
 			gauge(heldDesc, float64(partitions), string(reason))
 		}
-		gauge(oldestDesc, f.Oldest.Seconds())
+		gauge(oldestDesc, f.oldest(now).Seconds())
 		failing := 0.0
 		if f.Err != nil {
 			failing = 1

@@ -55,9 +55,9 @@ type Partition struct {
 	Partition     int32
 	State         State
 	Reason        lease.Reason // of Held
-	Detail        string       // what went wrong and what to do, for Held, Waiting, Failed and Missing
+	Detail        string       // what went wrong and what to do
 	Next          time.Time    // when Waiting or Held is tried again; zero where a decision is needed first
-	Since         time.Time    // since when it is Held or Waiting
+	Since         time.Time    // since when it is Held, or every try has failed
 	Worker        string       // that ran it last, where its state names one
 	Due           bool         // its task is offered now
 	Changed       bool         // one of its topics isn't the one that the cursor was written for: a worker has to look
@@ -114,7 +114,7 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		case int(at.Partition) < len(room.Partitions):
 			p.mirror(v, topic.ID, room.ID, at)
 		case at.Begun:
-			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone: it is not created again in silence", target, v.Flow.Target))
+			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and can't be seen now; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
 		default:
 			at.await(v, len(room.Partitions))
 		}
@@ -200,10 +200,19 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 		return
 	}
 	at.State = Copying
-	if state.Next.After(v.Now) {
-		at.State, at.Detail, at.Since, at.Next = Waiting, state.Detail, state.Since, state.Next
-	}
+	at.retry(v, state)
 	at.Due = p.offer(v, task)
+}
+
+// retry tells of the tries that failed, and of the time of the next one where that is still to come.
+func (at *Partition) retry(v View, state lease.State) {
+	at.Since = state.Since
+	if state.Detail != "" {
+		at.Detail = state.Detail
+	}
+	if state.Next.After(v.Now) {
+		at.State, at.Next = Waiting, state.Next
+	}
 }
 
 // unknown is why the source's end or start of a partition is not known.
@@ -249,10 +258,8 @@ func (at *Partition) await(v View, exist int) {
 		return
 	}
 	at.State = Missing
-	at.Detail = fmt.Sprintf("%q has %s on the target so far", at.Target, count(exist, "partition"))
-	if state.Next.After(v.Now) {
-		at.State, at.Detail, at.Since, at.Next = Waiting, state.Detail, state.Since, state.Next
-	}
+	at.Detail = fmt.Sprintf("%q has %s on the target so far", at.Target, plural(exist, "partition"))
+	at.retry(v, state)
 }
 
 func (at *Partition) hold(reason lease.Reason, detail string) {

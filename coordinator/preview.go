@@ -16,42 +16,42 @@ const rehearsals = 8
 
 // A Preview is what `kferry validate --connect` shows: what the flows would do.
 type Preview struct {
-	Flows []FlowPreview `json:"flows"`
+	Flows []FlowPreview
 }
 
 // A FlowPreview is one flow's part of a Preview.
 type FlowPreview struct {
-	Flow     string         `json:"flow"`
-	Source   string         `json:"source"`
-	Target   string         `json:"target"`
-	Error    string         `json:"error,omitempty"` // why nothing is known of the flow
-	Warnings []string       `json:"warnings,omitempty"`
-	Creates  string         `json:"creates,omitempty"` // the topic of the cursors, where it is missing
-	Topics   []TopicPreview `json:"topics"`
+	Flow     string
+	Source   string
+	Target   string
+	Error    string // why nothing is known of the flow
+	Warnings []string
+	Creates  string // the topic of the cursors, where it is missing
+	Topics   []TopicPreview
 }
 
 // A TopicPreview is one topic that the flow selects.
 type TopicPreview struct {
-	SourceTopic string `json:"source_topic"`
-	TargetTopic string `json:"target_topic"`
-	Partitions  int    `json:"partitions"` // on the source
-	Exist       int    `json:"exist"`      // of them on the target
-	Bytes       *int64 `json:"bytes"`      // on the source, one replica; null where the source doesn't say
-	Problem     string `json:"problem,omitempty"`
+	SourceTopic string
+	TargetTopic string
+	Partitions  int    // on the source
+	Exist       int    // of them on the target
+	Bytes       *int64 // on the source, one replica; null where the source doesn't say
+	Problem     string
 }
 
 // Creates is what the first run would create for the topic.
 func (t TopicPreview) Creates() string {
 	switch {
 	case t.Exist == 0:
-		return fmt.Sprintf("topic (%s)", count(t.Partitions, "partition"))
+		return fmt.Sprintf("topic (%s)", plural(t.Partitions, "partition"))
 	case t.Exist < t.Partitions:
-		return count(t.Partitions-t.Exist, "more partition")
+		return plural(t.Partitions-t.Exist, "more partition")
 	}
 	return ""
 }
 
-func count(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
