@@ -276,7 +276,10 @@ func (m *mirror) commitIfDue(ctx context.Context) error {
 		m.recovered()
 	}
 	if m.unshown && now.Sub(m.published) >= publishEvery {
-		return m.publish(ctx)
+		if err := m.publish(ctx); err != nil {
+			m.log.Warn("the offsets topic is behind; trying again", "error", err, "in", publishEvery) // JetStream has the cursor
+			m.published = time.Now()
+		}
 	}
 	return nil
 }

@@ -529,3 +529,21 @@ func TestRecordTooLargeStopsJustBeforeIt(t *testing.T) {
 		w.exact()
 	})
 }
+
+// Deltas of records that lie days apart take more bytes once they are in one batch.
+func TestMergedBatchFitsTheTargetsLimit(t *testing.T) {
+	inWorld(t, setup{target: map[string]string{"max.message.bytes": "65536"}}, func(w *world) {
+		const day = 24 * 60 * 60 * 1000
+		for i := range 60 {
+			var records []batch.Record
+			for j := range 120 {
+				records = append(records, batch.Record{Offset: int64(j), Timestamp: int64(i) * day})
+			}
+			_, err := w.source.Produce(w.Context(), kafka.TopicPartition{Topic: topic}, kafka.TopicID{}, batch.Of(records...))
+			w.must(err)
+		}
+		w.worker(0)
+		w.complete()
+		w.exact()
+	})
+}

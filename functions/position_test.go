@@ -528,3 +528,118 @@ func TestSmallBatchNextToTheTargetsLimit(t *testing.T) {
 		w.exact()
 	})
 }
+
+// A target that stores batches under no producer id is not copied to at the second look either, when the first batch is long behind.
+func TestTargetWithoutProducerIDsStaysHeld(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.writeBatches(4, 10)
+		id := w.env.Kafka("B").TopicInfo(replica).TopicID
+		w.env.Kafka("B").ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("B").KeepControl()
+			if concerns(req, replica, id) {
+				records := &req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records
+				*records = slices.Clone(*records)
+				batch.Batch(*records).Patch(batch.Identity{ProducerID: -1, Epoch: -1}, -1)
+			}
+			return nil, nil, false
+		})
+		w.worker(0)
+		w.offer(0)
+		w.held(0, lease.ReasonUnsupported)
+		end := w.targetEnd(0)
+		for range 20 {
+			w.offerBehind()
+			time.Sleep(5 * time.Second)
+		}
+		if now, s := w.targetEnd(0), w.cursor(0).Hold; now != end || s.Reason != lease.ReasonUnsupported {
+			t.Errorf("the target grew from %d to %d, hold %+v", end, now, s)
+		}
+	})
+}
+
+// Another holder is faster nine times in a row. Each time the log shows how far it came, so nothing is wrong with the sequence.
+func TestLostRacesAreNoReasonToHold(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(100)
+		id, races := w.env.Kafka("B").TopicInfo(replica).TopicID, 0
+		w.env.Kafka("B").ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("B").KeepControl()
+			if !concerns(req, replica, id) {
+				return nil, nil, false
+			}
+			b, _, err := batch.Next(req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records)
+			if err != nil || b.Records() == 1 || races == 9 {
+				return nil, nil, false
+			}
+			races++
+			for first := range b.Each(0) {
+				first.Offset = 0
+				theirs := batch.Of(first)
+				theirs.Patch(batch.Identity{ProducerID: b.ProducerID(), Epoch: b.ProducerEpoch()}, b.BaseSequence())
+				w.env.Kafka("B").SleepControl(func() {
+					_, err := w.target.Produce(w.Context(), kafka.TopicPartition{Topic: replica}, kafka.TopicID{}, theirs)
+					w.must(err)
+				})
+				break
+			}
+			return nil, nil, false
+		})
+		w.worker(0)
+		w.complete()
+		w.exact()
+		if s, _ := w.state(0); s.Held || races != 9 {
+			t.Errorf("after %d races: %+v", races, s)
+		}
+	})
+}
+
+// What one broker does not know for a moment, because it lags behind the others, is no reason to wait for a person.
+func TestBrokerThatLagsBehindHoldsNothingForEver(t *testing.T) {
+	for name, lags := range map[string]func(w *world) (done func()){
+		"target topic not known": func(w *world) func() {
+			return w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: replica, Err: kerr.UnknownTopicOrPartition, Count: -1}).Remove
+		},
+		"source records not shown": func(w *world) func() {
+			id, over := w.env.Kafka("A").TopicInfo(topic).TopicID, false
+			w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				w.env.Kafka("A").KeepControl()
+				if !concerns(req, topic, id) || over {
+					return nil, nil, false
+				}
+				r := req.(*kmsg.FetchRequest)
+				return fetched(r, nil, r.Topics[0].Partitions[0].FetchOffset), nil, true
+			})
+			return func() { over = true }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				w.writeBatches(6, 10)
+				w.killAt(position{"B", kmsg.Produce, replica, 3}, w.worker(0), true)
+				time.Sleep(leaseTime)
+				done := lags(w)
+				w.worker(0)
+				w.offer(0)
+				time.Sleep(500 * time.Millisecond)
+				done()
+				w.complete()
+				w.exact()
+			})
+		})
+	}
+}
+
+// A look-up that fails once says nothing about the topic: taken for a compacted one, its records would be copied again.
+func TestSettingsThatCannotBeReadOnceDoubleNothing(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.writeBatches(6, 10)
+		w.killAt(position{"B", kmsg.Produce, replica, 3}, w.worker(0), true)
+		w.env.Kafka("A").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.UnknownTopicOrPartition, Count: 1})
+		w.worker(0)
+		w.complete()
+		w.exact()
+		if why := w.cursor(0).ExactlyOnce; why != "" {
+			t.Errorf("exactly-once: no (%s)", why)
+		}
+	})
+}

@@ -14,10 +14,11 @@ import (
 // Failures are decided here and nowhere else: what an answer of a broker means for the run, and what a run's end means for its task.
 
 const (
-	examineEvery = 30 * time.Second // a held task is looked at again
-	confirmAfter = 3 * time.Second  // a hold that will wait for a person is looked at a second time
-	retryFirst   = 250 * time.Millisecond
-	retryMost    = 30 * time.Second
+	examineEvery  = 30 * time.Second // a held task is looked at again
+	confirmAfter  = 3 * time.Second  // a hold that will wait for a person is looked at a second time
+	concludeLimit = 5 * time.Second  // to give a lease back and say why
+	retryFirst    = 250 * time.Millisecond
+	retryMost     = 30 * time.Second
 )
 
 var (
@@ -142,6 +143,8 @@ func (m *mirror) confirmed(ctx context.Context, reason lease.Reason) bool {
 // it again.
 func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 	log := w.Logger.With("task", t.Task.String())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeLimit) // also when the drain took too long
+	defer cancel()
 	var end error
 	switch {
 	case err == nil:
@@ -188,6 +191,9 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 	}
 	now := time.Now()
 	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since}
+	if errors.Is(cause, kafka.ErrUnanswered) {
+		s.Reason = lease.ReasonUnreachable
+	}
 	if s.Since.IsZero() {
 		s.Since = now
 	}
@@ -195,15 +201,15 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 	level := w.Logger.Warn
 	if held, ok := errors.AsType[*holdError](cause); ok {
 		s.Reason, s.Detail, s.Held, s.Next = held.Reason, held.Detail, true, now.Add(examineEvery)
-		switch {
-		case last.Reason == s.Reason:
-			level = w.Logger.Debug // said before
-		case s.Reason.Decide():
+		if s.Reason.Decide() && last.Reason != s.Reason {
 			s.Next = now.Add(confirmAfter)
 		}
 	}
+	if last.Reason == s.Reason {
+		level = w.Logger.Debug // said before
+	}
 	w.metrics.failures.WithLabelValues(t.Task.Flow, string(s.Reason)).Inc()
-	level("task stopped", "task", t.Task.String(), "reason", s.Reason, "detail", s.Detail, "next", s.Next.Format(time.TimeOnly))
+	level("task stopped", "task", t.Task.String(), "reason", s.Reason, "detail", s.Detail, "next", s.Next)
 	if err := w.Queue.PutState(ctx, t.Task, s); err != nil {
 		return err
 	}

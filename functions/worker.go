@@ -30,7 +30,7 @@ const (
 	roomPause   = 200 * time.Millisecond // between looks at the queue while every slot is taken
 	roomAtOnce  = 16                     // leases above the slots, for as long as others take to end
 	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
-	drainLimit  = 20 * time.Second       // for what is in flight when the worker is told to stop
+	drainLimit  = 8 * time.Second        // for what is in flight when the worker is told to stop; a request that was sent may add its own
 )
 
 // Options are what a Worker needs.
@@ -112,7 +112,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // claim hands leases to start until ctx ends. A claim is waited for and not broken off: the queue would go on sending to it, and what
 // came would be nobody's until its lease ran out.
 func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
-	whole := context.WithoutCancel(ctx)
+	whole, silent := context.WithoutCancel(ctx), false
 	for ctx.Err() == nil {
 		var err error
 		if free := w.Slots - w.occupied(); free > 0 {
@@ -121,8 +121,10 @@ func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
 			sleep(ctx, roomPause)
 			err = w.makeRoom(whole, start)
 		}
-		if err != nil && ctx.Err() == nil {
-			w.Logger.Warn("could not claim leases", "error", err)
+		if err != nil && !silent {
+			w.Logger.Warn("could not claim leases; trying again", "error", err)
+		}
+		if silent = err != nil; silent {
 			sleep(ctx, claimPause)
 		}
 	}
@@ -194,7 +196,11 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
-		w.conclude(hard, t, drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic)))
+		err := drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic))
+		if err == nil {
+			w.Logger.Info("created or grew a topic", "flow", flow.Name(), "topic", flow.RemoteTopic(t.Task.Topic))
+		}
+		w.conclude(hard, t, err)
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:

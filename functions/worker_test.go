@@ -391,3 +391,24 @@ func TestTopicsTaskCreatesTheCopy(t *testing.T) {
 		w.exact()
 	})
 }
+
+// A worker that is told to stop while it waits for a silent source has nothing in flight.
+func TestDrainBreaksOffALookUp(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		p := w.copied()
+		w.write(10)
+		p.gate.close()
+		w.offer(0)
+		time.Sleep(500 * time.Millisecond)
+		if took := p.drain(); took > 2*time.Second {
+			t.Errorf("drained in %s", took)
+		}
+		p.gate.open()
+		if s, failed := w.state(0); failed {
+			t.Errorf("counted as a failure: %+v", s)
+		}
+		w.worker(0)
+		w.complete()
+		w.exact()
+	})
+}
