@@ -1,30 +1,38 @@
 #!/usr/bin/env bash
-# Makes a Linux machine that has Go ready for the tests against real brokers: a container engine, then images of Kafka,
-# NATS and kferry. Each step does nothing where its result is there already. An image is pulled where that is
-# possible; elsewhere a stand-in of the same name is built from package registries, so that the tests are the same.
+# Makes a Linux machine that has Go ready for the tests against real brokers: a container engine, then images of NATS,
+# Kafka and kferry. Each step does nothing where its result is there already. An image is pulled where that is possible.
+# Elsewhere, and for Kafka before 3.7, which upstream has no image of, a stand-in of the same name is built from package
+# registries, so that the tests are the same.
 set -euo pipefail
 
 readonly KAFKA_VERSIONS="4.3.0 3.3.2"
-readonly PULL_SECONDS=60
+readonly JRE=kferry/jre
+readonly UPSTREAM_JRE=eclipse-temurin:17-jre
+readonly MAVEN=maven:3-eclipse-temurin-17
+readonly PULL_SECONDS=300
 readonly ENGINE_SECONDS=30
+readonly PROBE_SECONDS=10
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export DOCKER_BUILDKIT=0 # the classic builder comes with every engine
+export DOCKER_BUILDKIT=0 # the classic builder needs no plugin
 
 main() {
+  local version
   engine
+  version=$(cd "$root" && go list -m -f '{{.Version}}' github.com/nats-io/nats-server/v2)
+  image "nats:${version#v}" nats
+  have kferry:test || probe "nats:${version#v}" # what made that image has been here
   for version in $KAFKA_VERSIONS; do
     image "apache/kafka:$version" kafka "$version"
   done
-  nats_version=$(cd "$root" && go list -m -f '{{.Version}}' github.com/nats-io/nats-server/v2)
-  image "nats:${nats_version#v}" nats
   kferry
 }
 
 say() { echo "setup: $*" >&2; }
 die() { say "$*"; exit 1; }
+has() { command -v "$1" >/dev/null; }
 
 # quietly shows a step's output only where the step fails.
 quietly() {
@@ -34,27 +42,21 @@ quietly() {
 # engine finds a container engine that answers, or installs and starts one.
 engine() {
   if engine_answers; then return; fi
-  if ! command -v dockerd >/dev/null; then
-    if ! may_install; then
-      die "no container engine answers: start one, or run this as root on Debian or Ubuntu to have docker.io installed"
-    fi
-    install docker.io iptables
+  if ! has docker && ! may_install; then
+    die "no docker command: install Docker, or run this as root on Debian or Ubuntu"
   fi
+  if grep -qi "permission denied" "$work/engine"; then
+    die "no permission to use the container engine: join the group of its socket (docker, as a rule), or run this as root"
+  fi
+  if [ -n "${DOCKER_HOST:-}" ]; then die "no container engine answers at DOCKER_HOST=$DOCKER_HOST"; fi
+  if [ "$(id -u)" != 0 ]; then die "no container engine answers: start it, or run this as root"; fi
+  has dockerd || install docker.io iptables
+  has docker || install docker-cli # a package of its own from Debian 13 on
   if engine_answers; then return; fi # the package's own service has started it
-  [ "$(id -u)" = 0 ] || die "the container engine is not running: start it, or run this as root"
   start_engine
 }
 
-engine_answers() { docker version >/dev/null 2>&1; }
-
-may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
-
-install() {
-  say "installing $*"
-  export DEBIAN_FRONTEND=noninteractive
-  quietly apt-get update
-  quietly apt-get install -y --no-install-recommends "$@"
-}
+engine_answers() { docker version >"$work/engine" 2>&1; }
 
 start_engine() {
   local log="${TMPDIR:-/tmp}/kferry-dockerd.log" deadline=$((SECONDS + ENGINE_SECONDS))
@@ -68,58 +70,124 @@ start_engine() {
   done
 }
 
-# image NAME KIND [ARG]: has an image of that name, from here, from upstream or built by KIND out of images/KIND. A
-# stand-in carries the digest of its recipe and is built again when that has changed.
+may_install() { [ "$(id -u)" = 0 ] && has apt-get; }
+
+install() {
+  may_install || die "missing: $*. Install it, or run this as root on Debian or Ubuntu"
+  say "installing $*"
+  export DEBIAN_FRONTEND=noninteractive
+  quietly apt-get update
+  quietly apt-get install -y --no-install-recommends "$@"
+}
+
+# probe sees that this machine reaches what a container on the host's network listens on. All tests rely on it, and it
+# is not so where the engine runs in a machine of its own: Docker Desktop, a rootless or a distant engine.
+probe() {
+  local name="kferry-probe-$$" port=$((20000 + RANDOM % 10000)) deadline=$((SECONDS + PROBE_SECONDS))
+  quietly docker run -d --name "$name" --network host "$1" --addr 127.0.0.1 --port "$port" --name "$name"
+  until greets "$port" "$name"; do
+    if [ $SECONDS -ge $deadline ]; then
+      quietly docker rm -f -v "$name"
+      die "containers are not on this machine's network (Docker Desktop, rootless, another host?): the tests need an engine that runs here as root"
+    fi
+    sleep 0.1
+  done
+  quietly docker rm -f -v "$name"
+}
+
+# greets PORT NAME: whether the NATS server of that name greets whoever connects.
+greets() {
+  timeout 2 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" && read -r line <&3 && [[ $line == *"$2"* ]]' greets "$@" 2>/dev/null
+}
+
+# image NAME KIND [ARG]: has an image of that name, from here, from upstream or built by KIND out of images/KIND.
 image() {
-  local name=$1 kind=$2 recipe have
+  local name=$1 kind=$2 recipe
   shift
-  recipe=$(cat "$root/integration/images/$kind"/* | sha256sum | cut -c1-16)
-  if have=$(docker image inspect -f '{{index .Config.Labels "kferry.recipe"}}' "$name" 2>/dev/null); then
-    if [ -z "$have" ] || [ "$have" = "$recipe" ]; then return; fi
-  elif timeout "$PULL_SECONDS" docker pull -q "$name" >/dev/null 2>&1; then
+  recipe=$(cat "$root/integration/images/$kind"/* | digest)
+  if have "$name"; then
+    case $(made_by "$name") in "" | "$recipe") return ;; esac
+  elif pull "$name"; then
     return
   fi
-  say "building $name"
   local context="$work/${name//[\/:]/-}"
   cp -r "$root/integration/images/$kind" "$context"
+  say "building $name"
   "$@" "$context"
-  quietly docker build --label "kferry.recipe=$recipe" -t "$name" "$context"
+  build "$name" "$recipe" "$context"
+}
+
+have() { docker image inspect "$1" >/dev/null 2>&1; }
+pull() { have "$1" || timeout "$PULL_SECONDS" docker pull -q "$1" >/dev/null 2>&1; }
+digest() { sha256sum | cut -c1-16; }
+
+# made_by is the digest of what an image was built from; upstream's say nothing.
+made_by() { docker image inspect -f '{{index .Config.Labels "kferry.recipe"}}' "$1" 2>/dev/null; }
+
+# build NAME RECIPE CONTEXT replaces an image.
+build() {
+  quietly docker build --label "kferry.recipe=$2" -t "$1" "$3"
+  quietly docker image prune -f --filter label=kferry.recipe # the one that had the name
 }
 
 kafka() {
   local version=$1 context=$2
-  if ! docker image inspect kferry/jre:17 >/dev/null 2>&1; then jre kferry/jre:17; fi
-  command -v mvn >/dev/null || install maven
-  quietly mvn -q -B -f "$context/pom.xml" dependency:copy-dependencies \
-    -Dkafka.version="$version" -DexcludeArtifactIds=slf4j-reload4j -DoutputDirectory="$context/libs"
+  have "$JRE" || jre
+  jars "$context" -Dkafka.version="$version"
 }
 
-# jre makes a root file system with Java from the system's own package mirror.
+# jre has an image with Java: upstream's, or one made from the system's own package mirror.
 jre() {
-  may_install || die "$1 can only be built by root on Debian or Ubuntu: pull apache/kafka where that is possible"
-  command -v debootstrap >/dev/null || install debootstrap
-  local ID VERSION_CODENAME components=main mirror
+  if pull "$UPSTREAM_JRE"; then
+    docker tag "$UPSTREAM_JRE" "$JRE"
+    return
+  fi
+  may_install || die "cannot pull $UPSTREAM_JRE, and only root on Debian or Ubuntu can do without"
+  install debootstrap
+  local ID VERSION_CODENAME java=openjdk-17-jre-headless components=main mirror
   . /etc/os-release
   if [ "$ID" = ubuntu ]; then components=main,universe; fi
-  quietly apt-get update
+  apt-cache show "$java" >/dev/null 2>&1 || java=openjdk-21-jre-headless # Debian 13 has no 17
   mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
     awk -v id="$ID" -v codename="$VERSION_CODENAME" 'tolower($1) == id && $2 == codename && !uri { uri = $3 } END { print uri }')
-  quietly debootstrap --variant=minbase --include=openjdk-17-jre-headless,ca-certificates --components="$components" \
+  quietly debootstrap --variant=minbase --include="$java,ca-certificates" --components="$components" \
     "$VERSION_CODENAME" "$work/jre" "$mirror"
   rm -rf "$work"/jre/var/cache/apt/* "$work"/jre/var/lib/apt/lists/*
-  tar -C "$work/jre" -c . | docker import - "$1" >/dev/null
+  tar -C "$work/jre" -c . | docker import - "$JRE" >/dev/null
+}
+
+# jars CONTEXT ARG lays Kafka and all that it needs beside the pom, by this machine's Maven or by one in a container.
+jars() {
+  local context=$1
+  set -- -q -B dependency:copy-dependencies -DexcludeArtifactIds=slf4j-reload4j -DoutputDirectory=libs "$2"
+  if ! has mvn && ! may_install && pull "$MAVEN"; then
+    quietly contained_maven "$context" "$@"
+    return
+  fi
+  has mvn || install maven
+  quietly mvn -f "$context/pom.xml" "$@"
+}
+
+# contained_maven shares no folder with its container: the pom goes in and the jars come out.
+contained_maven() {
+  local context=$1
+  shift
+  docker run --rm -i -w /tmp "$MAVEN" sh -c 'cat >pom.xml && mvn "$@" >&2 && tar -c libs' mvn "$@" <"$context/pom.xml" |
+    tar -x -C "$context"
 }
 
 nats() {
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -o "$1/nats-server" github.com/nats-io/nats-server/v2)
 }
 
-# kferry builds the image under test from the tree as it is; Go's cache and the builder's make an unchanged one cheap.
+# kferry builds the image under test from the tree as it is.
 kferry() {
-  mkdir -p "$work/kferry/data"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/kferry/kferry" .)
-  cp "$root/deploy/Dockerfile" "$work/kferry"
-  quietly docker build -t kferry:test "$work/kferry"
+  local context="$work/kferry" recipe
+  mkdir -p "$context/data"
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$context/kferry" .)
+  cp "$root/deploy/Dockerfile" "$context"
+  recipe=$(cat "$context/Dockerfile" "$context/kferry" | digest)
+  [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context"
 }
 
 main
