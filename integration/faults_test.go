@@ -3,6 +3,8 @@ package integration
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -127,8 +129,11 @@ func (f far) twoWorkers(t *testing.T) {
 		}
 	}
 	k.finish(flow, topic)
-	t.Logf("%d times a worker woke up to find its partitions with another; %.0f runs ended by the fence", takenOver,
-		sum(metrics(t, workers[0]), "kferry_leases_lost_total")+sum(metrics(t, workers[1]), "kferry_leases_lost_total"))
+	fenced := sum(metrics(t, workers[0]), "kferry_leases_lost_total") + sum(metrics(t, workers[1]), "kferry_leases_lost_total")
+	if fenced == 0 {
+		t.Errorf("no run was ended by the fence: in %d rounds no two workers ran one partition", takenOver)
+	}
+	t.Logf("%d times a worker woke up to find its partitions with another; %.0f runs ended by the fence", takenOver, fenced)
 }
 
 // NATS loses everything it knew, and later is away for a while.
@@ -320,11 +325,24 @@ func TestFollowerFrozen(t *testing.T) {
 	unpause := sync.OnceFunc(func() { target.Unpause(1) })
 	defer unpause()
 	since := time.Now()
-	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return unsettled(t, leader, copied) > 0 })
+	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return len(unsettled(t, leader, copied)) > 0 })
 	worker.Kill()
+	var left map[int32]edge
+	testbed.Eventually(t, soon, "what the dead worker had sent to land", func() bool {
+		now := unsettled(t, leader, copied)
+		still := maps.Equal(now, left)
+		left = now
+		return still
+	})
 	successor := k.start("worker")
 	testbed.Eventually(t, frozen+soon, "the time to pass", func() bool { return time.Since(since) > frozen })
-	t.Logf("%d partitions held records that their follower had not: high watermark < log end", unsettled(t, leader, copied))
+	now := unsettled(t, leader, copied)
+	for p, before := range left {
+		if now[p] != before {
+			t.Errorf("partition %d: log end and high watermark were %v when the worker died and are %v after its successor waited", p, before, now[p])
+		}
+	}
+	t.Logf("log end and high watermark of what is still landing: %v", left)
 	unpause()
 	t.Logf("%v after the follower was back the copy had gone on", k.grows(topic, 5000))
 	k.finish(flow, topic)
@@ -341,8 +359,11 @@ func brokerOf(t *testing.T, c *testbed.Cluster, id int) *kgo.Broker {
 	return client.Broker(id)
 }
 
-// unsettled counts the partitions led by broker 0 whose log end is beyond the high watermark.
-func unsettled(t *testing.T, broker *kgo.Broker, topic string) int {
+// An edge is where a partition's log ends on its leader, and how far its followers have it.
+type edge struct{ end, high int64 }
+
+// unsettled are the partitions led by broker 0 whose log end is beyond the high watermark.
+func unsettled(t *testing.T, broker *kgo.Broker, topic string) map[int32]edge {
 	t.Helper()
 	ask := func(request kmsg.Request) kmsg.Response {
 		ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -355,7 +376,7 @@ func unsettled(t *testing.T, broker *kgo.Broker, topic string) int {
 	}
 	metadata := kmsg.NewPtrMetadataRequest()
 	metadata.Topics = append(metadata.Topics, kmsg.MetadataRequestTopic{Topic: &topic})
-	count := 0
+	edges := map[int32]edge{}
 	for _, p := range ask(metadata).(*kmsg.MetadataResponse).Topics[0].Partitions {
 		if p.Leader != 0 {
 			continue
@@ -367,12 +388,15 @@ func unsettled(t *testing.T, broker *kgo.Broker, topic string) int {
 		ends.ReplicaID, highs.ReplicaID = -1, -1
 		ends.Topics = append(ends.Topics, kmsg.OffsetForLeaderEpochRequestTopic{Topic: topic, Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{end}})
 		highs.Topics = append(highs.Topics, kmsg.ListOffsetsRequestTopic{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{high}})
-		logEnd := ask(ends).(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0].EndOffset
-		if logEnd > ask(highs).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].Offset {
-			count++
+		e := edge{
+			end:  ask(ends).(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0].EndOffset,
+			high: ask(highs).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].Offset,
+		}
+		if e.high < e.end {
+			edges[p.Partition] = e
 		}
 	}
-	return count
+	return edges
 }
 
 // A broker of the source goes away in order and comes back: its partitions move to the other one.
@@ -385,8 +409,15 @@ func TestSourceLeaderRestarted(t *testing.T) {
 	k.start("run")
 	k.grows(topic, 5000)
 	before := source.Leaders(topic)
-	source.Restart(1)
+	if !slices.Contains(before, 1) {
+		t.Fatalf("broker 1 leads nothing: %v", before)
+	}
+	source.Stop(1)
+	if during := source.Leaders(topic); slices.ContainsFunc(during, func(leader int) bool { return leader != 0 }) {
+		t.Fatalf("leaders were %v and are %v without broker 1", before, during)
+	}
 	took := k.grows(topic, 5000)
-	t.Logf("leaders were %v and are %v after the restart of broker 1; %v later the copy had gone on", before, source.Leaders(topic), took)
+	source.Start(1)
+	t.Logf("leaders were %v; %v after broker 1 had gone the copy had gone on", before, took)
 	k.finish(flow, topic)
 }

@@ -98,9 +98,6 @@ func (c *Cluster) InternalBootstrap() string {
 	return c.addresses(func(b *broker) string { return address(b.internal) })
 }
 
-// Brokers is how many there are, running or not.
-func (c *Cluster) Brokers() int { return len(c.brokers) }
-
 // Proxy is the one before broker i of a cluster started [WithProxy].
 func (c *Cluster) Proxy(i int) *Proxy { return c.brokers[i].proxy }
 
