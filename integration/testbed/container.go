@@ -170,6 +170,12 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+// configure has to come before the first use of testcontainers, which reads its settings once.
+func configure() {
+	_ = os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true")      // its image may not be there to pull; removeLeftovers does its job
+	_ = os.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1") // also where this runs in a container itself
+}
+
 // withEngine lends a connection to the container engine.
 func withEngine(ctx context.Context, do func(context.Context, *client.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, engineWithin)

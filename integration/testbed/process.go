@@ -84,7 +84,7 @@ func build() (dir string, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir, "github.com/kferry/kferry")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", dir, "github.com/kferry/kferry")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("%w: %s", err, out)
 	}

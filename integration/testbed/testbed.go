@@ -42,6 +42,7 @@ func Main(m interface{ Run() int }) {
 		fmt.Println("integration: left out, KFERRY_INTEGRATION is not set (bash integration/test.sh sets up and runs it)")
 		os.Exit(0)
 	}
+	configure()
 	if err := removeLeftovers(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "integration: no container engine:", err)
 		os.Exit(1)
@@ -53,6 +54,7 @@ func Main(m interface{ Run() int }) {
 
 // Program runs f outside of go test, cleans up behind it and returns what f failed with.
 func Program(ctx context.Context, f func(T)) error {
+	configure()
 	if err := removeLeftovers(ctx); err != nil {
 		return fmt.Errorf("container engine: %w", err)
 	}
