@@ -23,27 +23,23 @@ type topics struct {
 	warnings []string
 }
 
-// discover lists the topics of both clusters.
-func (p pair) discover(ctx context.Context) (topics, error) {
-	all, err := p.source.Topics(ctx)
-	if err != nil {
-		return topics{}, fmt.Errorf("source: %w", err)
+// discover lists the topics of both clusters. Where one of them doesn't answer, those of the other stand beside the error.
+func (p pair) discover(ctx context.Context) (found topics, err error) {
+	all, sourceErr := p.source.Topics(ctx)
+	found.source = selected(p.flow, all)
+	var targetErr error
+	if found.target, targetErr = p.targetTopics(ctx); sourceErr != nil {
+		return found, fmt.Errorf("source: %w", sourceErr)
 	}
-	target, err := p.targetTopics(ctx)
-	if err != nil {
-		return topics{}, err
+	if targetErr != nil {
+		return found, targetErr
 	}
-	found := topics{source: selected(p.flow, all), target: target}
-	found.warnings = append(unmatched(p.flow, all), p.fragile(ctx)...)
+	found.warnings = append(unmatched(p.flow, all), p.fragile(ctx, found.target[p.flow.OffsetsTopic])...)
 	return found, nil
 }
 
-// fragile warns where copies are created with a single replica that nobody asked for. A target that doesn't tell its default is not
-// guessed at.
-func (p pair) fragile(ctx context.Context) []string {
-	if p.flow.ReplicationFactor != -1 {
-		return nil
-	}
+// fragile warns where topics have a single replica that nobody asked for. A target that doesn't tell its default is not guessed at.
+func (p pair) fragile(ctx context.Context, cursors kafka.Topic) (warnings []string) {
 	brokers, err := p.target.Brokers(ctx)
 	if err != nil || brokers < 2 {
 		return nil
@@ -51,8 +47,16 @@ func (p pair) fragile(ctx context.Context) []string {
 	if replicas, err := p.target.DefaultReplication(ctx); err != nil || replicas != 1 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s has %d brokers and creates topics with one replica unless told otherwise: set the replication factor of %s, or the copies are lost with one disk",
-		p.flow.Target, brokers, p.flow.Name())}
+	if p.flow.ReplicationFactor == -1 {
+		warnings = append(warnings, fmt.Sprintf("%s has %d brokers and creates topics with one replica unless told otherwise: set the replication factor of %s, or the copies are lost with one disk",
+			p.flow.Target, brokers, p.flow.Name()))
+	}
+	single := len(cursors.Partitions) == 0 || cursors.Partitions[0].Replicas == 1
+	if p.flow.OffsetsReplicationFactor == -1 && single {
+		warnings = append(warnings, fmt.Sprintf("the cursors of %s are kept with one replica on %s, which has %d brokers: set the replication factor of %q before it is created, or add replicas to it, or they are lost with one disk",
+			p.flow.Name(), p.flow.Target, brokers, p.flow.OffsetsTopic))
+	}
+	return warnings
 }
 
 func (p pair) targetTopics(ctx context.Context) (map[string]kafka.Topic, error) {

@@ -44,7 +44,7 @@ const (
 	Waiting State = "waiting" // behind; the last run failed and the next try has its time
 	Missing State = "missing" // its target partition is about to be created
 	Held    State = "held"    // stands still for a reason that somebody has to remove
-	Failed  State = "failed"  // the source doesn't answer for it
+	Failed  State = "failed"  // a cluster doesn't answer for it
 	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
 	Paused  State = "paused"  // behind, and the input pauses the flow
 )
@@ -54,7 +54,7 @@ type Partition struct {
 	Topic, Target string // names on the source and on the target
 	Partition     int32
 	State         State
-	Reason        lease.Reason // of Held
+	Reason        lease.Reason // of Held, and of Failed where a whole cluster doesn't answer
 	Detail        string       // what went wrong and what to do
 	Next          time.Time    // when Waiting or Held is tried again; zero where a decision is needed first
 	Since         time.Time    // since when it is Held, or every try has failed
@@ -81,13 +81,38 @@ func Make(v View) Plan {
 		p.topic(v, topic)
 	}
 	p.gone(v)
-	slices.SortFunc(p.Partitions, func(a, b Partition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
+	p.sort()
 	if !v.Flow.Running {
 		p.pause()
 	}
 	return p
+}
+
+// blind is the plan of a flow that can't be compared, because of why: of all that is known to be there, and nothing to do.
+func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]lease.Cursor, why error) Plan {
+	v := View{Flow: f, Source: source, Cursors: cursors}
+	var p Plan
+	for _, topic := range source {
+		p.everyPartition(v, topic, f.RemoteTopic(topic.Name), func(*Partition) {})
+	}
+	p.gone(v) // where the source says nothing, that is all that has a cursor
+	for i := range p.Partitions {
+		at := &p.Partitions[i]
+		at.fail(why)
+		at.Reason = lease.ReasonUnreachable
+		if held := at.Cursor.Hold; held.Reason.Decide() {
+			at.hold(held.Reason, held.Detail)
+			at.Since = held.Since
+		}
+	}
+	p.sort()
+	return p
+}
+
+func (p *Plan) sort() {
+	slices.SortFunc(p.Partitions, func(a, b Partition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
 }
 
 // topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some.

@@ -109,7 +109,31 @@ func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) Fl
 		}
 	}
 	_ = g.Wait() // problems are part of the preview
+	plan, _, err := p.plan(ctx, nil, found, nil, l)
+	if err != nil {
+		f.Error = err.Error()
+		return f
+	}
+	plan.warn(f.Topics)
 	return f
+}
+
+// warn names the topics of which partitions would stand still.
+func (p Plan) warn(topics []TopicPreview) {
+	held := map[string][]Partition{}
+	for _, at := range p.Partitions {
+		if at.State == Held {
+			held[at.Topic] = append(held[at.Topic], at)
+		}
+	}
+	for i, t := range topics {
+		if all := held[t.SourceTopic]; t.Problem == "" && len(all) > 0 {
+			topics[i].Problem = fmt.Sprintf("%s: would be held (%s)", all[0].Detail, all[0].Reason)
+			if more := len(all) - 1; more > 0 {
+				topics[i].Problem += ", and " + plural(more, "more partition")
+			}
+		}
+	}
 }
 
 func (v View) preview(topic kafka.Topic, bytes map[kafka.TopicPartition]int64) TopicPreview {

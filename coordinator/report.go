@@ -3,9 +3,13 @@ package coordinator
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/kferry/kferry/shared/lease"
 )
 
 const columnGap = 2
@@ -29,7 +33,7 @@ func (s Survey) Table(to io.Writer) error {
 		return err
 	}
 	if s.Queue != "" {
-		fmt.Fprintf(to, "\nWithout leases and back-off: %s\n", s.Queue)
+		fmt.Fprintf(to, "\nNot shown are failures and back-off, which only the queue knows: %s\n", s.Queue)
 	}
 	for _, f := range s.Flows {
 		f.remarks(to)
@@ -45,32 +49,98 @@ func (f FlowSurvey) remarks(to io.Writer) {
 	for _, w := range f.Warnings {
 		fmt.Fprintf(to, "\nwarning: %s\n", w)
 	}
-	for _, p := range f.Partitions {
-		if p.Detail != "" {
-			fmt.Fprintf(to, "\n%s %s-%d is %s\n", f.Flow, p.SourceTopic, p.Partition, p.remark())
-		}
+	for _, r := range f.trouble() {
+		fmt.Fprintf(to, "\n%s %s\n", f.Flow, r)
 	}
 }
 
-// remark says what is in the way of a partition, and who has to do something.
-func (p PartitionSurvey) remark() string {
-	text := label(p.State, p.Reason)
-	if p.Since != nil {
-		text += " since " + p.Since.Format(time.DateTime)
+// maxDetails bounds what is said of the partitions of one topic that are in the same trouble.
+const maxDetails = 3
+
+// A remark is about the partitions of one topic that are in the same state for the same reason.
+type remark struct {
+	PartitionSurvey // the first of them
+	partitions      []int32
+	details         []string // that differ
+}
+
+// trouble gathers the remarks, in the order of the partitions. What is the whole flow's trouble is told already.
+func (f FlowSurvey) trouble() (all []*remark) {
+	type kind struct {
+		topic string
+		State
+		lease.Reason
 	}
-	if p.Reason != "" {
-		text += "\n  " + p.Reason.Text()
+	known := map[kind]*remark{}
+	for _, p := range f.Partitions {
+		if p.Detail == "" || p.Detail == f.Error {
+			continue
+		}
+		k := kind{p.SourceTopic, p.State, p.Reason}
+		if known[k] == nil {
+			known[k] = &remark{PartitionSurvey: p}
+			all = append(all, known[k])
+		}
+		known[k].add(p)
 	}
-	text += "\n  " + p.Detail
+	return all
+}
+
+func (r *remark) add(p PartitionSurvey) {
+	r.partitions = append(r.partitions, p.Partition)
+	if !slices.Contains(r.details, p.Detail) {
+		r.details = append(r.details, p.Detail)
+	}
+}
+
+// String says what is in the way, and who has to do something.
+func (r *remark) String() string {
+	text := fmt.Sprintf("%s-%d: ", r.SourceTopic, r.Partition)
+	if len(r.partitions) > 1 {
+		text = fmt.Sprintf("%s [%s]: ", r.SourceTopic, spans(r.partitions))
+	}
+	text += label(r.State, r.Reason)
+	if r.State == Copying {
+		text += " again, after failures"
+	}
+	if r.Since != nil {
+		text += " since " + r.Since.Format(time.DateTime)
+	}
+	if r.Reason != "" {
+		text += "\n  " + r.Reason.Text()
+	}
+	for _, detail := range r.details[:min(maxDetails, len(r.details))] {
+		text += "\n  " + detail
+	}
+	if more := len(r.details) - maxDetails; more > 0 {
+		text += fmt.Sprintf("\n  and so on for %s", plural(more, "more partition"))
+	}
 	switch {
-	case p.Decide:
+	case r.Decide:
 		text += "\n  It stays so until you decide."
-	case p.State == Held:
+	case r.State == Held:
 		text += "\n  It goes on by itself once the cause is gone; workers look again every 30 s."
-	case p.Next != nil:
-		text += "\n  Next try at " + p.Next.Format(time.TimeOnly) + "."
+	case r.Next != nil:
+		text += "\n  Next try at " + r.Next.Format(time.TimeOnly) + "."
 	}
 	return text
+}
+
+// spans writes 0 1 2 5 as "0-2, 5".
+func spans(sorted []int32) string {
+	var parts []string
+	for i := 0; i < len(sorted); {
+		first := i
+		for i++; i < len(sorted) && sorted[i] == sorted[i-1]+1; {
+			i++
+		}
+		part := fmt.Sprint(sorted[first])
+		if last := sorted[i-1]; last > sorted[first] {
+			part += fmt.Sprintf("-%d", last)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (p PartitionSurvey) exactlyOnce() string {

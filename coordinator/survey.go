@@ -24,7 +24,7 @@ const (
 type Survey struct {
 	Name string    `json:"name"` // of the installation
 	At   time.Time `json:"at"`
-	// Queue says why leases and back-off are not shown; "" where they are.
+	// Queue says why failures and back-off are not shown; "" where they are.
 	Queue string       `json:"queue,omitempty"`
 	Flows []FlowSurvey `json:"flows"`
 }
@@ -34,7 +34,7 @@ type FlowSurvey struct {
 	Flow       string            `json:"flow"`
 	Source     string            `json:"source"`
 	Target     string            `json:"target"`
-	Error      string            `json:"error,omitempty"` // why nothing is known of the flow
+	Error      string            `json:"error,omitempty"` // why source and target can't be compared
 	Warnings   []string          `json:"warnings,omitempty"`
 	Partitions []PartitionSurvey `json:"partitions"`
 }
@@ -89,7 +89,7 @@ func Status(ctx context.Context, o Options) Survey {
 
 func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.State, error) {
 	if queue == nil {
-		return nil, errors.New("no queue to ask")
+		return nil, errors.New("none is running")
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
@@ -121,39 +121,54 @@ func discoverAll(ctx context.Context, o Options) (pairs []pair, found []topics, 
 // survey is one flow's part.
 func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes, err error) FlowSurvey {
 	s := FlowSurvey{Flow: p.flow.Name(), Source: p.flow.Source, Target: p.flow.Target, Warnings: found.warnings, Partitions: []PartitionSurvey{}}
+	var plan Plan
+	var ends map[kafka.TopicPartition]kafka.Offset
 	if err == nil {
-		s.Partitions, err = p.partitions(ctx, queue, found, states, l)
+		plan, ends, err = p.plan(ctx, queue, found, states, l)
 	}
 	if err != nil {
 		s.Error = err.Error()
+		plan = p.blind(ctx, queue, found, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
+	defer cancel()
+	ages := p.ages(ctx, plan.Partitions, time.Now())
+	for _, at := range plan.Partitions {
+		s.Partitions = append(s.Partitions, at.survey(ends, ages))
 	}
 	return s
 }
 
-func (p pair) partitions(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes) ([]PartitionSurvey, error) {
+// plan is what a coordinator would decide now, and how far the copies reach.
+func (p pair) plan(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes) (Plan, map[kafka.TopicPartition]kafka.Offset, error) {
 	cursors, err := p.cursors(ctx, queue)
 	if err != nil {
-		return nil, err
+		return Plan{}, nil, err
 	}
 	view, err := p.view(ctx, found, cursors, p.patiently)
 	if err != nil {
-		return nil, err
+		return Plan{}, nil, err
 	}
 	view.States, view.Collisions, view.Now = states, l.collisions(p.flow), time.Now()
 	plan := Make(view)
 	starts, ends, err := p.copies(ctx, plan, found)
 	if err != nil {
-		return nil, err
+		return Plan{}, nil, err
 	}
 	plan.holdUnknown(starts, ends)
-	reading, cancel := context.WithTimeout(ctx, agesTimeout)
-	defer cancel()
-	ages := p.ages(reading, plan.Partitions, view.Now)
-	all := make([]PartitionSurvey, 0, len(plan.Partitions))
-	for _, at := range plan.Partitions {
-		all = append(all, at.survey(ends, ages))
+	return plan, ends, nil
+}
+
+// blind lists the partitions that are known from the cluster that answers, or from the queue.
+func (p pair) blind(ctx context.Context, queue *lease.Queue, found topics, why error) Plan {
+	if found.target == nil {
+		return blind(p.flow, found.source, p.recent(ctx, queue), why)
 	}
-	return all, nil
+	cursors, err := p.cursors(ctx, queue)
+	if err != nil {
+		why = errors.Join(why, err)
+	}
+	return blind(p.flow, found.source, cursors, why)
 }
 
 // cursors reads the offsets topic, and prefers the queue's copy where that is further: workers write to the topic only from time to
@@ -163,21 +178,26 @@ func (p pair) cursors(ctx context.Context, queue *lease.Queue) (map[kafka.TopicP
 	if err != nil {
 		return nil, fmt.Errorf("target: cursors: %w", err)
 	}
-	if queue == nil {
-		return cursors, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
-	defer cancel()
-	newer, err := queue.Cursors(p.flow, p.target).All(ctx)
-	if err != nil {
-		return cursors, nil //nolint:nilerr // Survey.Queue says that the queue doesn't answer
-	}
-	for tp, c := range newer {
+	for tp, c := range p.recent(ctx, queue) {
 		if known, ok := cursors[tp]; !ok || c.Newer(known) && !known.Foreign {
 			cursors[tp] = c
 		}
 	}
 	return cursors, nil
+}
+
+// recent is the queue's copy of the cursors. That a queue doesn't answer is for Survey.Queue to say.
+func (p pair) recent(ctx context.Context, queue *lease.Queue) map[kafka.TopicPartition]lease.Cursor {
+	if queue == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
+	defer cancel()
+	cursors, err := queue.Cursors(p.flow, p.target).All(ctx)
+	if err != nil {
+		return nil
+	}
+	return cursors
 }
 
 // copies asks the target where the copies begin and how far they reach.
@@ -232,7 +252,7 @@ func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[k
 	if end, ok := ends[p.copied()]; ok && end.Err == nil {
 		s.TargetEnd = &end.Offset
 	}
-	if age, ok := ages[p.Source()]; ok || p.Lag == 0 {
+	if age, ok := ages[p.Source()]; ok || p.Lag == 0 && p.State != Failed {
 		seconds := age.Seconds()
 		s.LagSeconds = &seconds
 	}

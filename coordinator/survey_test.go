@@ -44,7 +44,7 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 			"A.orders-eu   0          missing                -       1           -           1",
 			"offset 2 is not ours\n  It stays so until you decide.",
 			"dead->B can't be looked at",
-			"Without leases and back-off: no queue to ask",
+			"Not shown are failures and back-off, which only the queue knows: none is running",
 		} {
 			if !strings.Contains(text.String(), want) {
 				in.Errorf("table lacks %q", want)
@@ -55,6 +55,52 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 		}
 		if _, err := json.Marshal(survey); err != nil {
 			in.Error(err)
+		}
+	})
+}
+
+// What the cluster that answers knows is shown, with the reason why there is no more.
+func TestStatusWhileOneClusterIsDown(t *testing.T) {
+	for _, dead := range []string{"A", "B"} {
+		t.Run(dead, func(t *testing.T) {
+			bubble(t, func(in *installation) {
+				in.create("A", "orders", 2, 5)
+				in.create("B", "A.orders", 2, 0)
+				flow := in.Options.Spec.Flows[0]
+				in.must(in.Queue.Cursors(flow, in.Clusters["B"]).Load(in.Context()))
+				in.commit(flow, "orders", 0, 3)
+				in.commit(flow, "orders", 1, 0)
+				in.connect(spec.Cluster{Alias: dead, BootstrapServers: []string{"127.0.0.1:1"}})
+				survey := coordinator.Status(in.Context(), in.Options)
+				f := survey.Flows[0]
+				if f.Error == "" || len(f.Partitions) != 2 {
+					in.Fatalf("got %+v", f)
+				}
+				first := f.Partitions[0]
+				if first.State != coordinator.Failed || first.Reason != lease.ReasonUnreachable || *first.Cursor != 3 || first.Detail != f.Error || first.LagSeconds != nil {
+					in.Errorf("got %+v", first)
+				}
+				var text bytes.Buffer
+				in.must(survey.Table(&text))
+				if strings.Count(text.String(), "failed (unreachable)") != 2 || strings.Count(text.String(), f.Error) < 1 {
+					in.Errorf("table:\n%s", &text)
+				}
+			})
+		})
+	}
+}
+
+// A topic of many partitions would bury everything else.
+func TestStatusTellsTheTroubleOfATopicOnce(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 8, 5)
+		o := in.Options
+		o.Queue = nil
+		var text bytes.Buffer
+		in.must(coordinator.Status(in.Context(), o).Table(&text))
+		want := "\nA->B orders [0-7]: missing\n  \"A.orders\" has 0 partitions on the target so far\n"
+		if !strings.Contains(text.String(), want) || strings.Count(text.String(), "so far") != 1 {
+			in.Errorf("table:\n%s", &text)
 		}
 	})
 }
@@ -120,6 +166,35 @@ func TestLookWritesNothing(t *testing.T) {
 		in.must(preview.Table(&text))
 		if !strings.Contains(text.String(), "2 more partitions") {
 			in.Errorf("table:\n%s", &text)
+		}
+	})
+}
+
+// Another form of input keeps its cursors in another topic: without them, whatever was copied is of unknown origin.
+func TestLookWarnsOfRecordsWithoutACursor(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 3)
+		preview := coordinator.Look(in.Context(), in.Options)
+		want := "A.orders-0 holds the offsets 0 to 2 and has no cursor: would be held (no_cursor)"
+		if got := preview.Flows[0].Topics[0]; preview.OK() || got.Problem != want {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
+// The replication factor of the copies says nothing about that of the cursors, without which no copy goes on.
+func TestLookWarnsOfASingleReplicaOfTheCursors(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 0)
+		in.Options.Spec.Flows[0].ReplicationFactor = 2
+		want := `the cursors of A->B are kept with one replica on B, which has 2 brokers: set the replication factor of "mm2-offsets.A.internal"`
+		if got := coordinator.Look(in.Context(), in.Options).Flows[0].Warnings; len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			in.Errorf("got %q", got)
+		}
+		in.Options.Spec.Flows[0].OffsetsReplicationFactor = 2
+		if got := coordinator.Look(in.Context(), in.Options).Flows[0].Warnings; len(got) > 0 {
+			in.Errorf("got %q, although all is set", got)
 		}
 	})
 }
