@@ -54,20 +54,37 @@ func main() {
 	only := flag.String("set", "", "only the set of this name")
 	scale := flag.Float64("scale", 1, "share of the records")
 	flag.Parse()
+	chosen, err := choose(*only)
+	if err != nil {
+		exit(err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var results []result
-	err := testbed.Program(ctx, func(t testbed.T) {
+	err = testbed.Program(ctx, func(t testbed.T) {
 		source, target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g")), testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"))
-		for _, s := range sets {
-			if *only == "" || *only == s.name {
-				s.records = int(float64(s.records) * *scale)
-				results = append(results, s.measure(t, source, target, *runs)...)
-			}
+		for _, s := range chosen {
+			s.records = int(float64(s.records) * *scale)
+			results = append(results, s.measure(t, source, target, *runs)...)
 		}
 	})
 	print(results)
 	exit(cmp.Or(err, verdict(results)))
+}
+
+// choose is the set of a name, or all of them.
+func choose(name string) ([]set, error) {
+	if name == "" {
+		return sets, nil
+	}
+	var names []string
+	for _, s := range sets {
+		if s.name == name {
+			return []set{s}, nil
+		}
+		names = append(names, s.name)
+	}
+	return nil, fmt.Errorf("-set %s: there are %s", name, strings.Join(names, ", "))
 }
 
 func exit(err error) {
@@ -94,46 +111,61 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) []r
 	testbed.Produce(t, source, topic, testbed.Load{
 		Records: s.records, ValueBytes: s.valueBytes, BatchBytes: s.batchBytes, Codec: codec(s.codec), PlainKeys: true,
 	})
-	copiers := map[string][]result{}
+	var plain, kferry []result
 	for i := range runs {
-		alias := fmt.Sprintf("%s-%d", sourceAlias, i)
-		copiers["plain"] = append(copiers["plain"], s.run(t, "plain", target, fmt.Sprintf("plain-%d.%s", i, topic), func(to string) *testbed.Process {
-			target.CreateTopic(to, partitions, 1)
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatalf("find this program: %v", err)
-			}
-			return testbed.Exec(t, self, []string{"plain", source.Bootstrap(), topic, target.Bootstrap(), to, s.codec, fmt.Sprint(s.records)}, nil)
+		copied := fmt.Sprintf("plain-%d.%s", i, topic)
+		target.CreateTopic(copied, partitions, 1)
+		plain = append(plain, s.run(t, "plain", target, copied, func() *testbed.Process {
+			return testbed.Exec(t, self(t), []string{"plain", source.Bootstrap(), topic, target.Bootstrap(), copied, s.codec, fmt.Sprint(s.records)}, nil)
 		}))
-		copiers["kferry"] = append(copiers["kferry"], s.run(t, "kferry", target, alias+"."+topic, func(string) *testbed.Process {
+		remove(t, target, copied)
+
+		alias := fmt.Sprintf("%s-%d", sourceAlias, i)
+		copied = alias + "." + topic
+		kferry = append(kferry, s.run(t, "kferry", target, copied, func() *testbed.Process {
 			return testbed.Run(t, []string{"run", "--until-caught-up", "--data", t.TempDir()}, map[string]string{
 				"KFERRY_SOURCE_ALIAS": alias, "KFERRY_SOURCE_BOOTSTRAP_SERVERS": source.Bootstrap(),
 				"KFERRY_TARGET_ALIAS": "target", "KFERRY_TARGET_BOOTSTRAP_SERVERS": target.Bootstrap(),
 				"KFERRY_TOPICS": topic, "KFERRY_HTTP": "off",
 			})
 		}))
+		if i == runs-1 { // when nothing is measured any more
+			testbed.Compare(t, source, topic, target, copied)
+		}
+		remove(t, target, copied)
 	}
-	return []result{median(copiers["plain"]), median(copiers["kferry"])}
+	return []result{median(plain), median(kferry)}
 }
 
-// run measures one copy, checks that it is complete, and removes it.
-func (s set) run(t testbed.T, copier string, target *testbed.Cluster, to string, start func(to string) *testbed.Process) result {
+func self(t testbed.T) string {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatalf("find this program: %v", err)
+	}
+	return path
+}
+
+func remove(t testbed.T, target *testbed.Cluster, topic string) {
+	if _, err := target.Admin().DeleteTopics(t.Context(), topic); err != nil {
+		t.Fatalf("delete %s: %v", topic, err)
+	}
+}
+
+// run measures one copy and checks that it is as long as its source.
+func (s set) run(t testbed.T, copier string, target *testbed.Cluster, copied string, start func() *testbed.Process) result {
 	began := time.Now()
-	p := start(to)
+	p := start()
 	peak := watchPeak(p.Pid())
 	if code := p.Wait(copyWithin); code != 0 {
 		t.Fatalf("%s on %s: exit code %d:\n%s", copier, s.name, code, p.Output())
 	}
 	wall := time.Since(began)
-	var copied int64
-	for _, end := range target.Ends(to) {
-		copied += end
+	var records int64
+	for _, end := range target.Ends(copied) {
+		records += end
 	}
-	if copied != int64(s.records) {
-		t.Fatalf("%s on %s: copied %d of %d records", copier, s.name, copied, s.records)
-	}
-	if _, err := target.Admin().DeleteTopics(t.Context(), to); err != nil {
-		t.Fatalf("delete %s: %v", to, err)
+	if records != int64(s.records) {
+		t.Fatalf("%s on %s: copied %d of %d records", copier, s.name, records, s.records)
 	}
 	r := result{set: s, copier: copier, cpu: p.CPU(), wall: wall, peak: <-peak}
 	t.Logf("%s %s: %.2f CPU-s, %.2f s, %d MiB", s.name, copier, r.cpu.Seconds(), r.wall.Seconds(), r.peak>>20)
