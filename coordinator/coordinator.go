@@ -103,6 +103,15 @@ func (f FlowReport) Lag() int64 {
 	return sum
 }
 
+// End is the sum of the source's ends: it grows by what is written there.
+func (f FlowReport) End() int64 {
+	var sum int64
+	for _, at := range f.Plan.Partitions {
+		sum += at.End
+	}
+	return sum
+}
+
 // oldest is Oldest as of now. While nobody can look, records may have come right after the last look.
 func (f FlowReport) oldest(now time.Time) time.Duration {
 	if unseen := now.Sub(f.At); f.Err != nil || unseen > passTimeout {

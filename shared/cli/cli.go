@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -39,11 +40,15 @@ type Process struct {
 	Out, Err io.Writer
 }
 
+// echo is how long after the first signal another one counts as the same: timeout and some shells send it to the process and once more
+// to its group.
+const echo = 500 * time.Millisecond
+
 // Main runs the command line of this process, and ends it. The first signal asks the command to finish what is in flight, the
 // second one ends it at once.
 func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(echo, stop) })
 	os.Exit(Run(ctx, Process{Args: os.Args[1:], Environ: os.Environ(), Out: os.Stdout, Err: os.Stderr}))
 }
 
@@ -72,7 +77,7 @@ func newRoot(p Process) *cobra.Command {
 		Use:   "kferry",
 		Short: "Copies Kafka topics from cluster to cluster, exactly once",
 		Long: "kferry copies Kafka topics from any number of clusters to another one, continuously and exactly once.\n" +
-			"\"kferry demo\" shows it in 20 seconds, without a broker.",
+			"\"kferry demo\" shows it in 15 seconds, without a broker.",
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -82,6 +87,17 @@ func newRoot(p Process) *cobra.Command {
 	root.SetErr(p.Err)
 	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newStatus(p), newDemo(p))
 	return root
+}
+
+// noArguments refuses what isn't a flag. Most people who give something mean a file.
+func noArguments(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case cmd.Flags().Lookup("file") != nil:
+		return fmt.Errorf("%s takes no arguments, and %q is one; a file is given with -f", cmd.CommandPath(), args[0])
+	}
+	return fmt.Errorf("%s takes no arguments, and %q is one", cmd.CommandPath(), args[0])
 }
 
 // terminal says whether people look at what is written.

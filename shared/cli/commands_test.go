@@ -30,25 +30,39 @@ func TestUsage(t *testing.T) {
 	}{
 		"unknown command":  {[]string{"copy"}, 2, `unknown command "copy"`},
 		"unknown flag":     {[]string{"run", "--fast"}, 2, "unknown flag: --fast"},
-		"argument":         {[]string{"run", "mirror.yaml"}, 2, `unknown command "mirror.yaml"`},
+		"argument":         {[]string{"run", "mirror.yaml"}, 2, `kferry run takes no arguments, and "mirror.yaml" is one; a file is given with -f`},
+		"argument, no -f":  {[]string{"demo", "mirror.yaml"}, 2, `kferry demo takes no arguments, and "mirror.yaml" is one` + "\n"},
 		"unknown file":     {[]string{"validate", "-f", "/nowhere/mirror.yaml"}, 1, "/nowhere/mirror.yaml"},
 		"unknown format":   {[]string{"status", "-o", "xml"}, 2, `-o "xml": give table or json`},
 		"no queue":         {[]string{"worker"}, 2, "NATS_URL is not set; worker needs"},
 		"no queue either":  {[]string{"coordinator"}, 2, "NATS_URL is not set; coordinator needs"},
 		"queue is silent":  {[]string{"worker", "--nats-url", "nats://127.0.0.1:1"}, 1, "127.0.0.1:1"},
-		"wrong flag value": {[]string{"run", "--slots", "many"}, 1, `many`},
-		"help":             {[]string{"help"}, 0, ""},
-		"completion":       {[]string{"completion", "bash"}, 0, ""},
-		"version":          {[]string{"--version"}, 0, ""},
+		"wrong flag value": {[]string{"run", "--slots", "many"}, 2, `--slots: "many"`},
+		"help":             {[]string{"help"}, 0, "Available Commands:"},
+		"completion":       {[]string{"completion", "bash"}, 0, "bash completion V2 for kferry"},
+		"version":          {[]string{"--version"}, 0, "kferry version "},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			code, _, err := kferry(t, environ, test.args...)
-			if code != test.code || !strings.Contains(err, test.says) {
-				t.Errorf("exit code %d instead of %d, and says %q", code, test.code, err)
+			code, says, err := kferry(t, environ, test.args...)
+			if test.code != 0 {
+				says = err
+			}
+			if code != test.code || !strings.Contains(says, test.says) {
+				t.Errorf("exit code %d instead of %d, and says %q, not %q", code, test.code, says, test.says)
 			}
 		})
+	}
+}
+
+// A wrong variable is a wrong configuration, whatever flags stand beside it.
+func TestAWrongVariableIsNoWrongUsage(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	code, _, err := kferry(t, append(environ, "KFERRY_SLOTS=many"), "run", "--name", "mine")
+	if code != 1 || !strings.Contains(err, `KFERRY_SLOTS: "many"`) {
+		t.Errorf("exit code %d and\n%s", code, err)
 	}
 }
 
@@ -116,9 +130,12 @@ func TestStatus(t *testing.T) {
 		t.Fatalf("exit code %d and\n%s", code, err)
 	}
 	write(t, env, 5)
-	code, out, _ := kferry(t, environ, "status")
+	code, out, warnings := kferry(t, append(environ, "KFERRY_TOPIC=orders"), "status")
 	if code != 0 || strings.Count(out, "kafka-dc-1.orders") != 3 || !strings.Contains(out, "identical") {
 		t.Errorf("exit code %d and\n%s", code, out)
+	}
+	if !strings.HasPrefix(warnings, "warning: KFERRY_TOPIC: no such variable") {
+		t.Errorf("status keeps to itself what has no effect: %q", warnings)
 	}
 	code, out, _ = kferry(t, environ, "status", "-o", "json")
 	var parsed struct {

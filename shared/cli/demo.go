@@ -69,11 +69,11 @@ const (
 func newDemo(p Process) *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
-		Short: "See it work: three clusters, a killed worker and a verdict, in 20 seconds",
+		Short: "See it work: three clusters, a killed worker and a verdict, in 15 seconds",
 		Long: "demo plays a whole installation in this one process: three Kafka clusters in memory, a work queue, a coordinator, workers,\n" +
 			"and applications that write all the time. It kills a worker on the way, and in the end compares record by record.\n" +
 			"Exit code 0: every copy is exact.",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), demoLimit, fmt.Errorf("the demo is not done after %s", demoLimit))
 			defer cancel()

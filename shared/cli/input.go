@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -64,7 +65,25 @@ func (in *input) load(cmd *cobra.Command) (spec.Spec, error) {
 			environ = append(environ, flags[name]+"="+*value) // of two entries the last one holds
 		}
 	}
-	return spec.Load(in.files, environ)
+	s, err := spec.Load(in.files, environ)
+	return s, in.blame(cmd, err)
+}
+
+// blame has a mistake name the flag that was given rather than the variable that it stands for.
+func (in *input) blame(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for name := range in.set {
+		if cmd.Flags().Changed(name) {
+			text = strings.ReplaceAll(text, "\n  "+flags[name]+": ", "\n  --"+name+": ")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return usageError{errors.New(text)}
 }
 
 // logger writes text where people look at it, JSON elsewhere, unless the settings say otherwise.

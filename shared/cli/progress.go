@@ -12,15 +12,15 @@ const (
 	smoothing     = 0.2    // weight of the newest half second in the rate
 )
 
-// copied is how far a process has come.
-type copied struct{ records, bytes, lag int64 }
+// copied is how far a process has come: what it copied, how far the cursors are behind, and where the sources end.
+type copied struct{ records, bytes, lag, end int64 }
 
 // A progress turns counters into a line for people.
 type progress struct {
 	last                    copied
 	at                      time.Time // of last; zero before the first
 	perSecond, bytesASecond float64
-	told                    copied // when the lag last changed: it comes from a look at the clusters every now and then
+	base                    copied // when the backlog was first seen
 	shown                   bool
 }
 
@@ -33,6 +33,7 @@ func watch(ctx context.Context, screen *screen, count func() copied) {
 	defer ticker.Stop()
 	defer screen.show("")
 	var p progress
+	p.line(time.Now(), count())
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,17 +51,24 @@ func (p *progress) line(now time.Time, c copied) string {
 		p.perSecond = smooth(p.perSecond, float64(c.records-p.last.records)/seconds)
 		p.bytesASecond = smooth(p.bytesASecond, float64(c.bytes-p.last.bytes)/seconds)
 	}
-	if c.lag != p.last.lag {
-		p.told = c
+	if !p.shown {
+		p.base = copied{records: p.last.records, lag: c.lag, end: c.end}
 	}
 	p.last, p.at = c, now
 	p.shown = c.lag >= backlog || p.shown && c.lag > 0
 	if !p.shown {
 		return ""
 	}
-	rest := max(0, c.lag-(c.records-p.told.records))
+	rest := p.rest(c)
 	return fmt.Sprintf("copied %s records, %s · %s records/s, %s/s · %s to go, %s",
 		count(c.records), bytesText(c.bytes), count(int64(p.perSecond)), bytesText(int64(p.bytesASecond)), count(rest), p.left(rest))
+}
+
+// rest is what is still to be copied. Cursors are seconds behind what has landed, and offsets without a record are never copied: of the
+// backlog less what was copied since, and of the lag, the smaller one is right.
+func (p *progress) rest(c copied) int64 {
+	backlog := p.base.lag + (c.end - p.base.end) - (c.records - p.base.records)
+	return max(0, min(c.lag, backlog))
 }
 
 // smooth follows a rate, from its first value on.

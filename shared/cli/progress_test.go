@@ -15,10 +15,10 @@ func TestProgress(t *testing.T) {
 		t.Errorf("a short backlog shows %q", line)
 	}
 	var line string
-	for i := range 60 {
+	for i := range 61 {
 		now = now.Add(progressEvery)
-		done := int64(i+1) * 5_000
-		line = p.line(now, copied{records: done, bytes: done << 10, lag: 1_000_000 - done})
+		done := int64(i) * 5_000
+		line = p.line(now, copied{records: done, bytes: done << 10, lag: 1_000_000 - done, end: 1_000_000})
 	}
 	want := "copied 300,000 records, 293.0 MiB · 10,000 records/s, 9.8 MiB/s · 700,000 to go, about 1m11s"
 	if line != want {
@@ -32,13 +32,23 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// The lag is news from a second ago; what has been copied since is not still to go.
-func TestProgressBetweenTwoLooksAtTheClusters(t *testing.T) {
+// Cursors follow what has landed by seconds, so the lag does too; what has been copied meanwhile is not still to go.
+func TestProgressIsAheadOfTheCursors(t *testing.T) {
 	var p progress
-	p.line(time.Unix(0, 0), copied{records: 1_000, lag: 50_000})
-	line := p.line(time.Unix(1, 0), copied{records: 21_000, lag: 50_000})
-	if !strings.HasSuffix(line, "20,000 records/s, 0 B/s · 30,000 to go, about 2s") {
-		t.Errorf("20,000 of 50,000 are copied, and it says %q", line)
+	p.line(time.Unix(0, 0), copied{})
+	for i, step := range []struct {
+		copied
+		toGo string
+	}{
+		{copied{records: 10_000, lag: 400_000, end: 400_000}, "390,000"},
+		{copied{records: 337_000, lag: 400_000, end: 400_000}, "63,000"},
+		{copied{records: 400_000, lag: 337_000, end: 400_000}, "0"},
+		{copied{records: 400_000, lag: 379_000, end: 442_000}, "42,000"}, // that were written meanwhile
+		{copied{records: 400_000, lag: 30_000, end: 442_000}, "30,000"},  // others are markers of transactions
+	} {
+		if line := p.line(time.Unix(int64(i+1), 0), step.copied); !strings.Contains(line, " · "+step.toGo+" to go, ") {
+			t.Errorf("step %d: %s are to go, and it says %q", i, step.toGo, line)
+		}
 	}
 }
 

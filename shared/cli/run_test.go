@@ -181,6 +181,10 @@ func TestRunCopiesUntilItIsStopped(t *testing.T) {
 	if !strings.HasPrefix(c.err.String(), `{"time":`) {
 		t.Errorf("--log-format json logs\n%s", c.err.String())
 	}
+	_, end, _ := strings.Cut(c.err.String(), `"msg":"stopping; what is in flight is finished"`)
+	if !strings.Contains(end, `"msg":"stopped"`) {
+		t.Errorf("the log does not tell of the end:\n%s", c.err.String())
+	}
 }
 
 // copies counts what the target holds.

@@ -58,9 +58,16 @@ func limitMemory(records spec.Bytes) {
 	}
 }
 
-// serve runs what is given, beside HTTP, until ctx ends or one of them fails.
-func (v *service) serve(ctx context.Context, parts ...func(context.Context) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+// serve runs what is given, beside HTTP, until it is told to stop or one of them fails.
+func (v *service) serve(told context.Context, parts ...func(context.Context) error) error {
+	g, ctx := errgroup.WithContext(told)
+	g.Go(func() error {
+		<-ctx.Done()
+		if told.Err() != nil {
+			v.log.Info("stopping; what is in flight is finished")
+		}
+		return nil
+	})
 	g.Go(func() error {
 		return serveHTTP(ctx, v.listener, v.registry, func() bool { return v.ready.Load() && ctx.Err() == nil }, v.log)
 	})
@@ -68,7 +75,11 @@ func (v *service) serve(ctx context.Context, parts ...func(context.Context) erro
 		g.Go(func() error { return part(ctx) })
 	}
 	v.ready.Store(true)
-	return g.Wait()
+	err := g.Wait()
+	if err == nil {
+		v.log.Info("stopped")
+	}
+	return err
 }
 
 // progress shows a line while the two of them copy a backlog.
@@ -79,6 +90,7 @@ func (v *service) progress(c *coordinator.Coordinator, w *functions.Worker) func
 			now.records, now.bytes = w.Copied()
 			for _, f := range c.Flows() {
 				now.lag += f.Lag()
+				now.end += f.End()
 			}
 			return now
 		})

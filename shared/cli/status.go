@@ -25,7 +25,7 @@ func newStatus(p Process) *cobra.Command {
 			"failures and the time of the next try: the one at NATS_URL, or that of a \"kferry run\" on the same --data. Exit code 1: a\n" +
 			"cluster did not answer.",
 		Example: "  kferry status -f mirror.yaml\n  kferry status -f mirror.yaml -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVarP(&format, "output", "o", formats[0], "table or json")
@@ -53,18 +53,19 @@ func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
 	if err != nil {
 		return coordinator.Survey{}, err
 	}
+	warn(cmd, s)
 	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return coordinator.Survey{}, err
 	}
 	defer st.close()
-	var silent error // a queue that doesn't answer hides nothing that the clusters know
+	var noQueue error // a queue that doesn't answer hides nothing that the clusters know
 	if url := cmp.Or(s.Settings.NATSURL, local.FindNATS(s.Settings.Data)); url != "" {
-		silent = st.openQueue(cmd.Context(), "status", url, nil)
+		noQueue = st.openQueue(cmd.Context(), "status", url, nil)
 	}
 	survey := coordinator.Status(cmd.Context(), st.view())
-	if silent != nil {
-		survey.Queue = silent.Error()
+	if noQueue != nil {
+		survey.Queue = noQueue.Error()
 	}
 	return survey, nil
 }

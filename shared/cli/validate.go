@@ -20,7 +20,7 @@ func newValidate(p Process) *cobra.Command {
 		Long: "validate reads the specification as the other commands do and reports everything that is wrong with it. With --connect it\n" +
 			"also asks the clusters which topics match and what would be created. It writes nothing.",
 		Example: "  kferry validate -f mirror.yaml --connect",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 	}
 	in := newInput(p, cmd)
 	cmd.Flags().BoolVar(&connect, "connect", false, "ask the clusters: topics that match, their names and sizes, what would be created")
@@ -29,15 +29,19 @@ func newValidate(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for _, warning := range s.Warnings {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
-		}
+		warn(cmd, s)
 		if err := describe(cmd.OutOrStdout(), s); err != nil || !connect {
 			return err
 		}
 		return preview(cmd, s)
 	}
 	return cmd
+}
+
+func warn(cmd *cobra.Command, s spec.Spec) {
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
+	}
 }
 
 // describe says what a specification means.
