@@ -147,7 +147,7 @@ jre() {
   local ID VERSION_CODENAME java=openjdk-17-jre-headless components=main mirror
   . /etc/os-release
   if [ "$ID" = ubuntu ]; then components=main,universe; fi
-  apt-cache show "$java" >/dev/null 2>&1 || java=openjdk-21-jre-headless # Debian 13 has no 17
+  [ -n "$(apt-cache madison "$java")" ] || java=openjdk-21-jre-headless # Debian 13 has no 17
   mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
     awk -v id="$ID" -v codename="$VERSION_CODENAME" 'tolower($1) == id && $2 == codename && !uri { uri = $3 } END { print uri }')
   quietly debootstrap --variant=minbase --include="$java,ca-certificates" --components="$components" \
