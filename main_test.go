@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -15,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kferry/kferry/shared/cli"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -30,7 +33,7 @@ type rule struct {
 }
 
 // everyday libraries do no harm anywhere above the codecs.
-var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/time"}
+var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/prometheus/client_golang", "golang.org/x/sync"}
 
 // rules is the import table. Imports point one way: from main down to mm2 and batch.
 var rules = map[string]rule{
@@ -39,13 +42,13 @@ var rules = map[string]rule{
 	"shared/batch": {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	"shared/spec": {
 		ours:    []string{"shared/mm2"},
-		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/goccy/go-yaml", "github.com/dlclark/regexp2"),
+		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/dlclark/regexp2"),
 	},
 	"shared/kafka": {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
 	"shared/lease": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
-		foreign: with("github.com/twmb/franz-go", "github.com/nats-io", "golang.org/x/sys"),
+		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
 	},
 	"coordinator": {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"functions":   {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
@@ -66,6 +69,7 @@ func outside(folder string) bool {
 var apart = [][2]string{{"coordinator", "functions"}, {"functions", "coordinator"}}
 
 func TestImports(t *testing.T) {
+	met := map[[2]string]bool{} // lines of the table: a folder and the foreign prefix that one of its files needs
 	for file, imports := range everyImport(t) {
 		folder := path.Dir(file)
 		for _, imported := range imports {
@@ -77,13 +81,24 @@ func TestImports(t *testing.T) {
 				continue // tests meet real servers, and the packages that start them
 			}
 			rule, known := rules[folder]
+			allowed := slices.IndexFunc(rule.foreign, func(p string) bool { return strings.HasPrefix(imported, p) })
+			if allowed >= 0 {
+				met[[2]string{folder, rule.foreign[allowed]}] = true
+			}
 			switch {
 			case !known:
 				t.Fatalf("%s: the import table has no line for %s; add a package only when a name there would lie", file, folder)
 			case isOurs && !slices.Contains(rule.ours, ours):
 				t.Errorf("%s imports %s, which it must not: imports point one way", file, ours)
-			case !isOurs && !standard(imported) && !slices.ContainsFunc(rule.foreign, func(p string) bool { return strings.HasPrefix(imported, p) }):
+			case !isOurs && !standard(imported) && allowed < 0:
 				t.Errorf("%s imports %s, which %s must not", file, imported, folder)
+			}
+		}
+	}
+	for folder, rule := range rules {
+		for _, prefix := range rule.foreign {
+			if !slices.Contains(everyday, prefix) && !met[[2]string{folder, prefix}] {
+				t.Errorf("the import table allows %s to import %s, which it doesn't: a table that allows what isn't there holds less", folder, prefix)
 			}
 		}
 	}
@@ -135,8 +150,8 @@ func TestTopLevel(t *testing.T) {
 		"LICENSE", "README.md", "Taskfile.yml", "coordinator", "deploy", "functions", "go.mod", "go.sum", "integration",
 		"main.go", "main_test.go", "shared",
 	}
-	for _, entry := range entries(t, ".") {
-		if name := entry.Name(); !slices.Contains(fixed, name) && !strings.HasPrefix(name, ".") && name != "kferry" && name != "kferry-data" {
+	for _, name := range tracked(t) {
+		if !slices.Contains(fixed, name) && !strings.HasPrefix(name, ".") {
 			t.Errorf("%s must not stand at the top", name)
 		}
 	}
@@ -150,6 +165,25 @@ func TestTopLevel(t *testing.T) {
 			t.Errorf("shared/%s: shared holds folders only", entry.Name())
 		}
 	}
+}
+
+// tracked are the names at the top that belong to the project: what git knows, since people keep files of their own beside it. Where
+// there is no repository nothing tells them apart, and none is looked at.
+func tracked(t *testing.T) (names []string) {
+	t.Helper()
+	listed, err := exec.Command("git", "ls-files", "-z").Output()
+	if err != nil {
+		t.Logf("git does not tell what belongs to the project: %v", err)
+	}
+	for file := range strings.SplitAfterSeq(string(listed), "\x00") {
+		if file == "" {
+			continue
+		}
+		name, _, _ := strings.Cut(strings.TrimSuffix(file, "\x00"), "/")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func entries(t *testing.T, folder string) []os.DirEntry {
@@ -197,6 +231,25 @@ func TestReadmeListsTheVariables(t *testing.T) {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", v.Name, byDefault, v.Meaning))
 	}
 	sameTable(t, "variable", rows)
+}
+
+func TestReadmeListsTheCommands(t *testing.T) {
+	var help bytes.Buffer
+	if code := cli.Run(t.Context(), cli.Process{Args: []string{"help"}, Out: &help, Err: &help}); code != 0 {
+		t.Fatalf("kferry help: exit code %d", code)
+	}
+	_, list, _ := strings.Cut(help.String(), "Available Commands:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	var want []string
+	for line := range strings.Lines(list) {
+		if name := strings.Fields(line)[0]; name != "help" {
+			want = append(want, "kferry "+name)
+		}
+	}
+	slices.Sort(want)
+	if got := firstCells(t, "command"); len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("README's commands are %q, those of kferry %q", got, want)
+	}
 }
 
 func TestReadmeListsTheReasons(t *testing.T) {

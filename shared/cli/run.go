@@ -26,7 +26,7 @@ func newRun(p Process) *cobra.Command {
 	}
 	in := newInput(p, cmd, "data", "http", "log-format", "log-level", "memory", "name", "nats-url", "slots")
 	cmd.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false,
-		"end when every partition is copied up to where its source ended at the start; exit code 1 where one is held")
+		"end when every partition is copied up to where its source ended at the start; exit code 1 where one is held, or fails for a minute")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		v, err := newService(cmd, in)
 		if err != nil {
