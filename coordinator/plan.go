@@ -139,7 +139,7 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		case int(at.Partition) < len(room.Partitions):
 			p.mirror(v, topic.ID, room.ID, at)
 		case at.Begun:
-			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and can't be seen now; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
+			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
 		default:
 			at.await(v, len(room.Partitions))
 		}
