@@ -216,9 +216,11 @@ func (g *goal) holdingStill(p Partition) bool {
 	return !p.Due && (p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
 }
 
-// failing says whether a partition has failed, try after try, for so long that no more tries are waited for.
+// failing says whether a partition has failed, try after try, for so long that no more tries are waited for. One that failed before
+// the beginning only may not have been tried since.
 func (g *goal) failing(p Partition) bool {
-	return p.State != Held && !p.Since.IsZero() && min(time.Since(p.Since), time.Since(g.began)) > answerWithin
+	tried := p.State == Waiting || p.Since.After(g.began)
+	return tried && p.State != Held && min(time.Since(p.Since), time.Since(g.began)) > answerWithin
 }
 
 // count adds up what has landed: by the sequence while a generation goes on, by the target's offsets where another began.
