@@ -65,6 +65,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, f := range c.flows {
 		g.Go(func() error { return f.run(ctx) })
+		g.Go(func() error { return f.rewrite(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
 	return g.Wait()

@@ -34,7 +34,6 @@ type flow struct {
 	unknown    []Partition // that lagged when first seen, whose record at the cursor is to be read
 	told       []string    // warnings that are in the log already
 	loaded     bool        // this coordinator has loaded the cursors once
-	rests      rests
 
 	reported
 }
@@ -43,7 +42,7 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 	f := &flow{
 		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
 		queue: o.Queue, lanes: l, metrics: m,
-		log: o.Logger.With("flow", s.Name()), rests: rests{},
+		log: o.Logger.With("flow", s.Name()),
 	}
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -107,7 +106,7 @@ func (f *flow) pass(ctx context.Context) error {
 	f.growing = slices.ContainsFunc(plan.Tasks, func(t lease.Task) bool { return t.Kind == lease.KindTopics })
 	f.age(ctx, plan, view.Now)
 	f.publish(plan, view.Now)
-	return f.rewrite(ctx, view.Cursors, view.Now)
+	return nil
 }
 
 // load makes the queue's memory of the cursors and the offsets topic agree: at the start, and whenever the queue came up empty.

@@ -2,10 +2,8 @@ package coordinator
 
 import (
 	"context"
-	"fmt"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -16,6 +14,7 @@ const (
 	restAfter = 45 * time.Second
 	// rewritesAPass bounds what one pass publishes; the next one goes on.
 	rewritesAPass = 256
+	rewriteEvery  = PassInterval
 )
 
 // rests finds the cursors that a worker committed and may not have published, because it died: they moved, and then rested for
@@ -44,20 +43,39 @@ func (r rests) due(cursors map[kafka.TopicPartition]lease.Cursor, now time.Time)
 	return due
 }
 
-// rewrite publishes what workers left behind, so that the target alone is enough to go on from, for kferry and for MirrorMaker.
-func (f *flow) rewrite(ctx context.Context, cursors map[kafka.TopicPartition]lease.Cursor, now time.Time) error {
-	var g errgroup.Group // the calls go out together in one write
-	for _, tp := range f.rests.due(cursors, now) {
-		at := f.rests[tp]
-		at.moved = false
-		f.rests[tp] = at
-		if at.cursor.Version != lease.CursorVersion {
-			continue // for a kferry that can read it
+// rewrite publishes what workers left behind, so that the target alone is enough to go on from, for kferry and for MirrorMaker. It runs
+// beside the passes, which a partition of the offsets topic without a leader must not hold up.
+func (f *flow) rewrite(ctx context.Context) error {
+	r := rests{}
+	for sleep(ctx, rewriteEvery) {
+		asking, cancel := context.WithTimeout(ctx, passTimeout)
+		cursors, err := f.cursors.All(asking)
+		cancel()
+		if err == nil { // a queue that doesn't answer is reported by the passes
+			f.publishResting(ctx, r, cursors)
 		}
-		g.Go(func() error { return f.cursors.Publish(ctx, tp.Topic, tp.Partition, at.cursor) })
-	}
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("publish resting cursors: %w", err)
 	}
 	return nil
+}
+
+// publishResting publishes what is due, in as few writes as that takes. What can't be published stays due.
+func (f *flow) publishResting(ctx context.Context, r rests, cursors map[kafka.TopicPartition]lease.Cursor) {
+	due := r.due(cursors, time.Now())
+	failed := make([]error, len(due))
+	var g sync.WaitGroup
+	for i, tp := range due {
+		if cursor := r[tp].cursor; cursor.Version == lease.CursorVersion { // any other is for a kferry that can read it
+			g.Go(func() { failed[i] = f.cursors.Publish(ctx, tp.Topic, tp.Partition, cursor) })
+		}
+	}
+	g.Wait()
+	for i, tp := range due {
+		if failed[i] != nil {
+			f.log.Warn("could not publish a resting cursor; trying again", "partition", tp.String(), "error", failed[i])
+			continue
+		}
+		at := r[tp]
+		at.moved = false
+		r[tp] = at
+	}
 }
