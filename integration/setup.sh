@@ -184,7 +184,7 @@ nats() {
 kferry() {
   local context="$work/kferry" recipe
   mkdir -p "$context/data"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$context/kferry" .)
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o "$context/kferry" .)
   cp "$root/deploy/Dockerfile" "$context"
   recipe=$(cat "$context/Dockerfile" "$context/kferry" | digest)
   [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context"
