@@ -28,7 +28,7 @@ type facts struct {
 	source, target topicFacts
 	compacted      bool // records of the source may go at any time, so they can't be counted
 	maxBytes       int  // largest batch that the target takes; 0 where it does not say
-	uncertain      string
+	uncertain      string // why the copy is not exactly once; "" where it is
 }
 
 type topicFacts struct {
@@ -38,11 +38,11 @@ type topicFacts struct {
 }
 
 // identify looks both topics up, and holds where one is missing.
-func (m *mirror) identify(ctx context.Context, fresh bool) (f facts, err error) {
-	if f.source, err = m.topics.get(ctx, m.source, m.from.Topic); err != nil {
+func (m *mirror) identify(soft context.Context, fresh bool) (f facts, err error) {
+	if f.source, err = m.topics.get(soft, m.source, m.from.Topic); err != nil {
 		return f, missing(err, lease.ReasonTopicMissing, "%s has no topic %s (any more)", m.flow.Source, m.from.Topic)
 	}
-	if f.target, err = m.topics.get(ctx, m.target, m.to.Topic); err != nil {
+	if f.target, err = m.topics.get(soft, m.target, m.to.Topic); err != nil {
 		reason := lease.ReasonPartitionMissing
 		if !fresh {
 			reason = lease.ReasonTargetRecreated

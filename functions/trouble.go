@@ -153,7 +153,7 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 		w.metrics.lost.Inc()
 		log.Info("lost a lease", "cause", err)
 		return // not ours any more: neither to release nor to speak for
-	case is(err, errDrain):
+	case errors.Is(err, errDrain):
 		<-w.claimed // a claim that is still under way would swallow what comes back
 		end = t.HandBack(ctx)
 	case errors.Is(err, errYield):
