@@ -26,8 +26,8 @@ const identityTag = 0x6B // top byte of every producer id of ours; brokers issue
 // facts are what two topics have to do with each other.
 type facts struct {
 	source, target topicFacts
-	compacted      bool // records of the source may go at any time, so they can't be counted
-	maxBytes       int  // largest batch that the target takes; 0 where it does not say
+	compacted      bool   // records of the source may go at any time, so they can't be counted
+	maxBytes       int    // largest batch that the target takes; 0 where it does not say
 	uncertain      string // why the copy is not exactly once; "" where it is
 }
 
