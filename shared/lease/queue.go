@@ -67,7 +67,7 @@ type Queue struct {
 	conn    *nats.Conn
 	js      jetstream.JetStream
 
-	ensuring sync.Mutex // one process creates what is missing once, not once per call
+	ensuring chan struct{} // of capacity 1: one process creates what is missing once, not once per call; callers can give up
 
 	mu      sync.Mutex              // guards what follows
 	store   store                   // as last found or created
@@ -117,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{options: o, server: redact(o), cursors: map[cursorsKey]*Cursors{}}
+	q := &Queue{options: o, server: redact(o), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1)}
 	q.states = newView(q, statesOf, ">", decodeState)
 	if err := q.connect(); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
@@ -236,8 +236,12 @@ func (q *Queue) explain(name string, err error) error {
 
 // ensure creates what is missing, unless somebody did since generation seen.
 func (q *Queue) ensure(ctx context.Context, seen int) error {
-	q.ensuring.Lock()
-	defer q.ensuring.Unlock()
+	select {
+	case q.ensuring <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-q.ensuring }()
 	if q.current().generation != seen {
 		return nil
 	}
