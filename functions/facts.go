@@ -28,6 +28,7 @@ type facts struct {
 	source, target topicFacts
 	compacted      bool   // records of the source may go at any time, so they can't be counted
 	maxBytes       int    // largest batch that the target takes; 0 where it does not say
+	stamps         bool   // the target puts its own time in the place of every record's
 	uncertain      string // why the copy is not exactly once; "" where it is
 }
 
@@ -62,6 +63,7 @@ func (m *mirror) identify(soft context.Context, fresh bool) (f facts, err error)
 		f.compacted, f.uncertain = true, "compacted source"
 	}
 	f.maxBytes, _ = strconv.Atoi(f.target.configs["max.message.bytes"])
+	f.stamps = f.target.configs["message.timestamp.type"] == "LogAppendTime"
 	return f, nil
 }
 

@@ -229,6 +229,7 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 		if answer.BaseOffset != target {
 			return m.explain(soft, answer.BaseOffset, target, b)
 		}
+		m.facts.stamps = m.facts.stamps && answer.LogAppendTime >= 0 // somebody may set the topic to CreateTime at any time
 		target += int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)
