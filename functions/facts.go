@@ -175,9 +175,15 @@ func lookUp(ctx context.Context, cluster *kafka.Cluster, topic string) (t topicF
 	case found.Err != nil:
 		return t, fmt.Errorf("read configuration of %s on %s: %w", topic, cluster.Alias(), found.Err)
 	}
-	t.configs = map[string]string{}
-	for _, e := range found.Entries {
-		t.configs[e.Name] = e.Value
-	}
+	t.configs = values(found.Entries)
 	return t, nil
+}
+
+// values are settings by name.
+func values(config []kafka.ConfigEntry) map[string]string {
+	all := map[string]string{}
+	for _, e := range config {
+		all[e.Name] = e.Value
+	}
+	return all
 }
