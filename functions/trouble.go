@@ -84,7 +84,7 @@ func (m *mirror) refused(err error, b batch.Batch) error {
 func (m *mirror) timestampLimit(newest int64) string {
 	limits := limitsIn(m.facts.target.configs)
 	ahead := newest - time.Now().UnixMilli()
-	limit, least := timestampBefore, "more, as the oldest record needs"
+	limit, least := timestampBefore, "what its oldest record needs"
 	if after := limits.timestamp(timestampAfter); ahead > after {
 		limit, least = timestampAfter, fmt.Sprintf("more than %d", ahead)
 	}

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -302,36 +303,50 @@ func TestTargetCompressesByItself(t *testing.T) {
 	}
 }
 
-// What the source's brokers take by their own settings, the copy takes too: records of 10 MB, and of any time.
+// What the source's brokers take by their own settings, the copy takes too: records of 10 MB, and of any time. They pass, and are written
+// anew, with the memory that kferry has by default.
 func TestLimitsOfTheSourcesBrokers(t *testing.T) {
+	record, limit := 10_000_000, 12_000_000
+	if long() {
+		record, limit = 40_000_000, 45_000_000
+	}
 	source, target := testbed.Kafka(t, testbed.V43,
-		testbed.WithConfig("message.max.bytes", "12000000"), testbed.WithConfig("replica.fetch.max.bytes", "12000000"),
+		testbed.WithConfig("message.max.bytes", strconv.Itoa(limit)),
 		testbed.WithConfig("log.message.timestamp.after.max.ms", unlimited)), testbed.Shared(t, testbed.V43)
-	const topic = "limits"
+	const topic, anew = "limits", "limits-anew"
 	source.CreateTopic(topic, 2, 1)
+	source.CreateTopic(anew, 1, 1, "message.timestamp.type", "LogAppendTime")
 	random := rand.New(rand.NewPCG(1, 2))
 	for n, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.ZstdCompression(), kgo.NoCompression()} {
 		p := putting(t, source, topic, kgo.ProducerBatchCompression(codec))
 		for partition := range int32(2) {
-			value := make([]byte, 10_000_000)
-			for i := range value {
-				value[i] = byte(random.Uint32())
-			}
+			value := noise(random, record)
 			copy(value, fmt.Sprintf("large %d of partition %d ", n, partition)) // what the oracle shows of it
 			p.batch(&kgo.Record{Partition: partition, Value: value, Timestamp: time.Now().Add(48 * time.Hour).Truncate(time.Millisecond)})
 		}
+		putting(t, source, anew, kgo.ProducerBatchCompression(codec)).batch(kgo.KeySliceRecord(fmt.Append(nil, n), noise(random, record)))
 	}
 	testbed.Produce(t, source, topic, testbed.Load{Records: 100})
-	k := copying(t, source, target, topic)
-	ways := k.ways(topic)
+	k := copying(t, source, target, "limits.*")
+	ways := k.ways(topic, anew)
 	k.compare(topic)
-	if ways["passed"] < 6 || ways["too-large"] > 0 {
-		t.Errorf("batches went %v, want the 6 large ones passed", ways)
+	testbed.Compare(t, source, anew, target, k.copyOf(anew), testbed.TimestampType)
+	if ways["passed"] < 6 || ways["log-append-time"] != 3 || ways["too-large"] > 0 {
+		t.Errorf("batches went %v, want 6 large ones passed and 3 for their times written anew", ways)
 	}
 	config := topicConfig(t, target, k.copyOf(topic))
-	if config["max.message.bytes"] != "12000000" || config["message.timestamp.after.max.ms"] != unlimited || config["message.timestamp.before.max.ms"] != unlimited {
+	if config["max.message.bytes"] != strconv.Itoa(limit) || config["message.timestamp.after.max.ms"] != unlimited || config["message.timestamp.before.max.ms"] != unlimited {
 		t.Errorf("the copy takes %s bytes, %s ms ahead, %s ms behind", config["max.message.bytes"], config["message.timestamp.after.max.ms"], config["message.timestamp.before.max.ms"])
 	}
+}
+
+// noise is bytes that no codec makes fewer.
+func noise(random *rand.Rand, n int) []byte {
+	value := make([]byte, 0, n+8)
+	for len(value) < n {
+		value = binary.LittleEndian.AppendUint64(value, random.Uint64())
+	}
+	return value[:n]
 }
 
 // compacting are brokers whose cleaner hardly ever rests.
