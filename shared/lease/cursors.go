@@ -21,6 +21,7 @@ type Cursors struct {
 	flow   spec.Flow
 	target *kafka.Cluster
 	view   *view[kafka.TopicPartition, Cursor]
+	notes  *view[NoteKey, Note]
 
 	mu         sync.Mutex           // guards what follows
 	publishers map[int32]*publisher // by partition of the offsets topic
@@ -36,6 +37,7 @@ func (q *Queue) Cursors(flow spec.Flow, target *kafka.Cluster) *Cursors {
 	}
 	c := &Cursors{queue: q, flow: flow, target: target, publishers: map[int32]*publisher{}}
 	c.view = newView(q, cursorsOf, c.key("*", "*"), c.decode)
+	c.notes = newView(q, cursorsOf, "note."+escape(flow.Name())+".*.*.*.*", decodeKeptNote)
 	q.cursors[key] = c
 	return c
 }

@@ -51,10 +51,11 @@
 //
 //	stream <name>-tasks     one message per task, on <name>.task.<kind>.<flow>.<topic>.<partition>
 //	bucket <name>-cursors   cursor.<flow>.<topic>.<partition>   the cursor, for fast claims and for fencing
+//	                        note.<flow>.<kind>.<topic>.<partition>.<offset>   what else survives, see NoteKey
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
-//	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor)
+//	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS
 // the coordinator loads the bucket from it (Load) before any worker may believe that a partition has no cursor. Rules between

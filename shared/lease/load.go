@@ -37,7 +37,7 @@ const incarnationKey = "incarnation"
 
 func loadedKey(flow string) string { return "loaded." + flow }
 
-// Load takes over what the offsets topic holds, lets workers believe in KV then, and writes back what the topic lacks: coordinators
+// Load takes over the cursors and notes that the offsets topic holds, lets workers believe in KV then, and writes back what the topic lacks: coordinators
 // call it when they start, and whenever Loaded says no. It creates the topic where it is missing. Any number may load at once,
 // while workers commit.
 //
@@ -79,28 +79,37 @@ func (c *Cursors) load(ctx context.Context) error {
 	return fmt.Errorf("%w, %d times in a row", errIncarnation, loadPasses)
 }
 
-// agree is one pass over all cursors. It makes KV say what the topic says, and returns the entries that the topic lacks, and how
-// many cursors could not be settled because somebody else wrote them.
-func (c *Cursors) agree(ctx context.Context) (lacking map[kafka.TopicPartition]entry, raced int64, err error) {
+// unpublished is what the offsets topic lacks.
+type unpublished struct {
+	cursors map[kafka.TopicPartition]entry
+	notes   []kafka.Record
+}
+
+// agree is one pass over all cursors and notes. It makes KV say what the topic says, and returns what the topic lacks, and how many
+// cursors could not be settled because somebody else wrote them.
+func (c *Cursors) agree(ctx context.Context) (lacking unpublished, raced int64, err error) {
 	kept, err := c.kept(ctx) // first, so that what a worker commits during the pass makes the compare-and-set fail
 	if err != nil {
-		return nil, 0, err
+		return lacking, 0, err
 	}
 	published, err := readPublished(ctx, c.flow, c.target)
 	if err != nil {
-		return nil, 0, err
+		return lacking, 0, err
+	}
+	if lacking.notes, err = c.agreeOnNotes(ctx, published.notes); err != nil {
+		return lacking, 0, err
 	}
 	var lostRaces atomic.Int64
 	var writes errgroup.Group
 	writes.SetLimit(loadWriters)
-	lacking = map[kafka.TopicPartition]entry{}
-	for tp := range union(kept, published) {
-		switch e := kept[tp]; settle(published[tp], e.value) {
+	lacking.cursors = map[kafka.TopicPartition]entry{}
+	for tp := range union(kept, published.cursors) {
+		switch e := kept[tp]; settle(published.cursors[tp], e.value) {
 		case keepBoth:
 		case publishKept:
-			lacking[tp] = e
+			lacking.cursors[tp] = e
 		case takePublished:
-			writes.Go(func() error { return countLost(&lostRaces, c.take(ctx, tp, published[tp], e)) })
+			writes.Go(func() error { return countLost(&lostRaces, c.take(ctx, tp, published.cursors[tp], e)) })
 		case forgetKept:
 			writes.Go(func() error {
 				return countLost(&lostRaces, c.delete(ctx, tp.Topic, tp.Partition, e.revision))
@@ -111,22 +120,24 @@ func (c *Cursors) agree(ctx context.Context) (lacking map[kafka.TopicPartition]e
 	return lacking, lostRaces.Load(), err
 }
 
-// writeBack puts entries on the topic that it lacks. One that a worker has replaced since is left to that worker: it may be on the
+// writeBack puts on the topic what it lacks. A cursor that a worker has replaced since is left to that worker: it may be on the
 // topic already, in a later generation, and this one would lie above it.
-func (c *Cursors) writeBack(ctx context.Context, lacking map[kafka.TopicPartition]entry) error {
-	if len(lacking) == 0 {
+func (c *Cursors) writeBack(ctx context.Context, lacking unpublished) error {
+	if len(lacking.cursors)+len(lacking.notes) == 0 {
 		return nil
 	}
 	kept, err := c.kept(ctx)
 	if err != nil {
 		return err
 	}
-	records := map[int32][]kafka.Record{} // by partition of the topic
-	for tp, e := range lacking {
-		if kept[tp].revision != e.revision {
-			continue
+	all := lacking.notes
+	for tp, e := range lacking.cursors {
+		if kept[tp].revision == e.revision {
+			all = append(all, kafka.Record{Key: c.flow.Key(tp.Topic, tp.Partition), Value: e.value})
 		}
-		r := kafka.Record{Key: c.flow.Key(tp.Topic, tp.Partition), Value: e.value}
+	}
+	records := map[int32][]kafka.Record{} // by partition of the topic
+	for _, r := range all {
 		if err := c.place(ctx, &r); err != nil {
 			return err
 		}
@@ -137,7 +148,7 @@ func (c *Cursors) writeBack(ctx context.Context, lacking map[kafka.TopicPartitio
 		writes.Go(func() {
 			if err := c.writeAll(ctx, records); err != nil {
 				c.queue.options.Logger.Warn("offsets topic stays behind", "flow", c.flow.Name(), "topic", c.flow.OffsetsTopic,
-					"partition", partition, "cursors", len(records), "error", err)
+					"partition", partition, "records", len(records), "error", err)
 			}
 		})
 	}

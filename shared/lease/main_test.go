@@ -74,12 +74,17 @@ func flow() spec.Flow {
 // cursors opens the target as one process does.
 func cursors(t testing.TB, env *local.Env, q *lease.Queue) *lease.Cursors {
 	t.Helper()
+	return q.Cursors(flow(), open(t, env))
+}
+
+func open(t testing.TB, env *local.Env) *kafka.Cluster {
+	t.Helper()
 	target, err := kafka.Open(env.Spec("B"), kafka.Options{Dialer: env.Dial})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(target.Close)
-	return q.Cursors(flow(), target)
+	return target
 }
 
 func mirror(n int) lease.Task {

@@ -18,8 +18,8 @@ func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (ma
 	if err != nil && !errors.Is(err, kafka.ErrUnknownTopic) {
 		return nil, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
 	}
-	cursors := make(map[kafka.TopicPartition]Cursor, len(published))
-	for tp, r := range published {
+	cursors := make(map[kafka.TopicPartition]Cursor, len(published.cursors))
+	for tp, r := range published.cursors {
 		if len(r.Value) > 0 {
 			cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
 		}
@@ -27,22 +27,44 @@ func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (ma
 	return cursors, nil
 }
 
-// readPublished returns the last record of each partition of a flow on the offsets topic, with no value where it was forgotten.
-func readPublished(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]*kafka.Record, error) {
-	last := map[kafka.TopicPartition]*kafka.Record{}
+// published is what the offsets topic holds of a flow.
+type published struct {
+	cursors map[kafka.TopicPartition]*kafka.Record // the last record of each partition, with no value where it was forgotten
+	notes   map[NoteKey]Note
+}
+
+func readPublished(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (published, error) {
+	last := published{map[kafka.TopicPartition]*kafka.Record{}, map[NoteKey]Note{}}
 	err := target.ReadAll(ctx, flow.OffsetsTopic, func(r kafka.Record) error {
-		_, _, topic, partition, ok := mm2.ParseSourceOffsetKey(r.Key)
-		if !ok || !bytes.Equal(r.Key, flow.Key(topic, partition)) {
-			return nil // another flow's, another connector's, or members in an order that MM2 doesn't find either
-		}
-		tp := kafka.TopicPartition{Topic: topic, Partition: partition}
-		if was := last[tp]; was == nil || follows(r, *was) {
-			r.Key, r.Value = nil, bytes.Clone(r.Value)
-			last[tp] = &r
-		}
+		last.add(flow, r)
 		return nil
 	})
 	return last, err
+}
+
+// add takes a record in. Another flow's or connector's says nothing, nor do members in an order that MM2 doesn't find either.
+func (p published) add(flow spec.Flow, r kafka.Record) {
+	_, _, topic, partition, ok := mm2.ParseSourceOffsetKey(r.Key)
+	if !ok || !bytes.Equal(r.Key, flow.Key(topic, partition)) {
+		p.addNote(flow, r)
+		return
+	}
+	tp := kafka.TopicPartition{Topic: topic, Partition: partition}
+	if was := p.cursors[tp]; was == nil || follows(r, *was) {
+		r.Key, r.Value = nil, bytes.Clone(r.Value)
+		p.cursors[tp] = &r
+	}
+}
+
+// addNote keeps the latest note of each key. One that this kferry can't read is for another.
+func (p published) addNote(flow spec.Flow, r kafka.Record) {
+	key, ours := parseNoteKey(flow, r.Key)
+	if !ours {
+		return
+	}
+	if n, err := decodeNote(r.Value); err == nil && !n.At.Before(p.notes[key].At) {
+		p.notes[key] = n
+	}
 }
 
 // follows orders two records of one key: by log, or by time where the topic has grown and an old record stayed behind.
