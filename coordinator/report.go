@@ -100,7 +100,7 @@ func (r *remark) String() string {
 		text = fmt.Sprintf("%s [%s]: ", r.SourceTopic, spans(r.partitions))
 	}
 	text += label(r.State, r.Reason)
-	if r.State == Copying {
+	if r.State == Copying && r.Since != nil {
 		text += " again, after failures"
 	}
 	if r.Since != nil {

@@ -235,6 +235,7 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 				return err
 			}
 		}
+		m.facts.stamps = m.facts.stamps && answer.LogAppendTime >= 0 // somebody may set the topic to CreateTime at any time
 		target = answer.BaseOffset + int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)

@@ -64,20 +64,6 @@ func updates(ctx context.Context, t *testing.T, c *testbed.Cluster, topic string
 	return done
 }
 
-// idle waits until nothing of a topic is left to be looked at.
-func (k *installation) idle(topic string) {
-	k.t.Helper()
-	testbed.Eventually(k.t, copyWithin, topic+" to be idle", func() bool {
-		all := k.status().partitions(topic)
-		for _, p := range all {
-			if p.State != "idle" {
-				return false
-			}
-		}
-		return len(all) > 0
-	})
-}
-
 // onlyOnce fails the test where a value is on the target twice.
 func onlyOnce(t *testing.T, c *testbed.Cluster, topic string) {
 	t.Helper()

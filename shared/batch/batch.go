@@ -143,12 +143,12 @@ type Identity struct {
 }
 
 // Patch makes b one of the identity's batches, in place and ready to be produced: base offset 0, no leader epoch, and no
-// attribute but codec and timestamp type. The target's broker would refuse some of the others (transactional, control) and
-// misread the rest (delete horizon).
+// attribute but the codec. The target's broker would refuse some of the others (transactional, control, and the timestamp type,
+// which is its own to set) and misread the rest (delete horizon).
 func (b Batch) Patch(id Identity, sequence int32) {
 	b.putInt64(0, 0)
 	b.putInt32(atLeaderEpoch, unknownEpoch)
-	b.putInt16(atAttributes, b.Attributes()&(codecBits|appendTimeBit))
+	b.putInt16(atAttributes, b.Attributes()&codecBits)
 	b.putInt64(atProducerID, id.ProducerID)
 	b.putInt16(atEpoch, id.Epoch)
 	b.putInt32(atSequence, sequence)

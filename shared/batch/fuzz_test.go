@@ -31,7 +31,7 @@ func FuzzNext(f *testing.F) {
 				t.Fatalf("%d bytes of %d, offsets %d to %d", len(b), len(rest), b.BaseOffset(), b.LastOffset())
 			}
 			b = bytes.Clone(b)
-			b.Check(1, 100)
+			b.Check(1, 100, false)
 			b.Patch(batch.Identity{ProducerID: 1}, 2)
 			if err := b.Verify(); err != nil {
 				t.Fatal(err)
@@ -60,8 +60,8 @@ func FuzzReencode(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, m := range made {
-			if err := m.Verify(); err != nil || m.Check(from, e.MaxBytes) != batch.Passed {
-				t.Fatalf("%v, %q", err, m.Check(from, e.MaxBytes))
+			if err := m.Verify(); err != nil || m.Check(from, e.MaxBytes, false) != batch.Passed {
+				t.Fatalf("%v, %q", err, m.Check(from, e.MaxBytes, false))
 			}
 		}
 		for range b.Each(1 << 20) {

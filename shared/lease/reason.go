@@ -47,7 +47,7 @@ var reasons = map[Reason]struct {
 	ReasonTopicMissing:     {"A topic is not there.", false},
 	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", false},
 	ReasonTopicConfig:      {"The target refuses a setting of the topic.", false},
-	ReasonTopicName:        {"No broker takes the name that the copy would have.", false},
+	ReasonTopicName:        {"The target takes no topic of the name that the copy would have.", false},
 	ReasonTopicCollision:   {"Several topics lead into one target topic.", false},
 	ReasonAuthorization:    {"A cluster refuses permission.", false},
 	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", false},
