@@ -93,8 +93,9 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 
 // toEncode is about how many bytes the next unit will take in memory beside those that were fetched.
 func (m *mirror) toEncode(data []batch.Batch) int64 {
-	switch first := data[0]; {
-	case first.Check(m.at.Offset, m.facts.maxBytes) == batch.Passed && !small(first):
+	first := data[0]
+	switch reason := first.Check(m.at.Offset, m.facts.maxBytes); {
+	case reason == batch.Passed && !small(first), reason == batch.OldFormat:
 		return 0
 	case first.Codec() != batch.None:
 		return int64(len(first)) * inflation
@@ -111,6 +112,7 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	u := unit{next: first.NextOffset(), newest: first.MaxTimestamp(), reason: first.Check(m.at.Offset, m.facts.maxBytes)}
 	m.encoder.MaxBytes, m.encoder.MaxInflated = m.facts.maxBytes, maxInflated
 	switch {
+	case u.reason == batch.OldFormat:
 	case u.reason != batch.Passed:
 		var err error
 		u.batches, err = m.encoder.Reencode(first, m.at.Offset)
@@ -170,7 +172,10 @@ func (m *mirror) unencodable(err error) error {
 // unreadable is why a sight ended.
 func (m *mirror) unreadable(s sight) error {
 	if errors.Is(s.wrong, batch.ErrMagic) {
-		return hold(lease.ReasonUnsupported, "%s holds messages in a format older than Kafka 0.11 at offset %d: %v", m.from, s.next, s.wrong)
+		return hold(lease.ReasonUnsupported, "%s holds batches in a format that this kferry does not know at offset %d: %v", m.from, s.next, s.wrong)
+	}
+	if errors.Is(s.wrong, batch.ErrInflated) {
+		return hold(lease.ReasonRecordTooLarge, "%s at offset %d: %v", m.from, s.next, s.wrong)
 	}
 	return hold(lease.ReasonCorruptBatch, "%s at offset %d: %v", m.from, s.next, s.wrong)
 }
