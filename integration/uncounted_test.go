@@ -23,8 +23,8 @@ var cleaning = []testbed.KafkaOption{
 
 // cleaned are the settings of a topic that is compacted all the time.
 var cleaned = []string{
-	"cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.001", "segment.ms", "300",
-	"max.compaction.lag.ms", "300", "delete.retention.ms", "100", "file.delete.delay.ms", "100",
+	"cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.001", "segment.ms", "500",
+	"max.compaction.lag.ms", "300", "delete.retention.ms", "100",
 }
 
 // updates writes records to a topic, each value unlike all others, until the context ends: most under keys that come again and again, so

@@ -53,7 +53,7 @@ var reasons = map[Reason]struct {
 	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", false},
 	ReasonInvalidRecord:    {"The target refuses a record.", false},
 	ReasonCorruptBatch:     {"A batch of the source does not pass its checksum or contradicts itself.", false},
-	ReasonUnsupported:      {"The source holds something that kferry cannot copy yet.", false},
+	ReasonUnsupported:      {"The source holds something that kferry does not know, or the target lacks something that it needs.", false},
 	ReasonFormat:           {"A newer kferry wrote this cursor or task.", false},
 	ReasonDigest:           {"The worker's specification differs from the coordinator's or the cursor's.", false},
 	ReasonError:            {"Something failed.", false},
