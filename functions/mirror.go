@@ -33,6 +33,7 @@ type mirror struct {
 	cursors        *lease.Cursors
 	topics         *topicCache
 	budget         *kafka.Budget
+	pacer          *pacer
 	log            *slog.Logger
 	count          *counters
 
@@ -41,6 +42,7 @@ type mirror struct {
 	identity batch.Identity
 	encoder  batch.Encoder
 
+	pace      *pace        // set while it copies, see pace.go
 	at        lease.Cursor // see the invariant
 	revision  uint64       // of the KV entry that at was last committed as
 	committed time.Time
@@ -117,6 +119,11 @@ func (m *mirror) admit(why string) {
 
 // copyOn copies until the run ends, and finds the position again each time an answer leaves it unknown.
 func (m *mirror) copyOn(ctx, soft context.Context) error {
+	var err error
+	if m.pace, err = m.pacer.enter(soft, m.from.Topic); err != nil {
+		return err
+	}
+	defer m.pace.leave()
 	known, uncertain := m.at.Sequence, 0
 	for {
 		err := m.copy(ctx, soft)
@@ -146,10 +153,11 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 	defer func() { ahead.drop() }()
 	news := time.Now()
 	for {
-		piece, err := ahead.wait(m.yield)
+		piece, err := m.await(ctx, soft, ahead)
 		if err != nil {
-			return m.unread(soft, err)
+			return err
 		}
+		news = news.Add(ahead.paced) // which is no silence
 		before := m.at.Offset
 		seen := visible(piece, before, m.flow.Isolation)
 		if seen.wrong == nil {
@@ -342,27 +350,55 @@ func (m *mirror) pause(soft context.Context, try int) error {
 type ahead struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	paced  time.Duration // how long a limit held it back
 	piece  *kafka.Fetched
 	err    error
 }
 
-// fetch asks for the records from offset on, in the background.
+// fetch asks for the records from offset on, in the background, as soon as the limits allow.
 func (m *mirror) fetch(soft context.Context, offset int64) *ahead {
 	ctx, cancel := context.WithCancel(soft)
 	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
-		a.piece, a.err = m.source.Fetch(ctx, kafka.Want{
+		want := kafka.Want{
 			TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, Isolation: m.flow.Isolation,
-		})
+		}
+		if want.MaxBytes, a.paced, a.err = m.pace.wait(ctx); a.err == nil {
+			a.piece, a.err = m.source.Fetch(ctx, want)
+			m.pace.came(a.piece)
+		}
 	}()
 	return a
 }
 
-// wait returns what was fetched, which is the caller's to release, or errYield.
-func (a *ahead) wait(yield <-chan struct{}) (*kafka.Fetched, error) {
+// await returns what was fetched, which is the caller's to release. While that takes long, since a limit or the budget holds it up, what
+// has landed is committed, which is also how a lost lease is noticed.
+func (m *mirror) await(ctx, soft context.Context, a *ahead) (*kafka.Fetched, error) {
+	for {
+		late := time.NewTimer(commitEvery)
+		piece, err := a.wait(m.yield, late.C)
+		late.Stop()
+		switch {
+		case err == nil:
+			return piece, nil
+		case !errors.Is(err, errLate):
+			return nil, m.unread(soft, err)
+		case time.Now().After(m.lease.Trust()):
+			return nil, fmt.Errorf("trust in the lease of %s ended: %w", m.from, lease.ErrLost)
+		}
+		if err := m.commitIfDue(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait returns what was fetched, which is the caller's to release, or errYield, or errLate.
+func (a *ahead) wait(yield <-chan struct{}, late <-chan time.Time) (*kafka.Fetched, error) {
 	select {
 	case <-a.done:
+	case <-late:
+		return nil, errLate
 	case <-yield:
 		return nil, errYield
 	}

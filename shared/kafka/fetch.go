@@ -36,6 +36,15 @@ type Want struct {
 	Offset      int64
 	LeaderEpoch int32 // current epoch of the leader, to be refused by any other; -1 for any
 	Isolation   Isolation
+	MaxBytes    int64 // to bring at most, the first batch excepted; 0, and whatever is more, is 2 MiB
+}
+
+// limit is what the request says of it.
+func (w Want) limit() int32 {
+	if w.MaxBytes <= 0 {
+		return partitionFetch
+	}
+	return int32(min(w.MaxBytes, partitionFetch))
 }
 
 // Fetch joins the next request to the partition's leader, which brings records of many partitions. It returns when there

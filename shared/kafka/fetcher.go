@@ -263,7 +263,7 @@ func (f *fetcher) expects(here map[TopicPartition]bool, now time.Time) (anybody,
 func (f *fetcher) send(calls []*fetchCall, limit int64, wait time.Duration) (*kmsg.FetchResponse, error) {
 	req := newFetchRequest(calls[0].want.Isolation, limit, wait)
 	for _, call := range calls {
-		addWant(req, call.want, partitionFetch)
+		addWant(req, call.want, call.want.limit())
 	}
 	resp, err := oneBroker[*kmsg.FetchResponse](f.c.ctx, f.c, f.broker, withNames(req, calls[0].want.TopicID))
 	if err != nil {
