@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -231,11 +230,11 @@ func (p *pacer) hand(c *pace, buckets []*bucket) {
 // say tells the other workers what this one needs.
 func (p *pacer) say() {
 	p.mu.Lock()
-	since := time.Since(p.said)
+	in := time.Since(p.said)
 	p.said = time.Now()
 	needs := map[lease.Limited]lease.Need{}
 	for of, b := range p.buckets {
-		needs[of] = b.need(since)
+		needs[of] = b.need(in)
 	}
 	p.mu.Unlock()
 	if err := p.shares.Say(needs); err != nil {
@@ -402,13 +401,19 @@ type bucket struct {
 	level     float64
 	filled    time.Time // level is as of then
 	changed   chan struct{}
-	waiting   map[*pace]bool // who has had to wait since the last need: true: still does
+	waits     map[*pace]wait // since the last need
 	used      float64        // since the last need
+}
+
+// A wait is how long a partition has had to wait.
+type wait struct {
+	total time.Duration
+	since time.Time // zero while it doesn't
 }
 
 func newBucket(of lease.Limited) *bucket {
 	now := time.Now()
-	return &bucket{of: of, made: now, filled: now, turn: make(chan struct{}, 1), changed: make(chan struct{}), waiting: map[*pace]bool{}}
+	return &bucket{of: of, made: now, filled: now, turn: make(chan struct{}, 1), changed: make(chan struct{}), waits: map[*pace]wait{}}
 }
 
 // fill brings the level up to date. The lock is held.
@@ -445,8 +450,8 @@ func (b *bucket) draw(ctx context.Context, who *pace, n float64) error {
 	if b.drawNow(n) {
 		return nil
 	}
-	b.waits(who)
-	defer b.served(who)
+	b.holdUp(who)
+	defer b.letGo(who)
 	select {
 	case b.turn <- struct{}{}: // who waits here is served in the order of coming
 	case <-ctx.Done():
@@ -512,27 +517,39 @@ func (b *bucket) settle(drew, got float64) {
 	b.used += got
 }
 
-func (b *bucket) waits(who *pace) {
+func (b *bucket) holdUp(who *pace) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting[who] = true
+	b.waits[who] = wait{b.waits[who].total, time.Now()}
 }
 
-func (b *bucket) served(who *pace) {
+func (b *bucket) letGo(who *pace) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting[who] = false
+	w := b.waits[who]
+	b.waits[who] = wait{total: w.total + time.Since(w.since)}
 }
 
-// need is what this worker needed since it was last asked.
-func (b *bucket) need(since time.Duration) lease.Need {
+// hungryFrom is the part of its time for which a partition waits that gets less than it needs. Who waits less has enough, or nearly.
+const hungryFrom = 0.25
+
+// need is what this worker needed in the time since it was last asked.
+func (b *bucket) need(in time.Duration) (n lease.Need) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := lease.Need{Hungry: len(b.waiting)}
-	if since > 0 {
-		n.Used = b.used / max(since, lease.SayEvery/2).Seconds()
+	now := time.Now()
+	for who, w := range b.waits {
+		if !w.since.IsZero() {
+			w.total += now.Sub(w.since)
+			b.waits[who] = wait{since: now}
+		} else {
+			delete(b.waits, who)
+		}
+		if w.total.Seconds() > in.Seconds()*hungryFrom {
+			n.Hungry++
+		}
 	}
+	n.Used = b.used / max(in, lease.SayEvery/2).Seconds()
 	b.used = 0
-	maps.DeleteFunc(b.waiting, func(_ *pace, still bool) bool { return !still })
 	return n
 }

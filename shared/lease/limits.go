@@ -35,6 +35,11 @@ func LimitKey(topic string) NoteKey {
 	return NoteKey{Kind: kindLimit, Topic: topic, Partition: -1, Offset: -1}
 }
 
+// SetLimit sets a topic's limit, or with "" the flow's, in place of the one that was set before; without a rate it is cleared.
+func (c *Cursors) SetLimit(ctx context.Context, topic string, l Limit) error {
+	return c.PutNote(ctx, LimitKey(topic), l)
+}
+
 // Limits returns what was set while running, by topic; "" is the flow. Workers hear of a change by asking again. ErrNotLoaded while
 // nobody can tell, because NATS came up empty: what was known before still holds then.
 func (c *Cursors) Limits(ctx context.Context) (map[string]Limit, error) {
