@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -58,6 +59,18 @@ func (c *Cursors) PutNote(ctx context.Context, key NoteKey, value any) error {
 		return fmt.Errorf("write %s to %s: %w", key, c.flow.OffsetsTopic, err)
 	}
 	return c.keepNote(ctx, key, n)
+}
+
+// WriteNote writes a note to the offsets topic alone: for whom no queue runs. Workers hear of it when a coordinator has loaded it.
+func WriteNote(ctx context.Context, flow spec.Flow, target *kafka.Cluster, key NoteKey, value any) error {
+	n := Note{At: time.Now(), Value: encodeJSON(value)}
+	r := kafka.Record{Key: key.record(flow), Value: n.encode()}
+	partitions, err := target.PartitionCount(ctx, flow.OffsetsTopic)
+	if err == nil {
+		r.Partition = mm2.OffsetsPartition(r.Key, partitions)
+		err = target.Write(ctx, flow.OffsetsTopic, []kafka.Record{r})
+	}
+	return wrap(err, "write %s to %s", key, flow.OffsetsTopic)
 }
 
 func (c *Cursors) keepNote(ctx context.Context, key NoteKey, n Note) error {
