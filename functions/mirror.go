@@ -252,11 +252,10 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 
 // produce sends a batch as long as the lease can be trusted, and not a moment later: what is still queued then is not sent.
 func (m *mirror) produce(ctx context.Context, b batch.Batch) (kafka.Produced, error) {
-	trust := m.lease.Trust()
-	trusting, cancel := context.WithDeadline(ctx, trust)
+	trusting, cancel := m.lease.Trusting(ctx) // which may be long, where the target's owner has set a quota
 	defer cancel()
 	answer, err := m.target.Produce(trusting, m.to, m.facts.target.ID, b)
-	if err != nil && time.Now().After(m.lease.Trust()) {
+	if trust := m.lease.Trust(); err != nil && time.Now().After(trust) {
 		err = fmt.Errorf("trust in the lease of %s ended at %s: %w: %w", m.from, trust.Format(time.RFC3339Nano), lease.ErrLost, err)
 	}
 	return answer, err

@@ -13,7 +13,10 @@
 //
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
-// every answer, and writes nothing at all to a broker until it has passed.
+// every answer, and writes nothing at all to a connection until it has passed.
+//
+// Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
+// throws away what it has read. That is no error, and the fetches after it are better small.
 package kafka
 
 import (
