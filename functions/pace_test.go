@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // backlog writes so many records to the source, in compressed batches of about 25 records each where there are four partitions.
@@ -212,7 +213,9 @@ func TestLimitChangesWhileRunning(t *testing.T) {
 func TestTopicLimitWithinTheFlows(t *testing.T) {
 	inWorld(t, setup{partitions: 4}, func(w *world) {
 		w.flow.Limits.Bytes = 40 * kib
-		w.setLimit(topic, lease.Limit{Bytes: ptr(10 * kib)})
+		topics, err := spec.ParsePatterns("ord.*")
+		w.must(err)
+		w.flow.Limits.ByBytes = []spec.TopicLimit{{Topics: topics, PerSecond: 10 * kib}}
 		w.backlog(100_000)
 		a, b := w.worker(3), w.worker(3)
 		w.offersFor(3 * time.Second)

@@ -52,9 +52,22 @@ func decodeNote(value []byte) (Note, error) {
 	return Note{time.UnixMilli(w.At), w.Value}, nil
 }
 
+// next replaces a note: it is the later one, whatever the clock says.
+func (n Note) next(value any) Note {
+	at := time.Now()
+	if !at.After(n.At) {
+		at = n.At.Add(time.Millisecond)
+	}
+	return Note{At: at, Value: encodeJSON(value)}
+}
+
 // PutNote writes a note to the offsets topic and then to KV: what is known here survives. value is written as JSON.
 func (c *Cursors) PutNote(ctx context.Context, key NoteKey, value any) error {
-	n := Note{At: time.Now(), Value: encodeJSON(value)}
+	known, err := c.Notes(ctx)
+	if err != nil {
+		return err
+	}
+	n := known[key].next(value)
 	if err := c.publish(ctx, kafka.Record{Key: key.record(c.flow), Value: n.encode()}); err != nil {
 		return fmt.Errorf("write %s to %s: %w", key, c.flow.OffsetsTopic, err)
 	}
@@ -63,7 +76,11 @@ func (c *Cursors) PutNote(ctx context.Context, key NoteKey, value any) error {
 
 // WriteNote writes a note to the offsets topic alone: for whom no queue runs. Workers hear of it when a coordinator has loaded it.
 func WriteNote(ctx context.Context, flow spec.Flow, target *kafka.Cluster, key NoteKey, value any) error {
-	n := Note{At: time.Now(), Value: encodeJSON(value)}
+	known, err := ReadNotes(ctx, flow, target)
+	if err != nil {
+		return err
+	}
+	n := known[key].next(value)
 	r := kafka.Record{Key: key.record(flow), Value: n.encode()}
 	partitions, err := target.PartitionCount(ctx, flow.OffsetsTopic)
 	if err == nil {
