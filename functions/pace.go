@@ -354,14 +354,14 @@ func (c *pace) came(f *kafka.Fetched) {
 	if len(c.drawn) == 0 {
 		return
 	}
-	var got amount
-	if f != nil {
-		got.bytes = int64(len(f.Records))
-		got.records, c.whole = count(f.Records)
-		c.fresh = false
+	if f == nil { // broken off, or failed
+		c.settle(amount{})
+		return
 	}
-	c.settle(got)
-	c.last = got
+	c.last.bytes = int64(len(f.Records))
+	c.last.records, c.whole = count(f.Records)
+	c.fresh = false
+	c.settle(c.last)
 }
 
 // settle charges what came, in the place of what was drawn.
