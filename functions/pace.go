@@ -28,9 +28,11 @@ const (
 	// saved is how much of its limit a bucket keeps for later, in seconds of it: what a fetch that was late may catch up on.
 	saved = 0.5
 	// aFetch is how much of its limit one fetch asks for, in seconds of it. What comes is one batch at least.
-	aFetch     = 0.125
+	aFetch     = 0.25
 	leastFetch = 1 << 10
 	mostFetch  = 1 << 30 // that a fetch takes is less
+	// fewBatches are fetched one by one: of what is cut off at the end, and comes again, there would be too much.
+	fewBatches = 8
 
 	// aloneAfter is how long a worker waits for the queue to bring its own words back before it takes a limit for itself.
 	aloneAfter = 3 * time.Second
@@ -324,8 +326,8 @@ func (c *pace) expected() amount {
 	return first
 }
 
-// most is how much to ask for: a piece of what this worker may read, in whole batches as far as can be told, since what is cut off comes
-// again.
+// most is how much to ask for: part of what this worker may read in a second, in whole batches as far as can be told, since what is cut
+// off comes again.
 func (c *pace) most() int64 {
 	most := int64(0)
 	for _, b := range c.drawn {
@@ -343,8 +345,10 @@ func (c *pace) most() int64 {
 	switch {
 	case most == 0: // in records, and nobody knows how large they are
 		return leastFetch
+	case c.whole > 0 && most < fewBatches*c.whole:
+		return 1
 	case c.whole > 0:
-		return max(1, most/c.whole*c.whole+c.whole/8)
+		return most/c.whole*c.whole + c.whole/8
 	}
 	return most
 }
