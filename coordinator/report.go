@@ -49,6 +49,9 @@ func (f FlowSurvey) remarks(to io.Writer) {
 	for _, w := range f.Warnings {
 		fmt.Fprintf(to, "\nwarning: %s\n", w)
 	}
+	for _, l := range f.Limits {
+		fmt.Fprintf(to, "\n%s is held to a rate: %s, %s (%s)\n", f.Flow, l.Of(), l.Rate(), l.From())
+	}
 	for _, r := range f.trouble() {
 		fmt.Fprintf(to, "\n%s %s\n", f.Flow, r)
 	}

@@ -37,6 +37,7 @@ type FlowSurvey struct {
 	Target     string            `json:"target"`
 	Error      string            `json:"error,omitempty"` // why source and target can't be compared
 	Warnings   []string          `json:"warnings,omitempty"`
+	Limits     []Limit           `json:"limits,omitempty"` // of what may be read in a second
 	Partitions []PartitionSurvey `json:"partitions"`
 }
 
@@ -150,6 +151,9 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	if err != nil {
 		s.Error = err.Error()
 		plan = p.blind(ctx, queue, found, err)
+	}
+	if found.target != nil { // which knows them
+		s.Limits, _ = p.limits(ctx, queue) // that it doesn't answer is told already
 	}
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()

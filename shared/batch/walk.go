@@ -70,6 +70,12 @@ func PeekHeader(records []byte) (Batch, bool) {
 	return Batch(records[:size:size]), true
 }
 
+// Whole says that nothing of a batch is cut off.
+func (b Batch) Whole() bool {
+	size, err := sizeOf(b)
+	return err == nil && size == len(b)
+}
+
 // sizeOf is the size of the first batch by its length field. Magic comes first, since that field's least value is its
 // format's; it stands at the same place in every format.
 func sizeOf(records []byte) (int, error) {

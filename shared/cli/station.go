@@ -45,12 +45,23 @@ func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, di
 			continue
 		}
 		st.clusters[c.Alias] = cluster
+		st.watchThrottle(cluster)
 	}
 	if err := wrong.ErrorOrNil(); err != nil {
 		st.close()
 		return nil, err
 	}
 	return st, nil
+}
+
+// watchThrottle shows how a cluster's quotas hold the process back.
+func (st *station) watchThrottle(c *kafka.Cluster) {
+	if st.metrics != nil {
+		st.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "kferry_throttle_seconds_total", Help: "Time that the cluster's brokers have told this process to wait, because of a quota.",
+			ConstLabels: prometheus.Labels{"cluster": c.Alias()},
+		}, func() float64 { return c.Throttled().Seconds() }))
+	}
 }
 
 // openQueue connects to a server in this process, or where there is none to a URL.
