@@ -32,7 +32,7 @@ type mirror struct {
 	source, target, connect value // aliases; connect may be left out
 
 	topics, exclude, policy, separator, replicationFactor, start, isolation, refresh, maxLeases value
-	configExclude, offsetsTopic, offsetsFactor                                                  value
+	configExclude, onHold, offsetsTopic, offsetsFactor                                          value
 	running                                                                                     bool
 }
 
@@ -237,6 +237,7 @@ func (r *resolver) flow(m mirror) Flow {
 		Connector:                connector,
 		OffsetsReplicationFactor: read(r.report, m.offsetsFactor, parseReplicationFactor, -1),
 		ConfigExclude:            read(r.report, m.configExclude, ParsePatterns, defaultConfigExclude),
+		OnHold:                   read(r.report, m.onHold, ParseOnHold, nil),
 		Running:                  m.running,
 	}
 }
@@ -314,6 +315,8 @@ func (f Flow) difference(g Flow) string {
 		return "offsets topic"
 	case f.ConfigExclude.String() != g.ConfigExclude.String():
 		return "config.properties.exclude"
+	case !maps.Equal(f.OnHold, g.OnHold):
+		return "kferry.on.hold"
 	case f.Running != g.Running:
 		return "state"
 	}
