@@ -104,7 +104,7 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 		at.Reason = lease.ReasonUnreachable
 		if held := at.Cursor.Hold; held.Reason.Decide() {
 			at.hold(held.Reason, held.Detail)
-			at.Since = held.Since
+			at.Since, at.Decision = held.Since, at.decision(f, held.Reason)
 		}
 	}
 	p.sort()

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -26,6 +27,22 @@ func (d Decision) Offset() (int64, bool) {
 	text, is := strings.CutPrefix(string(d), "from:")
 	offset, err := strconv.ParseInt(text, 10, 64)
 	return offset, is && err == nil
+}
+
+// Decided is a cursor that says how to go on from a hold. It is the newer of the two, and MM2's no longer.
+func (c Cursor) Decided(h Hold, d Decision, now time.Time) Cursor {
+	if c.Version == 0 { // there was none
+		c = Cursor{Version: CursorVersion, SourceEpoch: -1, Timestamp: -1}
+	}
+	if c.Hold.Reason != h.Reason {
+		c.Hold = h
+	}
+	c.Foreign, c.Decision = false, d
+	if next := c.DecidedAt.Add(time.Millisecond); now.Before(next) {
+		now = next
+	}
+	c.DecidedAt = time.UnixMilli(now.UnixMilli())
+	return c
 }
 
 // A Standing is where a held partition stands: all that the outcome of a decision depends on.
