@@ -145,6 +145,7 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages))
 	}

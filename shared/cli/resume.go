@@ -34,16 +34,23 @@ func newResume(p Process) *cobra.Command {
 	cmd.Flags().BoolVar(&restart, "restart", false, "copy again from where the flow starts, behind all that is there")
 	cmd.Flags().Int64Var(&from, "from", 0, "go on at this offset of the source; for one partition")
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "write nothing, show what would come of it")
-	cmd.MarkFlagsMutuallyExclusive("accept-gap", "restart", "from")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r.Flow = args[0]
+		var decisions []lease.Decision
+		if accept {
+			decisions = append(decisions, lease.AcceptGap)
+		}
+		if restart {
+			decisions = append(decisions, lease.Restart)
+		}
+		if cmd.Flags().Changed("from") {
+			decisions = append(decisions, lease.From(from))
+		}
 		switch {
-		case accept:
-			r.Decision = lease.AcceptGap
-		case restart:
-			r.Decision = lease.Restart
-		case cmd.Flags().Changed("from"):
-			r.Decision = lease.From(from)
+		case len(decisions) > 1:
+			return usageError{errors.New("more than one thing is decided: give one of --accept-gap, --restart and --from OFFSET")}
+		case len(decisions) == 1:
+			r.Decision = decisions[0]
 		case !r.DryRun:
 			return usageError{errors.New("nothing is decided: give --accept-gap, --restart or --from OFFSET, or --dry-run to see what each would do")}
 		}
