@@ -108,6 +108,7 @@ func (w *ward) spoil() {
 			h.spoilDown(w)
 		}
 	}
+	w.forget()
 	w.run = w.start("run")
 	for _, h := range holds {
 		if h.spoil != nil {
@@ -196,15 +197,21 @@ func (w *ward) demandMended() {
 func (w *ward) demandRemembered() {
 	w.t.Helper()
 	w.stop(w.run)
-	if err := os.RemoveAll(w.env["KFERRY_DATA"]); err != nil {
-		w.t.Fatal(err)
-	}
+	w.forget()
 	summary := w.command(1, "run", "--until-caught-up")
 	for _, h := range holds {
 		named := strings.Contains(summary, fmt.Sprintf("%s-%d is held (%s)", h.topic, h.held[0], h.reason))
 		if named != (h.mend == nil) {
 			w.t.Errorf("the summary names %s: %v\n%s", h.topic, named, summary)
 		}
+	}
+}
+
+// forget wipes the queue of an installation that doesn't run: what it goes on from is on the target.
+func (k *installation) forget() {
+	k.t.Helper()
+	if err := os.RemoveAll(k.env["KFERRY_DATA"]); err != nil {
+		k.t.Fatal(err)
 	}
 }
 

@@ -159,6 +159,7 @@ func TestPolicies(t *testing.T) {
 		testbed.Produce(t, source, topic, testbed.Load{Records: 20, First: 30_000})
 		before[topic] = w.onTarget(topic)
 	}
+	w.forget()
 	w.catchUp()
 	for topic, s := range topics {
 		w.demandFrom(topic, before[topic], int64(s.from), 0)

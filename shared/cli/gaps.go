@@ -43,7 +43,12 @@ func newGaps(p Process) *cobra.Command {
 		Long: "gaps lists what decisions have cost: source offsets that are not on the target, or are there twice, and records on the target that\n" +
 			"the source doesn't have. It is kept on the target. With --acknowledge, what a policy decided is no longer shown as open.",
 		Example: "  kferry gaps\n  kferry gaps 'A->B' --acknowledge --topic orders",
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("gaps takes one flow, like 'A->B', or none for all, and %d are given", len(args))
+			}
+			return nil
+		},
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&r.topic, "topic", "", "only those of this topic, by its name on the source")

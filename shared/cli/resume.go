@@ -25,7 +25,12 @@ func newResume(p Process) *cobra.Command {
 			"in the queue at NATS_URL, or that of a \"kferry run\" on the same --data, and on the target. Where no queue answers it waits on the\n" +
 			"target for the next start. With --dry-run and no decision it shows what each would do. Exit code 1: nothing was done, or not all.",
 		Example: "  kferry resume 'A->B' --dry-run\n  kferry resume 'A->B' --topic orders --accept-gap\n  kferry resume 'A->B' --topic orders --partition 3 --from 1200",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("resume takes one flow, like 'A->B', and %d are given", len(args))
+			}
+			return nil
+		},
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&r.Topic, "topic", "", "only partitions of this topic, by its name on the source")

@@ -44,7 +44,7 @@ func TestResumeWithoutAQueue(t *testing.T) {
 	t.Parallel()
 	env, environ := held(t)
 	for args, want := range map[string]string{
-		"resume":                             "accepts 1 arg(s), received 0",
+		"resume":                             "resume takes one flow, like 'A->B', and 0 are given",
 		"resume a->b":                        "nothing is decided",
 		"resume a->b --accept-gap --restart": "more than one thing is decided",
 		"gaps --acknowledge":                 "name it",
