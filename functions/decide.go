@@ -88,7 +88,9 @@ func (m *mirror) goOn(ctx, soft context.Context, d lease.Decision, by string, he
 	if m.facts, err = m.identify(soft, true); err != nil {
 		return err
 	}
-	m.identity = m.facts.identity(m.from.Partition, was.Epoch)
+	if err := m.assume(); err != nil {
+		return err
+	}
 	m.at.Target = -1 // so that no end is taken for a known one
 	end, err := m.settledEnd(soft)
 	m.at.Target = was.Target
@@ -106,17 +108,21 @@ func (m *mirror) goOn(ctx, soft context.Context, d lease.Decision, by string, he
 	if err := m.note(ctx, outcome, end, d, by, held); err != nil {
 		return err
 	}
+	was = m.at // which may have learnt that something was copied again
 	m.at = m.facts.cursor(m.flow)
-	m.at.Offset, m.at.Target, m.at.Epoch, m.at.Timestamp = outcome.Offset, end, was.Epoch, was.Timestamp
-	m.at.Mapped = outcome.Offset != end
+	m.at.Offset, m.at.Target, m.at.Epoch, m.at.Timestamp, m.at.Producer = outcome.Offset, end, was.Epoch, was.Timestamp, was.Producer
+	m.at.Mapped, m.at.ExactlyOnce = outcome.Offset != end, m.doubt()
 	if held.Reason != lease.ReasonTargetRecreated { // what landed before is still there
 		m.at.Mapped = m.at.Mapped || was.Mapped
 		m.at.ExactlyOnce = cmp.Or(m.at.ExactlyOnce, was.ExactlyOnce)
 	}
+	if err := m.assume(); err != nil { // the topics may be others by now
+		return err
+	}
 	if err := m.nextGeneration(ctx, soft); err != nil {
 		return err
 	}
-	m.published, m.unshown = time.Now(), false
+	m.published, m.unshown, m.certain = time.Now(), false, true
 	m.log.Warn("goes on by decision", "reason", held.Reason, "decision", d, "by", by, "outcome", outcome.String(), "detail", held.Detail)
 	m.count.decisions.WithLabelValues(string(held.Reason), decisionLabel(d), by).Inc()
 	return nil
@@ -171,18 +177,24 @@ func (m *mirror) parted(soft context.Context) (int64, error) {
 
 // copiedUpTo is the source offset behind what has landed on the target since the cursor, up to an end.
 func (m *mirror) copiedUpTo(soft context.Context, end int64, s lease.Standing) (int64, error) {
-	n, err := m.landedAmid(soft, end)
-	if err != nil || n == 0 || m.facts.compacted { // there counting can't be trusted: rather copied again than lost
-		return m.at.Offset, err
+	uncounted := m.facts.compacted || m.anonymous()
+	n := int64(0)
+	if !uncounted {
+		var err error
+		if n, err = m.landedAmid(soft, end); err != nil || n == 0 {
+			return m.at.Offset, err
+		}
 	}
-	if m.at.Offset < s.Start || m.at.Offset > s.End || s.Parted != lease.Same {
-		return m.at.Offset + n, nil // at least: holes in what is gone can't be counted
+	// Holes in what the source lost can't be counted: from here on it is at least that. Rather copied again than lost.
+	least := m.at.Offset + n
+	if end <= m.at.Target || m.at.Offset < s.Start || m.at.Offset > s.End || s.Parted != lease.Same {
+		return least, nil
 	}
-	copied, err := m.skip(soft, n)
+	copied, err := m.behind(soft, n, end)
 	if _, held := errors.AsType[*holdError](err); held {
-		return m.at.Offset + n, nil // likewise: the source has lost some of them since
+		return least, nil
 	}
-	return copied, err
+	return copied.offset, err
 }
 
 // landedAmid counts the records of this identity that have landed since the cursor, whoever else has written among them. Their sequence

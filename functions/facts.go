@@ -26,9 +26,8 @@ const identityTag = 0x6B // top byte of every producer id of ours; brokers issue
 // facts are what two topics have to do with each other.
 type facts struct {
 	source, target topicFacts
-	compacted      bool   // records of the source may go at any time, so they can't be counted
-	maxBytes       int    // largest batch that the target takes; 0 where it does not say
-	uncertain      string // why the copy is not exactly once; "" where it is
+	compacted      bool // records of the source may go at any time, so they can't be counted; also where that can't be known
+	maxBytes       int  // largest batch that the target takes; 0 where it does not say
 }
 
 type topicFacts struct {
@@ -55,12 +54,8 @@ func (m *mirror) identify(soft context.Context, fresh bool) (f facts, err error)
 	if n := len(f.target.Partitions); int(m.to.Partition) >= n {
 		return f, hold(lease.ReasonPartitionMissing, "%s has %d partitions, %s has %d: add partitions", m.to.Topic, n, m.from.Topic, len(f.source.Partitions))
 	}
-	switch policy, known := f.source.configs["cleanup.policy"]; {
-	case !known:
-		f.compacted, f.uncertain = true, "the source's cleanup.policy can't be read"
-	case strings.Contains(policy, "compact"):
-		f.compacted, f.uncertain = true, "compacted source"
-	}
+	policy, known := f.source.configs["cleanup.policy"]
+	f.compacted = !known || strings.Contains(policy, "compact")
 	f.maxBytes, _ = strconv.Atoi(f.target.configs["max.message.bytes"])
 	return f, nil
 }
@@ -85,6 +80,37 @@ func (f facts) identity(partition int32, epoch int16) batch.Identity {
 	return batch.Identity{ProducerID: int64(id), Epoch: epoch}
 }
 
+// assume makes m's identity what the cursor says.
+func (m *mirror) assume() error {
+	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
+	switch m.at.Producer {
+	case "":
+	case lease.NoProducer:
+		m.identity = nobody
+	default:
+		issued, err := strconv.ParseInt(m.at.Producer, 10, 64)
+		if err != nil {
+			return hold(lease.ReasonFormat, "the cursor of %s names the producer %q, which is no id", m.from, m.at.Producer)
+		}
+		m.identity.ProducerID = issued
+	}
+	return nil
+}
+
+// nobody is who writes to a target that keeps no producer ids.
+var nobody = batch.Identity{ProducerID: -1, Epoch: -1}
+
+// anonymous says that the target's log doesn't tell whose a batch is, and refuses none that it has.
+func (m *mirror) anonymous() bool { return m.identity == nobody }
+
+// doubt is why the copy can't be exactly once.
+func (m *mirror) doubt() string {
+	if m.anonymous() {
+		return "the target keeps no producer ids"
+	}
+	return ""
+}
+
 func identityText(id batch.Identity) string {
 	return fmt.Sprintf("producer id %#x, epoch %d", id.ProducerID, id.Epoch)
 }
@@ -101,7 +127,7 @@ func (t topicFacts) key() string {
 func (f facts) cursor(flow spec.Flow) lease.Cursor {
 	return lease.Cursor{
 		SourceTopicID: f.source.key(), TargetTopicID: f.target.key(),
-		Isolation: string(flow.Isolation), ExactlyOnce: f.uncertain, SourceEpoch: -1, Timestamp: -1,
+		Isolation: string(flow.Isolation), SourceEpoch: -1, Timestamp: -1,
 	}
 }
 

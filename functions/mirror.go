@@ -41,10 +41,13 @@ type mirror struct {
 	identity batch.Identity
 	encoder  batch.Encoder
 
+	splitBytes int // most that a batch of several records may have, since the target refused a larger one; 0: what it says it takes
+
 	at        lease.Cursor // see the invariant
 	revision  uint64       // of the KV entry that at was last committed as
 	committed time.Time
 	published time.Time
+	certain   bool // the invariant holds: no request of this run may still land
 	unsaved   bool // at has moved since the last commit
 	unshown   bool // at has moved since it was last written to the offsets topic
 
@@ -94,17 +97,18 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	if err := m.recognise(cursor); err != nil {
 		return err
 	}
-	m.admit(m.facts.uncertain)
-	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
+	if err := m.assume(); err != nil {
+		return err
+	}
+	m.admit(m.doubt())
 	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
-	if cursor.Hold.Reason == lease.ReasonUnsupported {
-		if err := m.attest(soft); err != nil {
-			return err
-		}
+	if err := m.renew(ctx, soft); err != nil {
+		return err
 	}
-	return m.renew(ctx, soft)
+	m.certain = true
+	return nil
 }
 
 // admit notes why the copy is not exactly once. That stays once records have landed under it, whatever is found later.
@@ -117,19 +121,20 @@ func (m *mirror) admit(why string) {
 
 // copyOn copies until the run ends, and finds the position again each time an answer leaves it unknown.
 func (m *mirror) copyOn(ctx, soft context.Context) error {
-	known, uncertain := m.at.Sequence, 0
+	known, size, uncertain := m.at.Sequence, m.splitBytes, 0
 	for {
 		err := m.copy(ctx, soft)
 		unknown, is := errors.AsType[*unknownError](err)
 		if !is {
 			return err
 		}
-		if m.at.Sequence != known {
-			known, uncertain = m.at.Sequence, 0
+		if m.at.Sequence != known || m.splitBytes != size {
+			known, size, uncertain = m.at.Sequence, m.splitBytes, 0
 		}
 		if uncertain++; uncertain > maxUncertain {
 			return unknown.verdict()
 		}
+		m.certain = false
 		m.log.Debug("position unknown", "cause", unknown)
 		if err := m.pause(soft, uncertain); err != nil {
 			return err
@@ -137,12 +142,13 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 		if err := m.locateAfter(ctx, soft, unknown); err != nil {
 			return err
 		}
+		m.certain = true
 	}
 }
 
 // copy reads ahead by one piece while it writes the last one.
 func (m *mirror) copy(ctx, soft context.Context) error {
-	ahead := m.fetch(soft, m.at.Offset)
+	ahead := m.fetch(soft, m.at.Offset, m.at.SourceEpoch)
 	defer func() { ahead.drop() }()
 	news := time.Now()
 	for {
@@ -151,9 +157,9 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return m.unread(soft, err)
 		}
 		before := m.at.Offset
-		seen := visible(piece, before, m.flow.Isolation)
+		seen := visible(piece, before, m.at.SourceEpoch, m.flow.Isolation)
 		if seen.wrong == nil {
-			ahead = m.fetch(soft, seen.next)
+			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
 		err = m.send(ctx, soft, seen)
 		piece.Release()
@@ -184,12 +190,7 @@ func (m *mirror) send(ctx, soft context.Context, seen sight) error {
 			return err
 		}
 	}
-	if seen.next > m.at.Offset {
-		m.examined(seen.next)
-	}
-	if seen.epoch >= 0 {
-		m.at.SourceEpoch = seen.epoch
-	}
+	m.examined(seen.next, seen.epoch)
 	return m.commitIfDue(ctx)
 }
 
@@ -216,30 +217,63 @@ func (m *mirror) sendNext(ctx, soft context.Context, data []batch.Batch) (rest [
 // sendUnit writes one unit's batches one after the other. at moves when all have landed: should one fail, the position says how
 // many records of the unit did.
 func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
+	if err := m.enter(ctx); err != nil {
+		return err
+	}
 	target, sequence := m.at.Target, m.at.Sequence
 	for _, b := range u.batches {
 		if soft.Err() != nil {
 			return errDrain
 		}
-		b.Patch(m.identity, sequence)
+		b.Patch(m.identity, m.tag(sequence))
 		answer, err := m.produce(ctx, b)
 		if err != nil {
 			return m.refused(err, b)
 		}
 		if answer.BaseOffset != target {
-			return m.explain(soft, answer.BaseOffset, target, b)
+			if err := m.explain(soft, answer.BaseOffset, target, b); err != nil {
+				return err
+			}
 		}
-		target += int64(b.Records())
+		target = answer.BaseOffset + int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)
 	}
 	first := m.at.Sequence == 0
 	m.at.Target, m.at.Sequence, m.at.Timestamp = target, sequence, max(m.at.Timestamp, u.newest)
-	m.examined(u.next)
+	m.examined(u.next, u.epoch)
 	if first {
-		return m.attest(soft)
+		return m.attest(ctx, soft)
 	}
 	return nil
+}
+
+// enter notes that a run is under way where its successor has to know that it may not have ended.
+func (m *mirror) enter(ctx context.Context) error {
+	if !m.facts.compacted || m.at.Running {
+		return nil
+	}
+	m.at.Running = true
+	if err := m.commit(ctx); err != nil {
+		return err
+	}
+	return m.publish(ctx)
+}
+
+// leave notes that nothing of the run may still land.
+func (m *mirror) leave() {
+	if m.at.Running && m.certain {
+		m.at.Running = false
+		m.unsaved, m.unshown = true, true
+	}
+}
+
+// tag is the sequence that a batch carries.
+func (m *mirror) tag(sequence int32) int32 {
+	if m.anonymous() {
+		return -1
+	}
+	return sequence
 }
 
 // produce sends a batch as long as the lease can be trusted, and not a moment later: what is still queued then is not sent.
@@ -254,15 +288,16 @@ func (m *mirror) produce(ctx context.Context, b batch.Batch) (kafka.Produced, er
 	return answer, err
 }
 
-// examined moves the cursor's source side: everything before next has landed, or is a marker, a hole or an aborted record.
-func (m *mirror) examined(next int64) {
+// examined moves the cursor's source side: everything before next has landed, or is a marker, a hole or an aborted record. epoch is the
+// leader's of what lies just before it.
+func (m *mirror) examined(next int64, epoch int32) {
 	if next == m.at.Offset {
 		return
 	}
 	if m.at.Hold.Reason != "" {
 		m.at.Hold, m.published = lease.Hold{}, time.Time{} // people look for it there
 	}
-	m.at.Offset = next
+	m.at.Offset, m.at.SourceEpoch = next, epoch
 	m.at.Mapped = m.at.Mapped || m.at.Target != m.at.Offset
 	m.unsaved, m.unshown = true, true
 }
@@ -308,6 +343,7 @@ func (m *mirror) close(ctx context.Context, end error) error {
 	if m.revision == 0 {
 		return nil
 	}
+	m.leave()
 	held, is := errors.AsType[*holdError](end)
 	switch {
 	case is && (m.at.Hold.Reason != held.Reason || m.at.Hold.Detail != held.Detail) && m.confirmed(ctx, held.Reason):
@@ -346,17 +382,19 @@ type ahead struct {
 	err    error
 }
 
-// fetch asks for the records from offset on, in the background.
-func (m *mirror) fetch(soft context.Context, offset int64) *ahead {
+// fetch asks for the records from offset on, in the background. epoch is the leader's of what lies before them.
+func (m *mirror) fetch(soft context.Context, offset int64, epoch int32) *ahead {
 	ctx, cancel := context.WithCancel(soft)
 	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
-		a.piece, a.err = m.source.Fetch(ctx, kafka.Want{
-			TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, Isolation: m.flow.Isolation,
-		})
+		a.piece, a.err = m.source.Fetch(ctx, m.want(offset, epoch, m.flow.Isolation))
 	}()
 	return a
+}
+
+func (m *mirror) want(offset int64, epoch int32, isolation spec.Isolation) kafka.Want {
+	return kafka.Want{TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, LastEpoch: epoch, Isolation: isolation}
 }
 
 // wait returns what was fetched, which is the caller's to release, or errYield.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/kferry/kferry/shared/batch"
@@ -41,11 +42,13 @@ func (m *mirror) begin(ctx, soft context.Context) error {
 	}
 	m.at = m.facts.cursor(m.flow)
 	m.at.Offset, m.at.Target, m.at.Mapped = offset, end.Offset, offset != end.Offset
-	m.identity = m.facts.identity(m.from.Partition, m.at.Epoch)
+	if err := m.assume(); err != nil {
+		return err
+	}
 	if m.revision, err = m.cursors.Create(ctx, m.from.Topic, m.from.Partition, m.at); err != nil {
 		return fmt.Errorf("create cursor of %s: %w", m.from, err)
 	}
-	m.committed, m.published = time.Now(), time.Now()
+	m.committed, m.published, m.certain = time.Now(), time.Now(), true
 	return nil
 }
 
@@ -70,39 +73,92 @@ func offsetAt(ctx context.Context, c *kafka.Cluster, tp kafka.TopicPartition, ti
 // locate makes m.at true again: it asks the target's log how many records have landed since m.at and moves m.at past them.
 func (m *mirror) locate(ctx, soft context.Context) error {
 	end, err := m.settledEnd(soft)
-	if err != nil {
+	if err != nil || end == m.at.Target {
 		return err
 	}
 	landed, err := m.landed(soft, end)
-	if err != nil || landed == 0 {
+	if err != nil {
 		return err
 	}
-	if !m.facts.compacted { // there counting can't be trusted, since records may have gone: rather copied again than lost
-		if m.at.Offset, err = m.skip(soft, landed); err != nil {
-			return err
-		}
+	behind, err := m.behind(soft, landed, end)
+	if err != nil {
+		return err
 	}
+	m.at.Offset, m.at.SourceEpoch = behind.offset, behind.epoch
 	m.at.Target, m.at.Sequence = end, advance(m.at.Sequence, landed)
 	m.at.Mapped = m.at.Mapped || m.at.Target != m.at.Offset
 	m.unsaved, m.unshown = true, true
 	return m.commit(ctx)
 }
 
+// behind is the source's place behind the records that have landed between m.at and the target's end: counted, where counting can be
+// trusted.
+func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) {
+	switch {
+	case m.facts.compacted:
+		return m.readBackCompacted(soft, end)
+	case m.anonymous():
+		return m.readBack(soft, end)
+	}
+	return m.skip(soft, landed)
+}
+
 // locateAfter is locate after a refused or unanswered request. Where neither the log nor the producer moved although the broker
-// refuses just what follows, it knows the producer from a time that no cursor remembers: the next generation starts.
+// refuses just what follows, it knows the producer from a time that no cursor remembers: the next generation starts. So it does for a
+// source that may show other records by now than those that are perhaps still on their way.
 func (m *mirror) locateAfter(ctx, soft context.Context, cause *unknownError) error {
 	before := m.at
 	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
-	stuck := m.at.Target == before.Target && m.at.Sequence == 0
-	if stuck && is(cause, kafka.ErrOutOfOrderSequence, kafka.ErrInvalidProducerEpoch) {
+	unmoved := m.at.Target == before.Target
+	switch {
+	case unmoved && m.at.Sequence == 0 && is(cause, refusesProducer...):
+		return m.nextProducer(ctx, soft)
+	case unmoved && m.at.Sequence == 0 && is(cause, kafka.ErrOutOfOrderSequence, kafka.ErrInvalidProducerEpoch),
+		unmoved && is(cause, kafka.ErrUnknownProducer):
+		return m.nextGeneration(ctx, soft)
+	case errors.Is(cause, kafka.ErrInvalidProducerEpoch):
+		return m.superseded(soft)
+	case m.facts.compacted && !is(cause, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge):
 		return m.nextGeneration(ctx, soft)
 	}
-	if errors.Is(cause, kafka.ErrInvalidProducerEpoch) {
-		return m.superseded(soft)
-	}
 	return nil
+}
+
+// nextProducer goes on under an id that the target has issued, where it refused the computed one, and under none, where it refuses that
+// too.
+func (m *mirror) nextProducer(ctx, soft context.Context) error {
+	issued, err := int64(0), error(nil)
+	if m.at.Producer == "" {
+		issued, err = m.target.IssueProducerID(soft)
+	}
+	switch {
+	case m.at.Producer == lease.NoProducer:
+		return hold(lease.ReasonUnsupported, "%s takes batches neither with a producer id nor without one", m.to)
+	case m.at.Producer != "" || is(err, kafka.ErrUnsupportedVersion, kafka.ErrInvalidRequest):
+		return m.becomeAnonymous(ctx)
+	case err != nil:
+		return fmt.Errorf("%s refuses the computed producer id: %w", m.to, permanent(err))
+	}
+	m.at.Producer = strconv.FormatInt(issued, 10)
+	m.log.Info("the target takes only producer ids of its own", "producer", issued)
+	return errors.Join(m.assume(), m.commit(ctx))
+}
+
+// becomeAnonymous goes on without a producer id. Nothing then keeps a second worker, or a request that comes late, from doubling
+// records.
+func (m *mirror) becomeAnonymous(ctx context.Context) error {
+	m.at.Producer = lease.NoProducer
+	if err := m.assume(); err != nil {
+		return err
+	}
+	m.at.ExactlyOnce = m.doubt()
+	m.log.Warn("exactly once can't be kept", "why", m.at.ExactlyOnce)
+	if err := m.commit(ctx); err != nil {
+		return err
+	}
+	return m.publish(ctx)
 }
 
 // superseded is what follows when the broker knows a later generation of the partition: usually another holder's, and then the cursor
@@ -118,10 +174,11 @@ func (m *mirror) superseded(soft context.Context) error {
 	return hold(lease.ReasonSequence, "%s knows a later generation of its producer than the cursor's %d: the cursor is out of date", m.to, m.at.Epoch)
 }
 
-// renew starts the next generation when what decides content has changed since the cursor was written, so that content stays a
-// function of (epoch, sequence).
+// renew starts the next generation when what decides content has changed since the cursor was written, or may have, so that content
+// stays a function of (epoch, sequence).
 func (m *mirror) renew(ctx, soft context.Context) error {
-	if m.at.Isolation == string(m.flow.Isolation) {
+	unfinished := m.facts.compacted && m.at.Running // whoever ran may still write what the source no longer has
+	if m.at.Isolation == string(m.flow.Isolation) && !unfinished {
 		return nil
 	}
 	m.at.Isolation = string(m.flow.Isolation)
@@ -145,7 +202,9 @@ func (m *mirror) nextGeneration(ctx, soft context.Context) error {
 		return hold(lease.ReasonSequence, "%s has used up the %d generations of its producer id", m.to, maxEpoch+1)
 	}
 	m.at.Epoch, m.at.Sequence = epoch+1, 0
-	m.identity.Epoch = m.at.Epoch
+	if err := m.assume(); err != nil {
+		return err
+	}
 	m.log.Info("next generation", "epoch", m.at.Epoch)
 	return m.commit(ctx)
 }
@@ -181,16 +240,16 @@ func (m *mirror) settledEnd(soft context.Context) (int64, error) {
 	}
 }
 
-// landed says how many records of this identity the target holds between m.at and end, or holds where the log can't be ours alone.
+// landed says how many records of this generation the target holds between m.at and end, or holds where the log can't be ours alone.
 func (m *mirror) landed(soft context.Context, end int64) (int64, error) {
 	n := end - m.at.Target
 	switch {
-	case n == 0:
-		return 0, nil
 	case n < 0:
 		return 0, hold(lease.ReasonTargetTruncated, "%s ends at %d, before the cursor's %d: acknowledged records are gone (unclean leader election, or the topic was re-created)", m.to, end, m.at.Target)
 	case n > maxDistance:
 		return 0, hold(lease.ReasonSequence, "%s holds %d records since the cursor, more than sequences can tell apart", m.to, n)
+	case m.anonymous():
+		return n, nil // the records themselves have to tell
 	}
 	last, err := m.readBatch(soft, end-1)
 	if expired, err := m.expired(soft, end-1, err); expired || err != nil {
@@ -199,7 +258,7 @@ func (m *mirror) landed(soft context.Context, end int64) (int64, error) {
 	if m.ours(last) && last.LastOffset() == end-1 && nextSequence(last) == advance(m.at.Sequence, n) {
 		return n, nil
 	}
-	return n, m.scan(soft, end)
+	return m.scan(soft, end)
 }
 
 // expired says whether a target offset can't be read since retention took it. Any other error stays one.
@@ -217,35 +276,43 @@ func (m *mirror) expired(soft context.Context, offset int64, err error) (bool, e
 	return false, err
 }
 
-// scan reads the target from the cursor to end and holds at the first batch that is not the next one of this identity. Since nobody
-// else may write, offset and sequence run in step.
-func (m *mirror) scan(soft context.Context, end int64) error {
+// scan reads the target from the cursor to end and counts the records of this generation. It holds at the first batch that is not the
+// next one: since nobody else may write, offset and sequence run in step. Only where earlier generations may still write (see
+// renew) theirs are passed over.
+func (m *mirror) scan(soft context.Context, end int64) (records int64, err error) {
 	start, err := m.target.LogStart(soft, m.to)
 	if err != nil {
-		return fmt.Errorf("read log start of %s: %w", m.to, err)
+		return 0, fmt.Errorf("read log start of %s: %w", m.to, err)
 	}
+	earlier := int64(0)
 	next := max(m.at.Target, start.Offset)
 	for i := 0; next < end; i++ {
 		if i == maxScan {
-			return fmt.Errorf("scan %s: not at %d after %d reads", m.to, end, maxScan)
+			return 0, fmt.Errorf("scan %s: not at %d after %d reads", m.to, end, maxScan)
 		}
 		b, err := m.readBatch(soft, next)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		due := advance(m.at.Sequence, b.BaseOffset()-m.at.Target)
+		due := advance(m.at.Sequence, b.BaseOffset()-m.at.Target-earlier)
+		same := b.ProducerID() == m.identity.ProducerID && !b.Control() && !m.anonymous()
 		switch {
-		case b.ProducerID() == m.identity.ProducerID && b.ProducerEpoch() > m.identity.Epoch:
-			return hold(lease.ReasonSequence, "%s holds a batch of generation %d at offset %d, the cursor is of generation %d and so out of date",
+		case same && b.ProducerEpoch() > m.identity.Epoch:
+			return 0, hold(lease.ReasonSequence, "%s holds a batch of generation %d at offset %d, the cursor is of generation %d and so out of date",
 				m.to, b.ProducerEpoch(), b.BaseOffset(), m.identity.Epoch)
+		case same && b.ProducerEpoch() < m.identity.Epoch && m.facts.compacted:
+			earlier += int64(b.LastOffsetDelta()) + 1
 		case !m.ours(b):
-			return hold(lease.ReasonForeignWriter, "%s holds a batch of %s at offset %d; kferry had written up to %d", m.to, writer(b), b.BaseOffset(), m.at.Target)
+			return 0, hold(lease.ReasonForeignWriter, "%s holds a batch of %s at offset %d; kferry had written up to %d", m.to, writer(b), b.BaseOffset(), m.at.Target)
 		case b.BaseSequence() != due:
-			return hold(lease.ReasonSequence, "%s holds sequence %d at offset %d where %d was due: records are doubled or missing", m.to, b.BaseSequence(), b.BaseOffset(), due)
+			return 0, hold(lease.ReasonSequence, "%s holds sequence %d at offset %d where %d was due: records are doubled or missing", m.to, b.BaseSequence(), b.BaseOffset(), due)
 		}
 		next = b.NextOffset()
 	}
-	return nil
+	if earlier > 0 {
+		m.admit(repeated)
+	}
+	return end - m.at.Target - earlier, nil
 }
 
 // explain says why a batch landed elsewhere than expected: on a topic that was created again, on what the broker remembers of an
@@ -262,51 +329,80 @@ func (m *mirror) explain(soft context.Context, got, want int64, b batch.Batch) e
 	case got < want:
 		return hold(lease.ReasonSequence, "%s acknowledged sequence %d at offset %d, before its end %d", m.to, b.BaseSequence(), got, want)
 	}
-	if err := m.scan(soft, got); err != nil {
+	if m.anonymous() { // perhaps another worker's, and the same records: reading back will tell
+		return &unknownError{m, fmt.Errorf("acknowledged at offset %d, not at %d", got, want)}
+	}
+	records, err := m.scan(soft, got)
+	switch {
+	case err != nil:
 		return err
+	case m.facts.compacted && records == want-m.at.Target: // an earlier generation wrote once more before this one fenced it off
+		return nil
 	}
 	return hold(lease.ReasonForeignWriter, "%s acknowledged a batch at offset %d, not at %d", m.to, got, want)
 }
 
-// attest reads the last batch back: a target that does not keep producer ids and sequences can't be copied to exactly once.
-func (m *mirror) attest(soft context.Context) error {
+// attest reads the last batch back. To a target that does not keep producer ids and sequences nothing can be copied exactly once.
+func (m *mirror) attest(ctx, soft context.Context) error {
+	if m.anonymous() {
+		return nil
+	}
 	b, err := m.readBatch(soft, m.at.Target-1)
 	if expired, err := m.expired(soft, m.at.Target-1, err); expired || err != nil {
 		return err
 	}
-	if !m.ours(b) {
-		return hold(lease.ReasonUnsupported, "%s stored the batch at offset %d under %s, not under %s: it does not keep producer ids, and at-least-once is not available yet",
-			m.to, b.BaseOffset(), writer(b), identityText(m.identity))
+	if m.ours(b) {
+		return nil
 	}
-	return nil
+	m.log.Info("the target does not keep producer ids", "sent", identityText(m.identity), "stored", writer(b))
+	return m.becomeAnonymous(ctx)
 }
 
-// skip returns the source offset behind the next n records that the flow copies.
-func (m *mirror) skip(soft context.Context, n int64) (int64, error) {
-	offset := m.at.Offset
+// A place is between two records of the source: the offset of the next one to look at, and the leader epoch of what lies before.
+type place struct {
+	offset int64
+	epoch  int32
+}
+
+// skip returns the source's place behind the next n records that the flow copies.
+func (m *mirror) skip(soft context.Context, n int64) (place, error) {
+	at := place{m.at.Offset, m.at.SourceEpoch}
 	for i := 0; n > 0; i++ {
-		select {
-		case <-m.yield:
-			return 0, errYield
-		default:
-		}
-		piece, err := m.source.Fetch(soft, kafka.Want{
-			TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, Isolation: spec.Isolation(m.at.Isolation),
-		})
+		seen, err := m.look(soft, at)
 		if err != nil {
-			return 0, m.unread(soft, err)
+			return at, err
 		}
-		before := offset
-		offset, n, err = m.skipWithin(piece, offset, n)
-		piece.Release()
+		before := at
+		at, n, err = m.skipWithin(seen, at, n)
+		seen.Release()
 		if err != nil {
-			return 0, err
+			return at, err
 		}
-		if offset == before || i == maxScan {
-			return 0, m.lacking(soft, offset, n)
+		if at == before || i == maxScan {
+			return at, m.lacking(soft, at.offset, n)
 		}
 	}
-	return offset, nil
+	return at, nil
+}
+
+// A look is what the source shows from a place on, under the isolation level of the cursor's generation.
+type look struct {
+	sight
+	*kafka.Fetched
+}
+
+func (m *mirror) look(soft context.Context, at place) (look, error) {
+	select {
+	case <-m.yield:
+		return look{}, errYield
+	default:
+	}
+	isolation := spec.Isolation(m.at.Isolation)
+	piece, err := m.source.Fetch(soft, m.want(at.offset, at.epoch, isolation))
+	if err != nil {
+		return look{}, m.unread(soft, err)
+	}
+	return look{visible(piece, at.offset, at.epoch, isolation), piece}, nil
 }
 
 // lacking is why the source does not bring the n records from offset on that the target has: it may not show them yet, after its leader
@@ -322,22 +418,21 @@ func (m *mirror) lacking(soft context.Context, offset, n int64) error {
 	return hold(lease.ReasonSourceTruncated, "%s ends at %d, but %s holds %d records from beyond", m.from, end.Offset, m.to, n)
 }
 
-func (m *mirror) skipWithin(piece *kafka.Fetched, offset, n int64) (int64, int64, error) {
-	seen := visible(piece, offset, spec.Isolation(m.at.Isolation))
+func (m *mirror) skipWithin(seen look, at place, n int64) (place, int64, error) {
 	for _, b := range seen.data {
-		after, taken, err := skipRecords(b, offset, n)
+		after, taken, err := skipRecords(b, at.offset, n)
 		if err != nil {
-			return 0, 0, hold(lease.ReasonCorruptBatch, "%s: batch at offset %d: %v", m.from, b.BaseOffset(), err)
+			return at, 0, hold(lease.ReasonCorruptBatch, "%s: batch at offset %d: %v", m.from, b.BaseOffset(), err)
 		}
-		offset, n = after, n-taken
+		at, n = place{after, b.LeaderEpoch()}, n-taken
 		if n == 0 {
-			return offset, 0, nil
+			return at, 0, nil
 		}
 	}
 	if seen.wrong != nil {
-		return 0, 0, m.unreadable(seen)
+		return at, 0, m.unreadable(seen.sight)
 	}
-	return seen.next, n, nil
+	return place{seen.next, seen.epoch}, n, nil
 }
 
 // skipRecords passes over at most n of b's records that are not before from. It returns the offset behind the last one passed over,

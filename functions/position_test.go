@@ -530,34 +530,6 @@ func TestSmallBatchNextToTheTargetsLimit(t *testing.T) {
 	})
 }
 
-// A target that stores batches under no producer id is not copied to at the second look either, when the first batch is long behind.
-func TestTargetWithoutProducerIDsStaysHeld(t *testing.T) {
-	inWorld(t, setup{}, func(w *world) {
-		w.writeBatches(4, 10)
-		id := w.env.Kafka("B").TopicInfo(replica).TopicID
-		w.env.Kafka("B").ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			w.env.Kafka("B").KeepControl()
-			if concerns(req, replica, id) {
-				records := &req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records
-				*records = slices.Clone(*records)
-				batch.Batch(*records).Patch(batch.Identity{ProducerID: -1, Epoch: -1}, -1)
-			}
-			return nil, nil, false
-		})
-		w.worker(0)
-		w.offer(0)
-		w.held(0, lease.ReasonUnsupported)
-		end := w.targetEnd(0)
-		for range 20 {
-			w.offerBehind()
-			time.Sleep(5 * time.Second)
-		}
-		if now, s := w.targetEnd(0), w.cursor(0).Hold; now != end || s.Reason != lease.ReasonUnsupported {
-			t.Errorf("the target grew from %d to %d, hold %+v", end, now, s)
-		}
-	})
-}
-
 // Another holder is faster nine times in a row. Each time the log shows how far it came, so nothing is wrong with the sequence.
 func TestLostRacesAreNoReasonToHold(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {

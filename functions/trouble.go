@@ -55,12 +55,21 @@ func (e *unknownError) verdict() error {
 	return fmt.Errorf("write to %s: %w", e.m.to, e.cause)
 }
 
+// refusesProducer are the answers of a target that takes no producer id which it has not issued, or none at all. Apache's brokers take
+// any.
+var refusesProducer = []error{kafka.ErrProducerIDMapping, kafka.ErrUnknownProducer, kafka.ErrInvalidRequest, kafka.ErrUnsupportedForFormat}
+
 // refused decides by the answer to a produce request. What a broker refuses for good did not land.
 func (m *mirror) refused(err error, b batch.Batch) error {
 	what := func(reason lease.Reason) error {
 		return hold(reason, "%s refuses the batch of %d records and %d bytes that follows source offset %d: %v", m.to, b.Records(), len(b), m.at.Offset, err)
 	}
 	switch {
+	case is(err, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge) && b.Records() > 1:
+		m.splitBytes = len(b) / 2 // the target compresses anew, or its limit was lowered
+		return &unknownError{m, err}
+	case m.at.Sequence == 0 && is(err, refusesProducer...):
+		return &unknownError{m, err}
 	case is(err, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge):
 		return what(lease.ReasonRecordTooLarge)
 	case is(err, kafka.ErrInvalidRecord, kafka.ErrInvalidTimestamp, kafka.ErrPolicyViolation):
@@ -84,6 +93,8 @@ func (m *mirror) unread(soft context.Context, err error) error {
 		return err
 	case errors.Is(err, kafka.ErrOffsetOutOfRange):
 		return m.outOfRange(soft)
+	case isDiverged(err):
+		return m.diverged(err)
 	case errors.Is(err, kafka.ErrCorruptMessage):
 		return hold(lease.ReasonCorruptBatch, "%s can't read %s at offset %d itself: %v", m.flow.Source, m.from, m.at.Offset, err)
 	}
@@ -106,7 +117,23 @@ func (m *mirror) outOfRange(soft context.Context) error {
 	if m.at.Offset > end.Offset {
 		return hold(lease.ReasonSourceTruncated, "%s ends at offset %d, before the next one to copy, %d: the source lost records that were copied", m.from, end.Offset, m.at.Offset)
 	}
+	if m.at.SourceEpoch >= 0 { // a leader that can't tell where that epoch ended answers so too
+		m.at.SourceEpoch = -1
+		m.unsaved = true
+	}
 	return fmt.Errorf("read %s at %d, which lies within its log: %w", m.from, m.at.Offset, kafka.ErrOffsetOutOfRange)
+}
+
+func isDiverged(err error) bool {
+	_, is := errors.AsType[*kafka.DivergedError](err)
+	return is
+}
+
+// diverged is what follows when the source's log was cut before the cursor and has grown again: with other records.
+func (m *mirror) diverged(err error) error {
+	diverged, _ := errors.AsType[*kafka.DivergedError](err)
+	return hold(lease.ReasonSourceTruncated, "%s lost the records from offset %d to %d that had been copied, and has written others there (unclean leader election): its leader epoch %d ended at %d, the cursor is of epoch %d",
+		m.from, diverged.EndOffset, m.at.Offset-1, diverged.Epoch, diverged.EndOffset, m.at.SourceEpoch)
 }
 
 // permanent makes a hold of what will not pass by itself within a few tries: a missing right, a request that the broker does not know.

@@ -25,6 +25,7 @@ const (
 type unit struct {
 	batches []batch.Batch
 	next    int64 // source offset behind it
+	epoch   int32 // the source's leader epoch just before that
 	newest  int64 // greatest timestamp, milliseconds
 	reason  batch.Reason
 }
@@ -33,14 +34,14 @@ type unit struct {
 type sight struct {
 	data  []batch.Batch // those that hold records to copy
 	next  int64         // source offset behind all that was looked at
-	epoch int32         // the source's leader epoch there; -1 where nothing was looked at
+	epoch int32         // the source's leader epoch just before that
 	wrong error         // about what lies at next, and ends the sight
 }
 
-// visible looks at piece from an offset on. Control batches, aborted ones where the isolation level hides them, and those that compaction
+// visible looks at piece from an offset on, with the leader epoch of what lies before. Control batches, aborted ones where the isolation level hides them, and those that compaction
 // has emptied are looked at and left out.
-func visible(piece *kafka.Fetched, from int64, isolation spec.Isolation) sight {
-	seen := sight{next: from, epoch: -1}
+func visible(piece *kafka.Fetched, from int64, epoch int32, isolation spec.Isolation) sight {
+	seen := sight{next: from, epoch: epoch}
 	aborted := abortedSet{pending: piece.Aborted}
 	for records := piece.Records; len(records) > 0; {
 		b, rest, err := batch.Next(records)
@@ -94,7 +95,7 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 // toEncode is about how many bytes the next unit will take in memory beside those that were fetched.
 func (m *mirror) toEncode(data []batch.Batch) int64 {
 	switch first := data[0]; {
-	case first.Check(m.at.Offset, m.facts.maxBytes) == batch.Passed && !small(first):
+	case first.Check(m.at.Offset, m.largest(first)) == batch.Passed && !small(first):
 		return 0
 	case first.Codec() != batch.None:
 		return int64(len(first)) * inflation
@@ -108,8 +109,8 @@ func (m *mirror) toEncode(data []batch.Batch) int64 {
 // cut takes the next unit off data. Beside an error the unit is what comes before the record that it is about.
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
-	u := unit{next: first.NextOffset(), newest: first.MaxTimestamp(), reason: first.Check(m.at.Offset, m.facts.maxBytes)}
-	m.encoder.MaxBytes, m.encoder.MaxInflated = m.facts.maxBytes, maxInflated
+	u := unit{next: first.NextOffset(), epoch: first.LeaderEpoch(), newest: first.MaxTimestamp(), reason: first.Check(m.at.Offset, m.largest(first))}
+	m.encoder.MaxBytes, m.encoder.SplitBytes, m.encoder.MaxInflated = m.facts.maxBytes, m.splitBytes, maxInflated
 	switch {
 	case u.reason != batch.Passed:
 		var err error
@@ -126,6 +127,14 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	return u, data[1:], nil
 }
 
+// largest is the size up to which a batch is sent as it is; 0 is any.
+func (m *mirror) largest(b batch.Batch) int {
+	if m.splitBytes > 0 && b.Records() > 1 {
+		return m.splitBytes
+	}
+	return m.facts.maxBytes
+}
+
 func small(b batch.Batch) bool { return len(b) <= smallBytes && b.Mergeable() }
 
 // merge makes one batch of the small ones that data begins with. Where that fails, for want of room or because one of them contradicts
@@ -136,7 +145,7 @@ func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch) {
 		size += len(data[n])
 		n++
 	}
-	alone := unit{batches: data[:1:1], next: data[0].NextOffset(), newest: data[0].MaxTimestamp()}
+	alone := unit{batches: data[:1:1], next: data[0].NextOffset(), epoch: data[0].LeaderEpoch(), newest: data[0].MaxTimestamp()}
 	if n == 1 {
 		return alone, data[1:]
 	}
@@ -144,15 +153,18 @@ func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch) {
 	if err != nil {
 		return alone, data[1:]
 	}
-	return unit{batches: []batch.Batch{merged}, next: data[n-1].NextOffset(), newest: merged.MaxTimestamp(), reason: batch.Small}, data[n:]
+	return unit{batches: []batch.Batch{merged}, next: data[n-1].NextOffset(), epoch: data[n-1].LeaderEpoch(), newest: merged.MaxTimestamp(), reason: batch.Small}, data[n:]
 }
 
 // mergeLimit leaves room below the target's limit, since merging makes the records' deltas longer.
 func (m *mirror) mergeLimit() int64 {
-	if m.facts.maxBytes > 0 {
-		return min(mergeBytes, int64(m.facts.maxBytes)*3/4)
+	limit := int64(mergeBytes)
+	for _, most := range []int{m.facts.maxBytes, m.splitBytes} {
+		if most > 0 {
+			limit = min(limit, int64(most)*3/4)
+		}
 	}
-	return mergeBytes
+	return limit
 }
 
 // unencodable is why the batch at the cursor can't be written anew.

@@ -87,7 +87,7 @@ func TestVisibleFollowsInterleavedTransactions(t *testing.T) {
 		{spec.ReadCommitted, []int64{2, 5, 8}},
 		{spec.ReadUncommitted, []int64{0, 2, 4, 5, 8}},
 	} {
-		seen := visible(piece(aborted, log...), 0, c.isolation)
+		seen := visible(piece(aborted, log...), 0, -1, c.isolation)
 		if got := bases(seen.data); !slices.Equal(got, c.want) || seen.next != 10 || seen.wrong != nil {
 			t.Errorf("%s: batches %v up to %d, %v; want %v up to 10", c.isolation, got, seen.next, seen.wrong, c.want)
 		}
@@ -96,7 +96,7 @@ func TestVisibleFollowsInterleavedTransactions(t *testing.T) {
 
 // A topic that ends in a marker would otherwise be behind for ever.
 func TestVisibleMovesOverMarkers(t *testing.T) {
-	seen := visible(piece(nil, logged{base: 4, records: 1, transactional: true, control: true}), 3, spec.ReadCommitted)
+	seen := visible(piece(nil, logged{base: 4, records: 1, transactional: true, control: true}), 3, -1, spec.ReadCommitted)
 	if seen.wrong != nil || len(seen.data) != 0 || seen.next != 5 {
 		t.Errorf("marker: %d batches up to %d, %v", len(seen.data), seen.next, seen.wrong)
 	}
@@ -105,7 +105,7 @@ func TestVisibleMovesOverMarkers(t *testing.T) {
 func TestVisibleStopsAtThePartOfABatch(t *testing.T) {
 	p := piece(nil, logged{base: 0, records: 2}, logged{base: 2, records: 2})
 	p.Records = p.Records[:len(p.Records)-3]
-	seen := visible(p, 0, spec.ReadCommitted)
+	seen := visible(p, 0, -1, spec.ReadCommitted)
 	if seen.wrong != nil || !slices.Equal(bases(seen.data), []int64{0}) || seen.next != 2 {
 		t.Errorf("batches %v up to %d, %v", bases(seen.data), seen.next, seen.wrong)
 	}
@@ -203,7 +203,7 @@ func TestAdvanceWrapsAtTwoToThe31(t *testing.T) {
 func TestVisibleStopsAtACorruptBatch(t *testing.T) {
 	p := piece(nil, logged{base: 0, records: 2}, logged{base: 2, records: 2})
 	p.Records[len(p.Records)-1] ^= 1
-	seen := visible(p, 0, spec.ReadCommitted)
+	seen := visible(p, 0, -1, spec.ReadCommitted)
 	if seen.wrong == nil || !slices.Equal(bases(seen.data), []int64{0}) || seen.next != 2 {
 		t.Errorf("batches %v up to %d, %v; want the first, and an error about offset 2", bases(seen.data), seen.next, seen.wrong)
 	}

@@ -34,6 +34,7 @@ func (e *RecordTooLargeError) Error() string {
 // of its first record; Patch makes it somebody's. Any number of goroutines may use one, and an idle one holds no memory.
 type Encoder struct {
 	MaxBytes    int // largest batch to build: the target's max.message.bytes; 0: DefaultMaxBytes
+	SplitBytes  int // largest batch of several records to build, where that is less; 0: MaxBytes
 	MaxInflated int // largest decompressed size of a batch; 0: DefaultMaxInflated
 }
 
@@ -88,7 +89,7 @@ func (e *Encoder) split(done []Batch, b Batch, part span, s *scratch) ([]Batch, 
 	if err != nil {
 		return done, err
 	}
-	if len(made) <= e.maxBytes() {
+	if len(made) <= e.splitBytes() || part.count == 1 && len(made) <= e.maxBytes() {
 		return append(done, slices.Clone(made)), nil
 	}
 	if part.count == 1 {
@@ -124,10 +125,17 @@ func (e *Encoder) Merge(batches []Batch) (Batch, error) {
 			w.add(b.timestamp(r), r)
 		}
 	}
-	if len(w.bytes) > e.maxBytes() {
+	if len(w.bytes) > e.splitBytes() {
 		return nil, ErrTooLarge
 	}
 	return w.batch(), nil
+}
+
+func (e *Encoder) splitBytes() int {
+	if e.SplitBytes > 0 {
+		return min(e.SplitBytes, e.maxBytes())
+	}
+	return e.maxBytes()
 }
 
 func (e *Encoder) maxBytes() int {

@@ -29,12 +29,13 @@ func Of(records ...Record) Batch {
 	w := newWriter(nil, records[0].Offset)
 	for _, r := range records {
 		w.next = max(w.next, int32(r.Offset-w.baseOffset))
-		w.add(r.Timestamp, rawRecord{rest: r.appendRest(nil)})
+		w.add(r.Timestamp, rawRecord{rest: r.AppendContent(nil)})
 	}
 	return w.batch()
 }
 
-func (r Record) appendRest(dst []byte) []byte {
+// AppendContent appends key, value and headers as a record has them: the same bytes, the same content.
+func (r Record) AppendContent(dst []byte) []byte {
 	dst = appendBytes(dst, r.Key)
 	dst = appendBytes(dst, r.Value)
 	dst = binary.AppendVarint(dst, int64(len(r.Headers)))

@@ -41,6 +41,8 @@ var (
 	ErrStorage                   error = kerr.KafkaStorageError
 	ErrSASLAuthentication        error = kerr.SaslAuthenticationFailed
 	ErrUnknownProducer           error = kerr.UnknownProducerID
+	ErrProducerIDMapping         error = kerr.InvalidProducerIDMapping
+	ErrInvalidRequest            error = kerr.InvalidRequest
 	ErrFencedLeaderEpoch         error = kerr.FencedLeaderEpoch
 	ErrUnknownLeaderEpoch        error = kerr.UnknownLeaderEpoch
 	ErrUnsupportedCompression    error = kerr.UnsupportedCompressionType

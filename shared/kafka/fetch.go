@@ -35,12 +35,24 @@ type Want struct {
 	TopicID     TopicID // zero: whatever topic has the name
 	Offset      int64
 	LeaderEpoch int32 // current epoch of the leader, to be refused by any other; -1 for any
+	LastEpoch   int32 // leader epoch of what lies just before Offset, to be told when the log no longer holds that; -1 where unknown
 	Isolation   Isolation
+}
+
+// A DivergedError says that a log holds something else just before the wanted offset than it once did: it lost records, to a leader that
+// never had them, and has been written on since (KIP-595's DivergingEpoch, which brokers tell consumers too).
+type DivergedError struct {
+	EndOffset int64 // up to which the log still is what it was
+	Epoch     int32 // the leader's in which it ended there
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("the log is another one from offset %d on, where leader epoch %d ended", e.EndOffset, e.Epoch)
 }
 
 // Fetch joins the next request to the partition's leader, which brings records of many partitions. It returns when there
 // are some, or without any after about 250 ms. It blocks as long as the budget for fetched bytes is used up. Requests are
-// repeated while the leader moves; other errors are returned at once.
+// repeated while the leader moves; other errors are returned at once, a *DivergedError among them.
 //
 // Call it for the next offset while the last records are being produced: one partition's next request is then under way
 // together with everybody else's.

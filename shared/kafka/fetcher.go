@@ -298,6 +298,7 @@ func addWant(req *kmsg.FetchRequest, want Want, limit int32) {
 	p.Partition = want.Partition
 	p.CurrentLeaderEpoch = want.LeaderEpoch
 	p.FetchOffset = want.Offset
+	p.LastFetchedEpoch = want.LastEpoch
 	p.PartitionMaxBytes = limit
 	req.Topics[last].Partitions = append(req.Topics[last].Partitions, p)
 }
@@ -339,6 +340,8 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 			call.answer <- fetchAnswer{err: fmt.Errorf("broker %d left it out: %w", f.broker, ErrUnanswered)}
 		case p.ErrorCode != 0:
 			call.answer <- fetchAnswer{err: kerr.ErrorForCode(p.ErrorCode)}
+		case p.DivergingEpoch.EndOffset >= 0:
+			call.answer <- fetchAnswer{err: &DivergedError{p.DivergingEpoch.EndOffset, p.DivergingEpoch.Epoch}}
 		case call.waitsOn(p):
 			left = append(left, call)
 		default:

@@ -21,7 +21,7 @@ func (c *Cluster) Read(ctx context.Context, tp TopicPartition, offset int64, max
 		if err != nil {
 			return err
 		}
-		want := Want{TopicPartition: tp, TopicID: l.topicID, Offset: offset, LeaderEpoch: l.epoch, Isolation: iso}
+		want := Want{TopicPartition: tp, TopicID: l.topicID, Offset: offset, LeaderEpoch: l.epoch, LastEpoch: -1, Isolation: iso}
 		fetched, err = c.read(ctx, l.broker, want, maxBytes)
 		c.topics.doubtAfter(err, tp.Topic)
 		return err

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Write appends records to the partitions that they name, acknowledged by all replicas. Records without a timestamp get the
@@ -54,4 +56,18 @@ func (c *Cluster) introduce(ctx context.Context) error {
 	defer func() { <-c.introducing }()
 	_, _, err := c.client.ProducerID(ctx)
 	return err
+}
+
+// IssueProducerID asks the cluster for a producer id of its own, whose epoch is 0. It takes the right to write to any topic, or
+// IdempotentWrite on the cluster.
+func (c *Cluster) IssueProducerID(ctx context.Context) (int64, error) {
+	req := kmsg.NewPtrInitProducerIDRequest()
+	resp, err := anyBroker[*kmsg.InitProducerIDResponse](ctx, c, req)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for a producer id: %w", err)
+	}
+	return resp.ProducerID, nil
 }

@@ -33,6 +33,8 @@ var ErrVersion = errors.New("cursor in another format version")
 //	kferry.isolation                        Isolation
 //	kferry.exactlyOnce                      ExactlyOnce, absent when it is
 //	kferry.mapped                           Mapped, absent when identical
+//	kferry.producer                         Producer, absent when computed
+//	kferry.running                          Running, absent when not
 //	kferry.foreign                          Foreign, absent when not; never on the offsets topic
 //	kferry.hold                             Hold.Reason, absent when not held, like the next two
 //	kferry.holdDetail                       Hold.Detail
@@ -64,6 +66,12 @@ type Cursor struct {
 	ExactlyOnce string
 	// Mapped is whether the copy's offsets differ from the source's.
 	Mapped bool
+	// Producer is whose batches the copy's are, where the target does not take the computed producer id: one that it issued, in
+	// decimal, or NoProducer.
+	Producer string
+	// Running means that a run is under way, or ended without knowing what had landed. It is kept for sources whose content is no
+	// function of the sequence.
+	Running bool
 	// Foreign means that the last to write was not kferry. Only Offset is known then.
 	Foreign bool
 	Hold    Hold
@@ -73,6 +81,9 @@ type Cursor struct {
 	// DecidedAt is when the last decision came, also of one that could not be carried out.
 	DecidedAt time.Time
 }
+
+// NoProducer stands for a target that keeps no producer ids.
+const NoProducer = "none"
 
 // A Hold stops a partition, with its reason.
 type Hold struct {
@@ -119,6 +130,8 @@ type wireCursor struct {
 	Isolation     string   `json:"kferry.isolation"`
 	ExactlyOnce   string   `json:"kferry.exactlyOnce,omitempty"`
 	Mapped        bool     `json:"kferry.mapped,omitempty"`
+	Producer      string   `json:"kferry.producer,omitempty"`
+	Running       bool     `json:"kferry.running,omitempty"`
 	Foreign       bool     `json:"kferry.foreign,omitempty"`
 	Hold          Reason   `json:"kferry.hold,omitempty"`
 	HoldDetail    string   `json:"kferry.holdDetail,omitempty"`
@@ -132,7 +145,7 @@ func (c Cursor) encode() []byte {
 	w := wireCursor{
 		Offset: &last, Version: CursorVersion, Target: c.Target, Sequence: c.Sequence, Epoch: c.Epoch,
 		SourceTopicID: c.SourceTopicID, TargetTopicID: c.TargetTopicID, SourceEpoch: c.SourceEpoch,
-		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Foreign: c.Foreign,
+		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Producer: c.Producer, Running: c.Running, Foreign: c.Foreign,
 		Hold: c.Hold.Reason, HoldDetail: c.Hold.Detail, HoldSince: toMillis(c.Hold.Since), Decision: c.Decision, DecidedAt: toMillis(c.DecidedAt),
 	}
 	return encodeJSON(w)
@@ -168,7 +181,7 @@ func (w wireCursor) cursor() Cursor {
 	return Cursor{
 		Version: w.Version, Offset: *w.Offset + 1, Target: w.Target, Sequence: w.Sequence, Epoch: w.Epoch,
 		SourceTopicID: w.SourceTopicID, TargetTopicID: w.TargetTopicID, SourceEpoch: w.SourceEpoch,
-		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Foreign: w.Foreign,
+		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Producer: w.Producer, Running: w.Running, Foreign: w.Foreign,
 		Hold: Hold{Reason: w.Hold, Detail: w.HoldDetail, Since: ofMillis(w.HoldSince)}, Decision: w.Decision, DecidedAt: ofMillis(w.DecidedAt),
 	}
 }
