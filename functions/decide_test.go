@@ -342,3 +342,65 @@ func TestWhatLandedAmidForeignRecordsIsNotCopiedAgain(t *testing.T) {
 		}
 	})
 }
+
+// The source has lost what was copied to a leader that never had it, and has been written on: the copy goes on where the two part.
+func TestDecisionAboutALogThatWasCutAndHasGrownAgain(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.copied()
+		cut := true
+		w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("A").KeepControl()
+			resp := fetched(req.(*kmsg.FetchRequest), nil, 15).(*kmsg.FetchResponse)
+			for _, answered := range resp.Topics {
+				for i := range answered.Partitions {
+					answered.Partitions[i].DivergingEpoch.Epoch, answered.Partitions[i].DivergingEpoch.EndOffset = 0, 8
+				}
+			}
+			return resp, nil, cut
+		})
+		w.env.Kafka("A").ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("A").KeepControl()
+			resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+			for _, asked := range req.(*kmsg.OffsetForLeaderEpochRequest).Topics {
+				answer := kmsg.NewOffsetForLeaderEpochResponseTopic()
+				answer.Topic = asked.Topic
+				for _, p := range asked.Partitions {
+					one := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+					one.Partition, one.LeaderEpoch, one.EndOffset = p.Partition, 0, 8
+					answer.Partitions = append(answer.Partitions, one)
+				}
+				resp.Topics = append(resp.Topics, answer)
+			}
+			return resp, nil, cut
+		})
+		w.write(5)
+		w.offer(0)
+		w.held(0, lease.ReasonSourceTruncated)
+		before := w.values("B", replica)
+		w.decide(lease.AcceptGap)
+		w.eventually("the next generation", func() bool {
+			w.offer(0)
+			return w.cursor(0).Epoch > 0
+		})
+		cut = false
+		w.moves()
+		w.leadsTo(before, outcome{8, lease.Surplus, [3]int64{8, 10, 2}}, lease.AcceptGap, lease.ByOperator)
+	})
+}
+
+// Compaction and a foreign writer at once: what had landed amid the other's records is found by reading back, and not copied again.
+func TestWhatLandedOfACompactedSourceAmidForeignRecords(t *testing.T) {
+	inWorld(t, compacted, func(w *world) {
+		w.update(6, 10, 100)
+		w.killAt(position{"B", kmsg.Produce, replica, 3}, w.worker(0), true)
+		w.writePartition("B", replica, 0, 2)
+		before := w.values("B", replica)
+		w.worker(0)
+		w.held(0, lease.ReasonForeignWriter)
+		w.decide(lease.AcceptGap)
+		w.moves()
+		if got, want := w.values("B", replica), slices.Concat(before, w.values("A", topic)[len(before)-2:]); !slices.Equal(got, want) {
+			t.Errorf("the target holds\n%q, want\n%q", got, want)
+		}
+	})
+}
