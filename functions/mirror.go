@@ -69,7 +69,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
-	err = drained(soft, err)
+	err = drained(soft, m.overrule(ctx, soft, err))
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
 	}
@@ -89,7 +89,7 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	m.at, m.revision = cursor, revision
 	m.published = time.Now() // m.committed stays zero: the first move fences an earlier holder off
 	if cursor.Hold.Reason.Decide() {
-		return hold(cursor.Hold.Reason, "%s", cursor.Hold.Detail)
+		return m.decided(ctx, soft)
 	}
 	if m.facts, err = m.identify(soft, fresh); err != nil {
 		return err

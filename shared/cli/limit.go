@@ -14,7 +14,6 @@ import (
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
-	"github.com/kferry/kferry/shared/local"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -60,8 +59,8 @@ func newLimit(p Process) *cobra.Command {
 			return err
 		}
 		defer st.close()
-		if err := st.findQueue(cmd, "limit"); err != nil {
-			return err
+		if err := st.findQueue(cmd.Context(), "limit"); err != nil && s.Settings.NATSURL != "" {
+			return err // of a run that was killed the queue is still named
 		}
 		if change != nil {
 			if len(flows) > 1 {
@@ -138,17 +137,6 @@ func names(flows []spec.Flow) string {
 		all = append(all, "'"+f.Name()+"'")
 	}
 	return strings.Join(all, ", ")
-}
-
-// findQueue opens the queue at NATS_URL, or that of a run on the same directory, and none where none runs.
-func (st *station) findQueue(cmd *cobra.Command, role string) error {
-	if st.spec.Settings.NATSURL != "" {
-		return st.openQueue(cmd.Context(), role, st.spec.Settings.NATSURL, nil)
-	}
-	if url := local.FindNATS(st.spec.Settings.Data); url != "" {
-		_ = st.openQueue(cmd.Context(), role, url, nil) // one that was killed is still named
-	}
-	return nil
 }
 
 // setLimit changes the limit that was set while running.

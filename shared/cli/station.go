@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,15 @@ func (st *station) openQueue(ctx context.Context, role, url string, server inPro
 		Client: clientName(role), Logger: st.log,
 	})
 	return err
+}
+
+// findQueue opens the queue that is named, or that of a kferry run on the same directory. Without one the station has none.
+func (st *station) findQueue(ctx context.Context, role string) error {
+	settings := st.spec.Settings
+	if url := cmp.Or(settings.NATSURL, local.FindNATS(settings.Data)); url != "" {
+		return st.openQueue(ctx, role, url, nil)
+	}
+	return nil
 }
 
 // clientName is how NATS' reports call a process.

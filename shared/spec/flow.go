@@ -33,6 +33,8 @@ type Flow struct {
 	ConfigExclude Patterns
 	// Limits bound what is read from the source. They decide no content.
 	Limits Limits
+	// OnHold says what to do where a partition would be held until a person decides.
+	OnHold OnHold
 	// Running is false while the input pauses or stops the flow.
 	Running bool
 }

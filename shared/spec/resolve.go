@@ -33,7 +33,7 @@ type mirror struct {
 	source, target, connect value // aliases; connect may be left out
 
 	topics, exclude, policy, separator, replicationFactor, start, isolation, refresh, maxLeases value
-	configExclude, offsetsTopic, offsetsFactor                                                  value
+	configExclude, onHold, offsetsTopic, offsetsFactor                                          value
 	limits                                                                                      limitTexts
 	running                                                                                     bool
 }
@@ -241,6 +241,7 @@ func (r *resolver) flow(m mirror) Flow {
 		OffsetsReplicationFactor: read(r.report, m.offsetsFactor, parseReplicationFactor, -1),
 		ConfigExclude:            read(r.report, m.configExclude, ParsePatterns, defaultConfigExclude),
 		Limits:                   r.report.limits(m.limits, r.limits),
+		OnHold:                   read(r.report, m.onHold, ParseOnHold, nil),
 		Running:                  m.running,
 	}
 }
@@ -320,6 +321,8 @@ func (f Flow) difference(g Flow) string {
 		return "config.properties.exclude"
 	case !f.Limits.equal(g.Limits):
 		return "rate limit"
+	case !maps.Equal(f.OnHold, g.OnHold):
+		return "kferry.on.hold"
 	case f.Running != g.Running:
 		return "state"
 	}

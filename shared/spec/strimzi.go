@@ -212,6 +212,7 @@ func (r *resourceReader) connector(c mapping, m *mirror) {
 	m.start = firstOf(config, "source.consumer.auto.offset.reset", "consumer.auto.offset.reset", "auto.offset.reset")
 	m.isolation = firstOf(config, "source.consumer.isolation.level", "consumer.isolation.level", "isolation.level")
 	m.refresh = config["refresh.topics.interval.seconds"]
+	m.onHold = config["kferry.on.hold"]
 	m.configExclude = firstOf(config, "config.properties.exclude", "config.properties.blacklist")
 	if m.maxLeases = c.text("tasksMax", r.report); m.maxLeases.set {
 		later := m.maxLeases

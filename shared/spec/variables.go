@@ -33,6 +33,7 @@ type variables struct {
 	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
 	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
 	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
+	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
 	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
 	RateBytes     string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
 	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
@@ -150,7 +151,7 @@ var flowVariables = []string{
 	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
 	"KFERRY_TOPICS", "KFERRY_TOPICS_EXCLUDE", "KFERRY_REPLICATION_POLICY", "KFERRY_REPLICATION_POLICY_SEPARATOR",
 	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH",
-	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_ON_HOLD", "KFERRY_OFFSETS_REPLICATION_FACTOR",
 }
 
 // givenFlow lists the variables of the plain flow that are set.
@@ -191,6 +192,7 @@ func (e environment) input(r *report) input {
 			isolation:         e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
 			refresh:           e.value("KFERRY_REFRESH", e.Refresh),
 			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
+			onHold:            e.value("KFERRY_ON_HOLD", e.OnHold),
 			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
 			running:           true,
 		}},
