@@ -67,7 +67,7 @@ const (
 	Extra      Kind = "extra"      // on the target, not in the source
 	Changed    Kind = "changed"    // one record in the place of another
 	Duplicated Kind = "duplicated" // once more on the target, within Lookahead records
-	Reordered  Kind = "reordered"  // in another place on the target, within Lookahead records
+	Reordered  Kind = "reordered"  // in another place on the target
 )
 
 // A Pair is the place of a difference: -1 where a side has no record.

@@ -284,6 +284,39 @@ func TestCountsAddUp(t *testing.T) {
 	})
 }
 
+// What is written behind the ends explains what compaction has taken meanwhile.
+func TestCompactionGoesOnWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	a := verify.NewAligner(verify.Rules{Timestamps: true, Claimed: 1000, Compacted: [2]bool{true, true}})
+	a.Add(verify.Source, script("k:a l:b m:c n:d")...)
+	a.Add(verify.Target, script("l:b n:d x:e")...)
+	a.End(verify.Source, verify.Present)
+	a.End(verify.Target, verify.Present)
+	if _, done := a.Next(); !done || !a.Waiting(verify.Source) || !a.Waiting(verify.Target) {
+		t.Fatal("k and m wait for the target, x for the source")
+	}
+	a.Later(verify.Target, script("k:e")...)
+	a.Later(verify.Source, script("x:f")...)
+	if got, want := a.Outcome().Counts, (verify.Counts{Equal: 2, Missing: 1, Compacted: 2}); got != want {
+		t.Errorf(" got %+v\nwant %+v", got, want)
+	}
+}
+
+// More keys at a time than there is room for: it is said, not guessed.
+func TestKeysWithoutEnd(t *testing.T) {
+	t.Parallel()
+	const room, more = 1 << 17, 1000
+	var source []verify.Entry
+	for n := range int64(room + more) {
+		source = append(source, record(1+n, n))
+	}
+	target := []verify.Entry{record(1<<40, 1<<40)}
+	got := align(verify.Rules{Timestamps: true, Claimed: 1 << 40, Compacted: [2]bool{false, true}}, 1000, [2][]verify.Entry{numbered(append(source, target...)), target})
+	if want := (verify.Counts{Equal: 1, Missing: room, Uncompared: more}); got.Counts != want {
+		t.Errorf(" got %+v\nwant %+v", got.Counts, want)
+	}
+}
+
 // What is equal costs next to nothing, and what is not stays linear.
 func BenchmarkAlign(b *testing.B) {
 	for name, share := range map[string]int64{"equal": 0, "one in a hundred changed": 100, "all different": 1} {

@@ -60,7 +60,8 @@ func (p *partition) wait(ctx context.Context, bytes int64) error {
 	for p.Limit != nil && bytes > 0 {
 		n := min(bytes, int64(p.Limit.Burst()))
 		if err := p.Limit.WaitN(ctx, int(n)); err != nil {
-			return err
+			<-ctx.Done() // a limiter doesn't wait for what comes after the deadline
+			return context.Cause(ctx)
 		}
 		bytes -= n
 	}

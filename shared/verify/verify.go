@@ -11,7 +11,7 @@
 //
 // What is on one side alone at its place is, in this order:
 //
-//   - reordered, where its equal is in another place within Lookahead records;
+//   - reordered, where its equal is among the last Lookahead records that were on the other side alone;
 //   - duplicated, where the target had it within the last Lookahead records;
 //   - compacted, where the other side is a compacted topic that has a later record of the key, or it is a tombstone;
 //   - expired, where the other side's log begins behind it, because retention or DeleteRecords took what was before;
