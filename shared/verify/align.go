@@ -109,7 +109,7 @@ func (c Counts) Different() bool {
 	return c.Missing+c.Extra+c.Changed+c.Duplicated+c.Reordered > 0
 }
 
-// An Aligner compares two logs, record by record in order. It takes and returns values: whoever uses it adds what Wants asks for.
+// An Aligner compares two logs, record by record in order. It takes and returns values: whoever uses it adds what Next wants.
 //
 // While both sides go on with the same record they are equal. Else it looks ahead on both sides for the nearest record, by the
 // number of records passed over, that is on both, and once on each; what was passed over is a difference, whose kind is decided
@@ -263,41 +263,75 @@ type at struct {
 	times [2]int
 }
 
-// meet finds the record with the fewest others before it, on both sides together. One that is there only once on each goes before
-// those that are repeated, since it can't be taken for another.
+func (p at) none() bool { return p.times[Target] == 0 }
+
+// before orders places by the number of records passed over. None is behind all.
+func (p at) before(q at) bool {
+	sum, other := p.place[Source]+p.place[Target], q.place[Source]+q.place[Target]
+	return !p.none() && (q.none() || sum < other || sum == other && p.place[Source] < q.place[Source])
+}
+
+// meet finds the record with the fewest others before it, on both sides together. One that is there only once on each can't be taken
+// for another. One that is repeated can, so it has to be followed by a run that is the same on both sides.
 func (a *Aligner) meet(source, target []Entry) (i, j int, found bool) {
+	var single, repeated at
+	for _, p := range a.find(source, target) {
+		if p.times == [2]int{1, 1} {
+			if p.before(single) {
+				single = p
+			}
+		} else if p.before(repeated) {
+			repeated = p
+		}
+	}
+	best := single
+	if repeated.before(single) && (single.none() || a.runs(source, target, repeated, single)) {
+		best = repeated
+	}
+	return best.place[Source], best.place[Target], !best.none()
+}
+
+// find looks every record of the source up on the target.
+func (a *Aligner) find(source, target []Entry) map[ident]at {
 	clear(a.places)
 	for k, e := range source {
-		place := a.places[a.ident(e)]
-		if place.times[Source] == 0 {
-			place.place[Source] = k
+		id := a.ident(e)
+		p := a.places[id]
+		if p.times[Source]++; p.times[Source] == 1 {
+			p.place[Source] = k
 		}
-		place.times[Source]++
-		a.places[a.ident(e)] = place
+		a.places[id] = p
 	}
-	nearest, single := 0, false
 	for k, e := range target {
-		place, known := a.places[a.ident(e)]
+		id := a.ident(e)
+		p, known := a.places[id]
 		if !known {
 			continue
 		}
-		if place.times[Target] == 0 {
-			place.place[Target] = k
+		if p.times[Target]++; p.times[Target] == 1 {
+			p.place[Target] = k
 		}
-		place.times[Target]++
-		a.places[a.ident(e)] = place
+		a.places[id] = p
 	}
-	for _, place := range a.places {
-		if place.times[Target] == 0 {
-			continue
+	return a.places
+}
+
+// enoughRun is how many records in a row make one that is repeated believable.
+const enoughRun = 8
+
+// runs says whether both sides are the same from a place on, for enough records or up to another place.
+func (a *Aligner) runs(source, target []Entry, from, to at) bool {
+	i, j := from.place[Source], from.place[Target]
+	for n := 0; n < enoughRun && i < len(source) && j < len(target); n++ {
+		if i == to.place[Source] && j == to.place[Target] {
+			return true
 		}
-		sum, once := place.place[Source]+place.place[Target], place.times == [2]int{1, 1}
-		better := !found || once && !single || once == single && (sum < nearest || sum == nearest && place.place[Source] < i)
-		if better {
-			i, j, found, nearest, single = place.place[Source], place.place[Target], true, sum, once
+		if !a.same(source[i], target[j]) {
+			return false
 		}
+		i, j = i+1, j+1
 	}
-	return i, j, found
+	return true
 }
 
 // apart says how much to pass over on each side when they don't meet: half of what was looked through at most, so that the other half

@@ -114,6 +114,7 @@ func TestAlign(t *testing.T) {
 		"one moved, another in place":  {plain, "a b c d e", "a x c b d e", verify.Counts{Equal: 4, Reordered: 1, Extra: 1}, verify.Pair{Kind: verify.Extra, Source: -1, Target: 1}},
 		"a repeated record missing":    {plain, "a r@1 b r@1 c", "a b r@1 c", verify.Counts{Equal: 4, Missing: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
 		"all records alike, one more":  {timeless, "r r r", "r r r r", verify.Counts{Equal: 3, Duplicated: 1}, verify.Pair{Kind: verify.Duplicated, Source: -1, Target: 3}},
+		"one among alike ones missing": {timeless, "r x r r r r u v", "r r r r r u v", verify.Counts{Equal: 7, Missing: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
 		"nothing in common":            {plain, "a b", "x y z", verify.Counts{Changed: 2, Extra: 1}, verify.Pair{Kind: verify.Changed, Source: 0, Target: 0}},
 		"expired at the source":        {plain, "|c d e", "a b c d e", verify.Counts{Equal: 3, ExpiredSource: 2}, verify.Pair{}},
 		"expired at the target":        {plain, "a b c d", "|c d", verify.Counts{Equal: 2, ExpiredTarget: 2}, verify.Pair{}},
