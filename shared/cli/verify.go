@@ -216,21 +216,30 @@ func watchComparison(ctx context.Context, screen *screen, p *verify.Progress) {
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	defer screen.show("")
-	var bytesASecond float64
-	offsets := progress{at: time.Now()}
+	r := reading{at: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			seconds := now.Sub(offsets.at).Seconds()
-			done, bytes := p.Done.Load(), p.Bytes.Load()
-			offsets.perSecond = smooth(offsets.perSecond, float64(done-offsets.last.records)/seconds)
-			bytesASecond = smooth(bytesASecond, float64(bytes-offsets.last.bytes)/seconds)
-			offsets.last, offsets.at = copied{records: done, bytes: bytes}, now
-			rest := max(0, p.Total.Load()-done)
-			screen.show(fmt.Sprintf("%s records are equal, %s read · %s/s · %s offsets to go, %s",
-				count(p.Records.Load()), bytesText(bytes), bytesText(int64(bytesASecond)), count(rest), offsets.left(rest)))
+			screen.show(r.line(now, p))
 		}
 	}
+}
+
+// A reading turns a comparison's counters into a line for people.
+type reading struct {
+	at                      time.Time
+	done, bytes             int64
+	perSecond, bytesASecond float64
+}
+
+func (r *reading) line(now time.Time, p *verify.Progress) string {
+	done, bytes, seconds := p.Done.Load(), p.Bytes.Load(), now.Sub(r.at).Seconds()
+	r.perSecond = smooth(r.perSecond, float64(done-r.done)/seconds)
+	r.bytesASecond = smooth(r.bytesASecond, float64(bytes-r.bytes)/seconds)
+	r.done, r.bytes, r.at = done, bytes, now
+	rest := max(0, p.Total.Load()-done)
+	return fmt.Sprintf("%s records are equal · %s read, %s/s · %s offsets to go, %s",
+		count(p.Records.Load()), bytesText(bytes), bytesText(int64(r.bytesASecond)), count(rest), left(rest, r.perSecond))
 }

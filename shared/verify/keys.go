@@ -50,6 +50,16 @@ func (a *Aligner) Later(s Side, entries ...Entry) {
 	}
 }
 
+// Abandon gives up about what waits: nobody can say what it is.
+func (a *Aligner) Abandon() {
+	for s := range a.waiting {
+		for _, w := range a.waiting[s] {
+			a.counts.Uncompared += w.records
+		}
+		a.waiting[s] = keyed{}
+	}
+}
+
 func (a *Aligner) explain(s Side, key uint64) {
 	if w := a.waiting[s][key]; w != nil {
 		a.counts.Compacted += w.records

@@ -218,29 +218,36 @@ func (p *partition) later(ctx context.Context, a *Aligner) error {
 		if !a.Waiting(s.other()) {
 			continue
 		}
-		l := p.logs[s]
-		ends, err := l.cluster.ListOffsets(ctx, []kafka.TopicPartition{l.tp}, kafka.Latest, l.isolation)
-		if err != nil {
+		if err := p.laterOf(ctx, s, a); err != nil {
+			a.Abandon()
 			return err
-		}
-		if err := ends[l.tp].Err; err != nil {
-			return err
-		}
-		r := l.cluster.NewReader(l.tp, l.end, ends[l.tp].Offset, l.isolation, readBytes)
-		for {
-			records, err := r.Next(ctx)
-			if err == io.EOF || errors.Is(err, kafka.ErrOffsetOutOfRange) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			for _, record := range records {
-				a.Later(s, Entry{Key: keyOf(record)})
-			}
 		}
 	}
 	return nil
+}
+
+func (p *partition) laterOf(ctx context.Context, s Side, a *Aligner) error {
+	l := p.logs[s]
+	ends, err := l.cluster.ListOffsets(ctx, []kafka.TopicPartition{l.tp}, kafka.Latest, l.isolation)
+	if err != nil {
+		return err
+	}
+	if err := ends[l.tp].Err; err != nil {
+		return err
+	}
+	r := l.cluster.NewReader(l.tp, l.end, ends[l.tp].Offset, l.isolation, readBytes)
+	for {
+		records, err := r.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, record := range records {
+			a.Later(s, Entry{Key: keyOf(record)})
+		}
+	}
 }
 
 // conclude turns what was found into the report.

@@ -34,7 +34,8 @@
 // # What it can't see
 //
 // That a record is missing which expired on either side; that one is missing at the very end of a copy that has no cursor, which is
-// called behind; a copy of a compacted topic that lacks a record which a later one of its key replaces. A topic that somebody else
+// called behind, or at the very beginning of one whose flow was to begin later than with the first record; that a copy of a compacted
+// topic lacks a record which a later one of its key replaces. A topic that somebody else
 // writes to as well, or another flow, shows their records as extra. Edits that lie next to each other may be counted as other kinds
 // than those that made them, never as none.
 //

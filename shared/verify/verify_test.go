@@ -208,6 +208,23 @@ func TestAStopTellsWhatIsKnown(t *testing.T) {
 	}
 }
 
+// A cluster goes away in the middle: what was found until then is told, and no verdict on the rest.
+func TestAClusterGoesAway(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 10_000)...)
+		w.options.Limit = rate.NewLimiter(256<<10, 256<<10)
+		done := make(chan verify.PartitionReport)
+		go func() { done <- w.compare(w.Context())[0] }()
+		time.Sleep(20 * time.Second) // of 80
+		w.env.Kafka("B").Close()
+		got := <-done
+		w.wants(got, verify.NotComparable, verify.Counts{Equal: got.Equal})
+		if got.Equal == 0 || got.Equal == 10_000 || !strings.Contains(got.Why, "A."+topic+"-0") {
+			w.Errorf("%d records are equal, %s", got.Equal, got.Why)
+		}
+	})
+}
+
 func TestACursorThatClaimsMoreThanThereIs(t *testing.T) {
 	inBubble(t, [2]int32{1, 1}, func(w *world) {
 		w.both(upTo(0, 100)...)
