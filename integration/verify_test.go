@@ -201,7 +201,7 @@ func TestVerifyCopies(t *testing.T) {
 	source.CreateTopic("verified-empty", 2, 1)
 	target.CreateTopic(k.copyOf("verified-append-time"), 1, 1, "message.timestamp.type", "LogAppendTime")
 	next := everyCodec(t, source, "verified-codecs", 2000)
-	testbed.Produce(t, source, "verified-transactions", testbed.Load{Records: 3000, TxnRecords: 100, AbortEvery: 3, Codec: kgo.Lz4Compression()})
+	testbed.Produce(t, source, "verified-transactions", testbed.Load{Records: 3000, ValueBytes: 2000, TxnRecords: 100, AbortEvery: 3}) // more than one answer
 	testbed.Produce(t, source, "verified-deleted", testbed.Load{Records: 3000})
 	testbed.Produce(t, source, "verified-append-time", testbed.Load{Records: 1000, PlainKeys: true})
 	deleteBefore(t, source, "verified-deleted", 500)
