@@ -20,6 +20,9 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 	batch := make([]*kgo.Record, len(records))
 	for i, r := range records {
 		batch[i] = &kgo.Record{Topic: topic, Partition: r.Partition, Key: r.Key, Value: r.Value}
+		for _, h := range r.Headers {
+			batch[i].Headers = append(batch[i].Headers, kgo.RecordHeader(h))
+		}
 		if r.Timestamp != 0 {
 			batch[i].Timestamp = time.UnixMilli(r.Timestamp)
 		}
