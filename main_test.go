@@ -256,8 +256,8 @@ func TestReadmeListsTheReasons(t *testing.T) {
 	var rows []string
 	for _, name := range constants(t, "shared/lease/reason.go", "Reason") {
 		who := "itself"
-		if lease.Reason(name).Decide() {
-			who = "you"
+		if r := lease.Reason(name); r.Decide() {
+			who = "you; `--accept-gap` " + r.Accept()
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
@@ -269,6 +269,33 @@ func TestReadmeListsTheWaysOfBatches(t *testing.T) {
 	slices.Sort(want)
 	if got := firstCells(t, "how"); len(want) < 2 || !slices.Equal(got, want) {
 		t.Errorf("README's ways are %q, those of kferry_batches_total %q", got, want)
+	}
+}
+
+// The choices are resume's flags.
+func TestReadmeListsTheChoices(t *testing.T) {
+	var help bytes.Buffer
+	if code := cli.Run(t.Context(), cli.Process{Args: []string{"resume", "--help"}, Out: &help, Err: &help}); code != 0 {
+		t.Fatalf("kferry resume --help: exit code %d", code)
+	}
+	got := firstCells(t, "choice")
+	for _, choice := range got {
+		if flag, _, _ := strings.Cut(choice, " "); !strings.Contains(help.String(), flag+" ") {
+			t.Errorf("README names %s, which kferry resume doesn't know", flag)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("README has the choices %q", got)
+	}
+}
+
+// The reasons that a policy may be set for are reasons, wait for a person, and stand in README.
+func TestReadmeListsThePolicies(t *testing.T) {
+	policies := between(t, "**Policies.**", "**Gaps.**")
+	for _, reason := range spec.OnHoldReasons() {
+		if !lease.Reason(reason).Decide() || !strings.Contains(policies, "`"+reason+"`") {
+			t.Errorf("a policy may be set for %s: waits for a person: %v, README:\n%s", reason, lease.Reason(reason).Decide(), policies)
+		}
 	}
 }
 

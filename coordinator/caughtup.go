@@ -198,7 +198,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
-	case p.State == Held && g.holdingStill(p), p.State == Failed && late, g.failing(p), p.State == Gone:
+	case p.State == Held && g.holdingStill(p) && (p.Decision == "" || g.lasts(p)), p.State == Failed && late, g.failing(p), p.State == Gone:
 		g.summary.Stopped = append(g.summary.Stopped, StoppedSummary{p.Topic, p.Partition, p.State, p.Reason, p.Detail})
 		return true
 	}
@@ -220,7 +220,12 @@ func (g *goal) holdingStill(p Partition) bool {
 // the beginning only may not have been tried since.
 func (g *goal) failing(p Partition) bool {
 	tried := p.State == Waiting || p.Since.After(g.began)
-	return tried && p.State != Held && min(time.Since(p.Since), time.Since(g.began)) > answerWithin
+	return tried && p.State != Held && g.lasts(p)
+}
+
+// lasts says whether a partition has been in trouble for so long that no more is waited for.
+func (g *goal) lasts(p Partition) bool {
+	return min(time.Since(p.Since), time.Since(g.began)) > answerWithin
 }
 
 // count adds up what has landed: by the sequence while a generation goes on, by the target's offsets where another began.

@@ -92,7 +92,9 @@ type FlowReport struct {
 	At       time.Time     // of the last one; before it, when the Coordinator was made
 	Oldest   time.Duration // how long the oldest record that is not replicated had been on the source then
 	Warnings []string
-	Err      error // of the last pass; nil once one succeeds
+	Gaps     []lease.Gap    // that nobody has acknowledged
+	Expiring map[string]int // by topic: partitions whose next record the source may soon delete
+	Err      error          // of the last pass; nil once one succeeds
 }
 
 // Lag is the number of source offsets that are still to be looked at.

@@ -34,6 +34,8 @@ type flow struct {
 	unknown    []Partition // that lagged when first seen, whose record at the cursor is to be read
 	told       []string    // warnings that are in the log already
 	loaded     bool        // this coordinator has loaded the cursors once
+	retention  retention
+	gaps       []lease.Gap // that nobody has acknowledged, as of the last look at topics
 
 	reported
 }
@@ -105,6 +107,7 @@ func (f *flow) pass(ctx context.Context) error {
 	f.log.Debug("pass", "partitions", len(plan.Partitions), "due", len(plan.Tasks), "offered", offered)
 	f.growing = slices.ContainsFunc(plan.Tasks, func(t lease.Task) bool { return t.Kind == lease.KindTopics })
 	f.age(ctx, plan, view.Now)
+	f.watch(ctx, plan, view.Now)
 	f.publish(plan, view.Now)
 	return nil
 }
@@ -140,6 +143,11 @@ func (f *flow) discover(ctx context.Context) error {
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
+		gaps, err := f.cursors.Gaps(ctx)
+		if err != nil {
+			return err
+		}
+		f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
@@ -190,8 +198,10 @@ func (f *flow) age(ctx context.Context, plan Plan, now time.Time) {
 
 func (f *flow) publish(plan Plan, now time.Time) {
 	oldest := f.marks.oldest(now)
+	expiring, topics := f.retention.expiring()
 	f.update(func(r *FlowReport) {
-		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, f.topics.warnings
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring)
+		r.Gaps, r.Expiring = f.gaps, topics
 		r.Passes++
 	})
 }

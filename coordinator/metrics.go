@@ -51,12 +51,15 @@ var (
 	lagDesc     = prometheus.NewDesc("kferry_lag_records", "Source offsets that are still to be looked at.", []string{"flow", "topic"}, nil)
 	heldDesc    = prometheus.NewDesc("kferry_partitions_held", "Partitions that stand still until somebody removes the reason.", []string{"flow", "reason"}, nil)
 	oldestDesc  = prometheus.NewDesc("kferry_oldest_unreplicated_seconds", "How long the oldest record that is not replicated has, or while the flow fails may have, been on the source.", []string{"flow"}, nil)
+	gapsDesc    = prometheus.NewDesc("kferry_gaps_unacknowledged", "Gaps in copies, left by a policy, that nobody has acknowledged.", []string{"flow", "reason"}, nil)
+	gapSizeDesc = prometheus.NewDesc("kferry_gap_offsets_unacknowledged", "Source offsets that those gaps are about, as far as their number is known.", []string{"flow", "reason"}, nil)
+	expireDesc  = prometheus.NewDesc("kferry_partitions_expiring", "Partitions whose next record the source may delete before it is copied.", []string{"flow", "topic"}, nil)
 	failingDesc = prometheus.NewDesc("kferry_flow_failing", "1 while one of the flow's clusters, or the queue, doesn't answer the coordinator.", []string{"flow"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (k collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{lagDesc, heldDesc, oldestDesc, failingDesc} {
+	for _, d := range []*prometheus.Desc{lagDesc, heldDesc, oldestDesc, gapsDesc, gapSizeDesc, expireDesc, failingDesc} {
 		to <- d
 	}
 }
@@ -73,6 +76,14 @@ func (k collector) Collect(to chan<- prometheus.Metric) {
 		}
 		for reason, partitions := range f.heldByReason() {
 			gauge(heldDesc, float64(partitions), string(reason))
+		}
+		gaps, offsets := f.gapsByReason()
+		for reason, n := range gaps {
+			gauge(gapsDesc, float64(n), string(reason))
+			gauge(gapSizeDesc, float64(offsets[reason]), string(reason))
+		}
+		for topic, partitions := range f.Expiring {
+			gauge(expireDesc, float64(partitions), topic)
 		}
 		gauge(oldestDesc, f.oldest(now).Seconds())
 		failing := 0.0
@@ -91,6 +102,15 @@ func (f FlowReport) lagByTopic() map[string]int64 {
 		}
 	}
 	return lag
+}
+
+func (f FlowReport) gapsByReason() (gaps, offsets map[lease.Reason]int64) {
+	gaps, offsets = map[lease.Reason]int64{}, map[lease.Reason]int64{}
+	for _, g := range f.Gaps {
+		gaps[g.Reason]++
+		offsets[g.Reason] += max(0, g.Count)
+	}
+	return gaps, offsets
 }
 
 func (f FlowReport) heldByReason() map[lease.Reason]int {

@@ -66,6 +66,8 @@ type Partition struct {
 	Offset        int64 // the next source offset to look at
 	End           int64 // the source's end
 	Lag           int64 // offsets to look at
+	// Decision is what becomes of a hold that would wait for a person: what one has decided, else the flow's policy; "" is to wait.
+	Decision string
 }
 
 // Source is the partition on the source.
@@ -102,7 +104,7 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 		at.Reason = lease.ReasonUnreachable
 		if held := at.Cursor.Hold; held.Reason.Decide() {
 			at.hold(held.Reason, held.Detail)
-			at.Since = held.Since
+			at.Since, at.Decision = held.Since, at.decision(f, held.Reason)
 		}
 	}
 	p.sort()
@@ -138,6 +140,8 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		switch {
 		case int(at.Partition) < len(room.Partitions):
 			p.mirror(v, topic.ID, room.ID, at)
+		case at.Begun && at.decision(v.Flow, lease.ReasonTargetRecreated) != "":
+			at.await(v, len(room.Partitions))
 		case at.Begun:
 			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
 		default:
@@ -146,14 +150,28 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 	})
 }
 
-// lost says whether a partition that had been copied to is missing on the target, where only the first exist.
-func (v View) lost(topic kafka.Topic, exist int) bool {
+// lost says whether a partition that had been copied to is missing on the target, where only the first exist, and nobody has decided to go
+// on without. Once one is decided the topic is created for all; the others' cursors still say that theirs is not the one they knew.
+func (v View) lost(topic kafka.Topic, exist int) (lost bool) {
 	for i := exist; i < len(topic.Partitions); i++ {
-		if _, begun := v.Cursors[kafka.TopicPartition{Topic: topic.Name, Partition: int32(i)}]; begun {
-			return true
+		at := v.partition(topic.Name, "", int32(i))
+		if at.Begun && at.decision(v.Flow, lease.ReasonTargetRecreated) != "" {
+			return false
 		}
+		lost = lost || at.Begun
 	}
-	return false
+	return lost
+}
+
+// decision is what becomes of a hold for a reason, see Partition.Decision.
+func (at *Partition) decision(f spec.Flow, reason lease.Reason) string {
+	if at.Cursor.Hold.Reason == reason && at.Cursor.Decision != "" {
+		return string(at.Cursor.Decision)
+	}
+	if action := f.OnHold.For(string(reason)); reason.Decide() && action != spec.ActionHold {
+		return string(action)
+	}
+	return ""
 }
 
 // refuse says why a topic must not be copied at all.
@@ -203,9 +221,17 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 	case at.Begun && held.Reason.Decide():
 		at.hold(held.Reason, held.Detail)
 		at.Since = held.Since
+		if at.Decision = at.decision(v.Flow, held.Reason); at.Decision != "" {
+			if state.Detail != "" && state.Reason != held.Reason {
+				at.Detail += "; " + state.Detail
+			}
+			at.Next = state.Next
+			at.Due = p.offer(v, task)
+		}
 		return
 	case state.Held:
 		at.hold(state.Reason, state.Detail)
+		at.Decision = at.decision(v.Flow, state.Reason)
 		at.Since, at.Next = state.Since, state.Next
 		at.Due = p.offer(v, task)
 		return

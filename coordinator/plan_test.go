@@ -82,11 +82,11 @@ func newWorld() *world {
 
 // do runs one command:
 //
-//	flow latest | paused | running | from=<alias>
+//	flow latest | paused | running | from=<alias> | on-hold=<reason>=<action>
 //	source <topic> <id> [<start>..<end> | !]…   a topic with its partitions; ! does not answer
 //	delete <topic>                              on the side that has it
 //	target <topic> <id> <partitions>
-//	cursor <partition> <offset> [<source id> <target id>] [hold=<reason>]
+//	cursor <partition> <offset> [<source id> <target id>] [hold=<reason>] [decision=<decision>]
 //	state mirror|topics <partition|topic> [held=<reason>] next=<seconds>
 //	collide <topic> <who>…
 //	wait <seconds>
@@ -120,11 +120,13 @@ func (w *world) do(t *testing.T, words []string) {
 }
 
 func (w *world) change(what string) {
-	switch what {
-	case "latest":
+	switch {
+	case what == "latest":
 		w.Flow.Start = spec.Latest
-	case "paused", "running":
+	case what == "paused", what == "running":
 		w.Flow.Running = what == "running"
+	case strings.HasPrefix(what, "on-hold="):
+		w.Flow.OnHold = must(spec.ParseOnHold(strings.TrimPrefix(what, "on-hold=")))
 	default:
 		w.Flow.Source = strings.TrimPrefix(what, "from=")
 	}
@@ -150,6 +152,8 @@ func (w *world) cursor(t *testing.T, args []string) {
 	for i, arg := range args[2:] {
 		if reason, is := strings.CutPrefix(arg, "hold="); is {
 			c.Hold = lease.Hold{Reason: lease.Reason(reason), Detail: "as the cursor says", Since: w.Now}
+		} else if decision, is := strings.CutPrefix(arg, "decision="); is {
+			c.Decision = lease.Decision(decision)
 		} else {
 			*[]*string{&c.SourceTopicID, &c.TargetTopicID}[i] = id(t, arg).String()
 		}

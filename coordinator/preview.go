@@ -109,7 +109,11 @@ func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) Fl
 		}
 	}
 	_ = g.Wait() // problems are part of the preview
-	plan, _, err := p.plan(ctx, nil, found, nil, l)
+	var plan Plan
+	known, err := p.remember(ctx, nil, found)
+	if err == nil {
+		plan, _, err = p.plan(ctx, known.cursors, found, nil, l)
+	}
 	if err != nil {
 		f.Error = err.Error()
 		return f

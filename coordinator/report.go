@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -20,13 +21,40 @@ func newTable(to io.Writer) *tabwriter.Writer {
 
 // Table writes the survey for people: a line for each partition, then what stands in the way and what to do about it.
 func (s Survey) Table(to io.Writer) error {
+	var text bytes.Buffer
+	if err := s.table(&text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		marked := strings.Contains(line, urgent)
+		line = strings.ReplaceAll(line, urgent, "")
+		if marked && s.Colours {
+			line = red + strings.TrimSuffix(line, "\n") + plain + "\n"
+		}
+		if _, err := io.WriteString(to, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// urgent ends a line that is to be red. It stands where no column has to be aligned.
+const urgent = "\x00"
+
+// Escape codes, for terminals alone.
+const (
+	red   = "\x1b[31m"
+	plain = "\x1b[0m"
+)
+
+func (s Survey) table(to io.Writer) error {
 	table := newTable(to)
 	fmt.Fprintln(table, "FLOW\tSOURCE TOPIC\tTARGET TOPIC\tPARTITION\tSTATE\tCURSOR\tSOURCE END\tTARGET END\tLAG\tLAG SECONDS\tEXACTLY-ONCE\tOFFSETS")
 	for _, f := range s.Flows {
 		for _, p := range f.Partitions {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n",
-				f.Flow, p.SourceTopic, p.TargetTopic, p.Partition, label(p.State, p.Reason), number(p.Cursor), p.SourceEnd,
-				number(p.TargetEnd), p.LagRecords, seconds(p.LagSeconds), p.exactlyOnce(), orDash(p.Offsets))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s%s\n",
+				f.Flow, p.SourceTopic, p.TargetTopic, p.Partition, p.label(), number(p.Cursor), p.SourceEnd,
+				number(p.TargetEnd), p.LagRecords, seconds(p.LagSeconds), p.exactlyOnce(), orDash(p.Offsets), p.mark())
 		}
 	}
 	if err := table.Flush(); err != nil {
@@ -36,21 +64,81 @@ func (s Survey) Table(to io.Writer) error {
 		fmt.Fprintf(to, "\nNot shown are failures and back-off, which only the queue knows: %s\n", s.Queue)
 	}
 	for _, f := range s.Flows {
-		f.remarks(to)
+		f.remarks(to, s.Flags)
 	}
 	return nil
 }
 
+// label is the state, and whether there are gaps.
+func (p PartitionSurvey) label() string {
+	text := label(p.State, p.Reason)
+	if p.Gaps > 0 {
+		text += ", " + plural(p.Gaps, "gap")
+	}
+	return text
+}
+
+func (p PartitionSurvey) mark() string {
+	if p.Decide || p.Gaps > 0 {
+		return urgent
+	}
+	return ""
+}
+
 // remarks tell what the table has no room for.
-func (f FlowSurvey) remarks(to io.Writer) {
+func (f FlowSurvey) remarks(to io.Writer, flags string) {
 	if f.Error != "" {
 		fmt.Fprintf(to, "\n%s can't be looked at: %s\n", f.Flow, f.Error)
 	}
 	for _, w := range f.Warnings {
 		fmt.Fprintf(to, "\nwarning: %s\n", w)
 	}
+	for _, l := range f.Limits {
+		fmt.Fprintf(to, "\n%s is held to a rate: %s, %s (%s)\n", f.Flow, l.Of(), l.Rate(), l.From())
+	}
 	for _, r := range f.trouble() {
 		fmt.Fprintf(to, "\n%s %s\n", f.Flow, r)
+		if r.Decide {
+			r.choices(to, f.Flow, flags)
+		}
+	}
+	f.openGaps(to, flags)
+}
+
+// choices are the commands that decide.
+func (r *remark) choices(to io.Writer, flow, flags string) {
+	command := fmt.Sprintf("kferry resume%s '%s' --topic %s", flags, flow, r.SourceTopic)
+	if len(r.partitions) == 1 {
+		command += fmt.Sprintf(" --partition %d", r.Partition)
+	}
+	table := newTable(to)
+	fmt.Fprintf(table, "    %s --accept-gap\t%s\n", command, r.Reason.Accept())
+	fmt.Fprintf(table, "    %s --restart\tcopies again from where the flow starts, behind all that is there\n", command)
+	if len(r.partitions) == 1 {
+		fmt.Fprintf(table, "    %s --from OFFSET\tgoes on at an offset of the source\n", command)
+	}
+	_ = table.Flush() // into memory
+}
+
+// openGaps tells of the gaps that nobody has acknowledged, topic by topic.
+func (f FlowSurvey) openGaps(to io.Writer, flags string) {
+	for i := 0; i < len(f.Gaps); {
+		topic, first := f.Gaps[i].Topic, i
+		for i < len(f.Gaps) && f.Gaps[i].Topic == topic {
+			i++
+		}
+		all := f.Gaps[first:i]
+		fmt.Fprintf(to, "\n%s %s: %s that nobody has acknowledged%s\n", f.Flow, topic, plural(len(all), "gap"), urgent)
+		for _, g := range all[:min(maxDetails, len(all))] {
+			fmt.Fprintf(to, "  %s-%d: %s (%s; %s by %s at %s)%s\n", topic, g.Partition, g, g.Reason, g.Decision, g.By, g.At.Format(time.DateTime), urgent)
+			if !g.Before.IsZero() && !g.After.IsZero() {
+				fmt.Fprintf(to, "    between a record of %s and one of %s\n", g.Before.Format(time.DateTime), g.After.Format(time.DateTime))
+			}
+		}
+		if more := len(all) - maxDetails; more > 0 {
+			fmt.Fprintf(to, "  and %s\n", plural(more, "more gap"))
+		}
+		fmt.Fprintf(to, "  Once that is known:\n    kferry gaps%s '%s' --acknowledge --topic %s\n", flags, f.Flow, topic)
 	}
 }
 
@@ -117,7 +205,9 @@ func (r *remark) String() string {
 	}
 	switch {
 	case r.Decide:
-		text += "\n  It stays so until you decide."
+		text += "\n  It stays so until you decide, with one of:" + urgent
+	case r.State == Held && r.Decision != "":
+		text += fmt.Sprintf("\n  It goes on by decision (%s) when a worker looks next.", r.Decision)
 	case r.State == Held:
 		text += "\n  It goes on by itself once the cause is gone; workers look again every 30 s."
 	case r.Next != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,10 @@ type Survey struct {
 	// Queue says why failures and back-off are not shown; "" where they are.
 	Queue string       `json:"queue,omitempty"`
 	Flows []FlowSurvey `json:"flows"`
+
+	// Colours has Table show in red what waits for somebody. Flags are those that name the input, for the commands that it shows.
+	Colours bool   `json:"-"`
+	Flags   string `json:"-"`
 }
 
 // A FlowSurvey is one flow's part of a Survey.
@@ -37,7 +42,10 @@ type FlowSurvey struct {
 	Target     string            `json:"target"`
 	Error      string            `json:"error,omitempty"` // why source and target can't be compared
 	Warnings   []string          `json:"warnings,omitempty"`
+	Limits     []Limit           `json:"limits,omitempty"` // of what may be read in a second
 	Partitions []PartitionSurvey `json:"partitions"`
+	// Gaps are those that nobody has acknowledged.
+	Gaps []lease.Gap `json:"gaps,omitempty"`
 }
 
 // A PartitionSurvey is one partition's part of a Survey.
@@ -49,11 +57,14 @@ type PartitionSurvey struct {
 	State  State        `json:"state"`
 	Reason lease.Reason `json:"reason,omitempty"`
 	Detail string       `json:"detail,omitempty"`
-	// Decide is true where the partition stays held until a person decides.
-	Decide bool       `json:"decide,omitempty"`
-	Since  *time.Time `json:"since,omitempty"`
-	Next   *time.Time `json:"next,omitempty"`   // the next try
-	Worker string     `json:"worker,omitempty"` // that ran it last
+	// Decide is true where the partition stays held until a person decides. Decision is what goes on by itself: that of a person, which
+	// a worker is about to carry out, or the flow's policy.
+	Decide   bool       `json:"decide,omitempty"`
+	Decision string     `json:"decision,omitempty"`
+	Gaps     int        `json:"unacknowledged_gaps,omitempty"`
+	Since    *time.Time `json:"since,omitempty"`
+	Next     *time.Time `json:"next,omitempty"`   // the next try
+	Worker   string     `json:"worker,omitempty"` // that ran it last
 
 	Cursor     *int64   `json:"cursor"`      // the next source offset to look at; null before the first run
 	SourceEnd  int64    `json:"source_end"`  // as the flow's isolation level sees it
@@ -144,20 +155,27 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	s := FlowSurvey{Flow: p.flow.Name(), Source: p.flow.Source, Target: p.flow.Target, Warnings: found.warnings, Partitions: []PartitionSurvey{}}
 	var plan Plan
 	var ends map[kafka.TopicPartition]kafka.Offset
-	if err == nil {
-		plan, ends, err = p.plan(ctx, queue, found, states, l)
+	known, forgotten := p.remember(ctx, queue, found)
+	if err = errors.Join(err, forgotten); err == nil {
+		plan, ends, err = p.plan(ctx, known.cursors, found, states, l)
 	}
 	if err != nil {
 		s.Error = err.Error()
-		plan = p.blind(ctx, queue, found, err)
+		plan = blind(p.flow, found.source, known.cursors, err)
 	}
+	if found.target != nil { // which knows them
+		s.Limits, _ = p.limits(ctx, queue) // that it doesn't answer is told already
+	}
+	s.Gaps = slices.DeleteFunc(known.gaps, func(g lease.Gap) bool { return !g.Open() })
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
+	s.countGaps()
 	return s
 }
 
@@ -203,12 +221,20 @@ func (p pair) openTransactions(ctx context.Context, partitions []Partition) map[
 	return open
 }
 
-// plan is what a coordinator would decide now, and how far the copies reach.
-func (p pair) plan(ctx context.Context, queue *lease.Queue, found topics, states map[lease.Task]lease.State, l *lanes) (Plan, map[kafka.TopicPartition]kafka.Offset, error) {
-	cursors, err := p.cursors(ctx, queue)
-	if err != nil {
-		return Plan{}, nil, err
+// countGaps says of each partition how many gaps it has.
+func (f *FlowSurvey) countGaps() {
+	for i := range f.Partitions {
+		p := &f.Partitions[i]
+		for _, g := range f.Gaps {
+			if g.Topic == p.SourceTopic && g.Partition == p.Partition {
+				p.Gaps++
+			}
+		}
 	}
+}
+
+// plan is what a coordinator would decide now, and how far the copies reach.
+func (p pair) plan(ctx context.Context, cursors map[kafka.TopicPartition]lease.Cursor, found topics, states map[lease.Task]lease.State, l *lanes) (Plan, map[kafka.TopicPartition]kafka.Offset, error) {
 	view, err := p.view(ctx, found, cursors, p.patiently)
 	if err != nil {
 		return Plan{}, nil, err
@@ -223,31 +249,28 @@ func (p pair) plan(ctx context.Context, queue *lease.Queue, found topics, states
 	return plan, ends, nil
 }
 
-// blind lists the partitions that are known from the cluster that answers, or from the queue.
-func (p pair) blind(ctx context.Context, queue *lease.Queue, found topics, why error) Plan {
-	if found.target == nil {
-		return blind(p.flow, found.source, p.recent(ctx, queue), why)
-	}
-	cursors, err := p.cursors(ctx, queue)
-	if err != nil {
-		why = errors.Join(why, err)
-	}
-	return blind(p.flow, found.source, cursors, why)
+// memory is what is kept of a flow.
+type memory struct {
+	cursors map[kafka.TopicPartition]lease.Cursor
+	gaps    []lease.Gap
 }
 
-// cursors reads the offsets topic, and prefers the queue's copy where that is further: workers write to the topic only from time to
-// time.
-func (p pair) cursors(ctx context.Context, queue *lease.Queue) (map[kafka.TopicPartition]lease.Cursor, error) {
-	cursors, err := lease.ReadCursors(ctx, p.flow, p.target)
-	if err != nil {
-		return nil, fmt.Errorf("target: cursors: %w", err)
+// remember reads the offsets topic, and prefers the queue's copy of a cursor where that is further: workers write to the topic only from
+// time to time. Where the target doesn't answer, the queue's copies are all that is known.
+func (p pair) remember(ctx context.Context, queue *lease.Queue, found topics) (known memory, err error) {
+	recent := p.recent(ctx, queue)
+	if found.target == nil {
+		return memory{cursors: recent}, nil
 	}
-	for tp, c := range p.recent(ctx, queue) {
-		if known, ok := cursors[tp]; !ok || c.Newer(known) && !known.Foreign {
-			cursors[tp] = c
+	if known.cursors, known.gaps, err = lease.ReadCursorsAndGaps(ctx, p.flow, p.target); err != nil {
+		return known, fmt.Errorf("target: cursors: %w", err)
+	}
+	for tp, c := range recent {
+		if was, ok := known.cursors[tp]; !ok || c.Newer(was) && !was.Foreign {
+			known.cursors[tp] = c
 		}
 	}
-	return cursors, nil
+	return known, nil
 }
 
 // recent is the queue's copy of the cursors. That a queue doesn't answer is for Survey.Queue to say.
@@ -301,7 +324,7 @@ func (p Partition) copied() kafka.TopicPartition {
 func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[kafka.TopicPartition]time.Duration, open *OpenTransaction) PartitionSurvey {
 	s := PartitionSurvey{
 		SourceTopic: p.Topic, TargetTopic: p.Target, Partition: p.Partition,
-		State: p.State, Reason: p.Reason, Detail: p.Detail, Decide: p.Reason.Decide(),
+		State: p.State, Reason: p.Reason, Detail: p.Detail, Decide: p.Reason.Decide() && p.Decision == "", Decision: p.Decision,
 		Since: moment(p.Since), Next: moment(p.Next), Worker: p.Worker,
 		SourceEnd: p.End, LagRecords: p.Lag, OpenTransaction: open,
 	}

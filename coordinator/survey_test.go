@@ -34,6 +34,7 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 		o := in.Options
 		o.Queue = nil
 		survey := coordinator.Status(in.Context(), o)
+		survey.Flags = " -f m.yaml"
 
 		if dead := survey.Flows[1]; dead.Error == "" || len(dead.Partitions) > 0 {
 			in.Errorf("flow of an unreachable source: %+v", dead)
@@ -44,7 +45,7 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 			"held (foreign_writer)  3       5           3           2    60           no (compacted source)  mapped",
 			"A.orders      1          idle                   -       0           0           0    0            -                      -",
 			"A.orders-eu   0          missing                -       1           -           1",
-			"offset 2 is not ours\n  It stays so until you decide.",
+			"offset 2 is not ours\n  It stays so until you decide, with one of:\n    kferry resume -f m.yaml 'A->B' --topic orders --partition 0 --accept-gap   goes on behind what is there\n",
 			"dead->B can't be looked at",
 			"Not shown are failures and back-off, which only the queue knows: none is running",
 		} {

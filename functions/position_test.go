@@ -136,6 +136,7 @@ func TestStandsStillUntilSomebodyDecides(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, setup{partitions: 2}, func(w *world) {
+				w.flow.OnHold = never
 				w.writeAll(10)
 				p := w.worker(0)
 				w.complete()

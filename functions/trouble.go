@@ -25,6 +25,7 @@ const (
 var (
 	errYield = errors.New("the worker wants the lease back for a waiting task")
 	errDrain = errors.New("the worker drains")
+	errLate  = errors.New("nothing was fetched yet")
 )
 
 // holdError says that a task can't go on, why, and what to do.

@@ -94,8 +94,9 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 
 // toEncode is about how many bytes the next unit will take in memory beside those that were fetched.
 func (m *mirror) toEncode(data []batch.Batch) int64 {
-	switch first := data[0]; {
-	case m.check(first) == batch.Passed && !small(first):
+	first := data[0]
+	switch reason := m.check(first); {
+	case reason == batch.Passed && !small(first), reason == batch.OldFormat:
 		return 0
 	case first.Codec() != batch.None:
 		return int64(len(first)) * inflation
@@ -114,7 +115,7 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 		return u, rest, nil
 	}
 	u := unit{batches: data[:1:1], next: first.NextOffset(), epoch: first.LeaderEpoch(), newest: first.MaxTimestamp(), reason: m.check(first)}
-	if u.reason == batch.Passed {
+	if u.reason == batch.Passed || u.reason == batch.OldFormat {
 		return u, data[1:], nil
 	}
 	var err error
@@ -186,7 +187,10 @@ func (m *mirror) unencodable(err error) error {
 // unreadable is why a sight ended.
 func (m *mirror) unreadable(s sight) error {
 	if errors.Is(s.wrong, batch.ErrMagic) {
-		return hold(lease.ReasonUnsupported, "%s holds messages in a format older than Kafka 0.11 at offset %d: %v", m.from, s.next, s.wrong)
+		return hold(lease.ReasonUnsupported, "%s holds batches in a format that this kferry does not know at offset %d: %v", m.from, s.next, s.wrong)
+	}
+	if errors.Is(s.wrong, batch.ErrInflated) {
+		return hold(lease.ReasonRecordTooLarge, "%s at offset %d: %v", m.from, s.next, s.wrong)
 	}
 	return hold(lease.ReasonCorruptBatch, "%s at offset %d: %v", m.from, s.next, s.wrong)
 }

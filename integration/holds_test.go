@@ -30,6 +30,9 @@ type hold struct {
 	spoil      func(w *ward) // once everything is copied
 	spoilDown  func(w *ward) // likewise, while kferry is stopped
 	mend       func(w *ward) // makes it go on by itself; without it a person has to decide
+	decide     string        // what that person says, for partition 0
+	from       int64         // source offset from which the copy goes on then
+	alien      int           // records on the target that somebody else wrote; from counts from those of ours that are there
 }
 
 // shown says whether status has just the partitions that are to be held, and why.
@@ -53,6 +56,7 @@ func TestHolds(t *testing.T) {
 	w.mend()
 	w.demandMended()
 	w.demandRemembered()
+	w.decide()
 }
 
 // ward is an installation in which things go wrong, a topic for each, beside one that stays well.
@@ -71,7 +75,7 @@ func newWard(t *testing.T) *ward {
 	target := testbed.Kafka(t, testbed.V43,
 		testbed.WithConfig("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
 		testbed.WithConfig("allow.everyone.if.no.acl.found", "true"))
-	return &ward{installation: copying(t, testbed.Shared(t, testbed.V43), target, "held-.*")}
+	return &ward{installation: copying(t, testbed.Shared(t, testbed.V43), target, "held-.*").with("KFERRY_ON_HOLD", "retention_gap=hold")}
 }
 
 // admit creates all topics and copies those that are still well.
@@ -103,6 +107,7 @@ func (w *ward) spoil() {
 			h.spoilDown(w)
 		}
 	}
+	w.forget()
 	w.run = w.start("run")
 	for _, h := range holds {
 		if h.spoil != nil {
@@ -191,15 +196,21 @@ func (w *ward) demandMended() {
 func (w *ward) demandRemembered() {
 	w.t.Helper()
 	w.stop(w.run)
-	if err := os.RemoveAll(w.env["KFERRY_DATA"]); err != nil {
-		w.t.Fatal(err)
-	}
+	w.forget()
 	summary := w.command(1, "run", "--until-caught-up")
 	for _, h := range holds {
 		named := strings.Contains(summary, fmt.Sprintf("%s-%d is held (%s)", h.topic, h.held[0], h.reason))
 		if named != (h.mend == nil) {
 			w.t.Errorf("the summary names %s: %v\n%s", h.topic, named, summary)
 		}
+	}
+}
+
+// forget wipes the queue of an installation that doesn't run: what it goes on from is on the target.
+func (k *installation) forget() {
+	k.t.Helper()
+	if err := os.RemoveAll(k.env["KFERRY_DATA"]); err != nil {
+		k.t.Fatal(err)
 	}
 }
 
@@ -232,7 +243,7 @@ var holds = []hold{
 		},
 	},
 	{
-		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no cursor",
+		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no cursor", decide: "--accept-gap",
 		prepare: func(w *ward) {
 			w.target.CreateTopic(w.copyOf("held-no-cursor"), 1, 1)
 			testbed.Produce(w.t, w.target, w.copyOf("held-no-cursor"), testbed.Load{Records: 7})
@@ -261,7 +272,7 @@ var holds = []hold{
 		mend:    func(w *ward) { allow(w.t, w.target, w.copyOf("held-not-written")) },
 	},
 	{
-		topic: "held-source-recreated", partitions: 1, held: []int32{0}, reason: "source_recreated", says: "created again",
+		topic: "held-source-recreated", partitions: 1, held: []int32{0}, reason: "source_recreated", says: "created again", decide: "--accept-gap",
 		spoil: func(w *ward) {
 			deleteTopic(w.t, w.source, "held-source-recreated")
 			w.source.CreateTopic("held-source-recreated", 1, 1)
@@ -269,7 +280,7 @@ var holds = []hold{
 		},
 	},
 	{
-		topic: "held-target-deleted", partitions: 1, held: []int32{0}, reason: "target_recreated", says: "gone",
+		topic: "held-target-deleted", partitions: 1, held: []int32{0}, reason: "target_recreated", says: "gone", decide: "--restart",
 		spoil: func(w *ward) {
 			deleteTopic(w.t, w.target, w.copyOf("held-target-deleted"))
 			testbed.Produce(w.t, w.source, "held-target-deleted", testbed.Load{Records: 100, First: heldRecords})
@@ -277,13 +288,14 @@ var holds = []hold{
 	},
 	{
 		topic: "held-target-recreated", partitions: 1, held: []int32{0}, reason: "target_recreated", says: "created again",
+		decide: "--accept-gap", from: heldRecords,
 		spoilDown: func(w *ward) {
 			deleteTopic(w.t, w.target, w.copyOf("held-target-recreated"))
 			w.target.CreateTopic(w.copyOf("held-target-recreated"), 1, 1)
 		},
 	},
 	{
-		topic: "held-foreign-writer", partitions: 1, held: []int32{0}, reason: "foreign_writer", says: "producer id",
+		topic: "held-foreign-writer", partitions: 1, held: []int32{0}, reason: "foreign_writer", says: "producer id", decide: "--accept-gap", alien: 5,
 		spoil: func(w *ward) {
 			testbed.Produce(w.t, w.target, w.copyOf("held-foreign-writer"), testbed.Load{Records: 5, First: 20_000})
 			testbed.Produce(w.t, w.source, "held-foreign-writer", testbed.Load{Records: 100, First: heldRecords})
@@ -291,6 +303,7 @@ var holds = []hold{
 	},
 	{
 		topic: "held-retention-gap", partitions: 2, held: []int32{0}, reason: "retention_gap", says: "gone",
+		decide: "--accept-gap", from: heldRecords/2 + 20,
 		spoilDown: func(w *ward) {
 			testbed.Produce(w.t, w.source, "held-retention-gap", testbed.Load{Records: 100, First: heldRecords})
 			var offsets kadm.Offsets
@@ -303,7 +316,21 @@ var holds = []hold{
 	{
 		// The cursor is beyond the end of the source's log, as after an unclean election there.
 		topic: "held-source-truncated", partitions: 1, held: []int32{0}, reason: "source_truncated", says: "ends at",
-		spoilDown: func(w *ward) { w.moveCursor("held-source-truncated", 0, 1000) },
+		decide: "--from=290", from: 290,
+		spoilDown: func(w *ward) { w.edit("held-source-truncated", "offset", add(1000)) },
+	},
+	{
+		topic: "held-other-topic", partitions: 1, held: []int32{0}, reason: "source_recreated", says: "AAAAAAAAAAAAAAAAAAAAAA",
+		decide: "--from=300", from: heldRecords,
+		spoilDown: func(w *ward) {
+			w.edit("held-other-topic", "kferry.sourceTopicId", func(any) any { return "AAAAAAAAAAAAAAAAAAAAAA" })
+		},
+	},
+	{
+		// The target ends before the cursor, as after an unclean election there.
+		topic: "held-target-truncated", partitions: 1, held: []int32{0}, reason: "target_truncated", says: "ends at 300, before the cursor's 305",
+		decide: "--accept-gap", from: heldRecords,
+		spoilDown: func(w *ward) { w.edit("held-target-truncated", "kferry.target", add(5)) },
 	},
 	{
 		// A byte on the source's disk flips, and flips back later.
@@ -485,11 +512,11 @@ func allow(t *testing.T, c *testbed.Cluster, topic string) {
 	}
 }
 
-// moveCursor adds to the source offset of a cursor on the offsets topic, whose format is MirrorMaker 2's with more fields.
-func (w *ward) moveCursor(topic string, partition int32, by int64) {
+// edit changes a field of partition 0's cursor on the offsets topic, whose format is MirrorMaker 2's with more fields.
+func (w *ward) edit(topic, field string, change func(any) any) {
 	w.t.Helper()
 	offsets := "mm2-offsets." + w.alias + ".internal"
-	key := fmt.Sprintf(`["MirrorSourceConnector",{"cluster":%q,"partition":%d,"topic":%q}]`, w.alias, partition, topic)
+	key := fmt.Sprintf(`["MirrorSourceConnector",{"cluster":%q,"partition":0,"topic":%q}]`, w.alias, topic)
 	var last *kgo.Record
 	for _, records := range testbed.Read(w.t, w.target, offsets, testbed.Committed) {
 		for _, r := range records {
@@ -507,18 +534,25 @@ func (w *ward) moveCursor(topic string, partition int32, by int64) {
 	if err := decoder.Decode(&value); err != nil {
 		w.t.Fatalf("cursor %s: %v", last.Value, err)
 	}
-	offset, err := value["offset"].(json.Number).Int64()
-	if err != nil {
-		w.t.Fatalf("cursor %s: %v", last.Value, err)
-	}
-	value["offset"] = offset + by
-	moved, err := json.Marshal(value)
+	value[field] = change(value[field])
+	edited, err := json.Marshal(value)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	client := w.target.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err := client.ProduceSync(w.t.Context(), &kgo.Record{Topic: offsets, Partition: last.Partition, Key: last.Key, Value: moved}).FirstErr(); err != nil {
-		w.t.Fatalf("move cursor: %v", err)
+	if err := client.ProduceSync(w.t.Context(), &kgo.Record{Topic: offsets, Partition: last.Partition, Key: last.Key, Value: edited}).FirstErr(); err != nil {
+		w.t.Fatalf("edit cursor: %v", err)
+	}
+}
+
+// add is a change of a number.
+func add(by int64) func(any) any {
+	return func(was any) any {
+		n, err := was.(json.Number).Int64()
+		if err != nil {
+			panic(fmt.Sprintf("cursor: %v", err))
+		}
+		return n + by
 	}
 }
 

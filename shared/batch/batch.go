@@ -1,5 +1,6 @@
 // Package batch knows Kafka's record batches as bytes: it cuts them off a fetch response, verifies them, turns them into
-// a producer's own in place, and, where a broker would refuse one as it is, writes its records into new ones.
+// a producer's own in place, and, where a broker would refuse one as it is, writes its records into new ones. What brokers
+// before Kafka 0.11 wrote, it reads as batches too (message.go).
 //
 // A batch of magic 2, big-endian:
 //
@@ -28,7 +29,7 @@
 //     one, or makes one from other bytes, has a header and no more.
 //   - No input makes the package panic, or use memory beyond a few times the limit on decompressed size.
 //   - The records that come out, and their order, are a function of those that went in.
-//   - What an Encoder returns owns its memory. What Next returns is a view.
+//   - What an Encoder returns owns its memory. What Next returns is a view, unless it is of an old format.
 package batch
 
 import (
@@ -63,6 +64,9 @@ const (
 	transactionalBit = 0x10
 	controlBit       = 0x20
 	deleteHorizonBit = 0x40
+
+	// oldFormatBit is this package's alone: Next sets it on what it has made of messages, Patch clears it.
+	oldFormatBit = 0x4000
 )
 
 // What a batch says that has no producer, sequence or leader yet.
@@ -114,6 +118,9 @@ func (b Batch) Control() bool { return b.Attributes()&controlBit != 0 }
 // DeleteHorizon says that the log cleaner used the base timestamp to note when tombstones may go. The records' timestamp
 // deltas count from that time, so they stay right when the bit is cleared.
 func (b Batch) DeleteHorizon() bool { return b.Attributes()&deleteHorizonBit != 0 }
+
+// OldFormat says that the batch was messages of magic 0 or 1, which Next has written anew. It owns its memory.
+func (b Batch) OldFormat() bool { return b.Attributes()&oldFormatBit != 0 }
 
 // Dense says that no record is missing between the first offset and the last.
 func (b Batch) Dense() bool { return int64(b.Records()) == int64(b.LastOffsetDelta())+1 }

@@ -241,8 +241,9 @@ func TestHostileBatchesAreRefusedNotFollowed(t *testing.T) {
 		b     batch.Batch
 		magic bool
 	}{
-		{"magic 0", changed(false, put(16, 0)), true},
-		{"magic 1", changed(false, put(16, 1)), true},
+		{"magic 0", changed(false, put(16, 0)), false},
+		{"magic 1", changed(false, put(16, 1)), false},
+		{"magic -1", changed(false, put(16, 0xff)), true},
 		{"magic 3", changed(false, put(16, 3)), true},
 		{"negative length", changed(false, put(8, 0xff, 0xff, 0xff, 0xff)), false},
 		{"least length", changed(false, put(8, 0x80, 0, 0, 0)), false},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kferry/kferry/coordinator"
-	"github.com/kferry/kferry/shared/local"
 )
 
 // formats are those of status, the default first.
@@ -37,6 +35,10 @@ func newStatus(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		survey.Colours = p.colours(newScreen(p.Out))
+		for _, file := range in.files {
+			survey.Flags += " -f " + file
+		}
 		if err := write(cmd.OutOrStdout(), survey, format); err != nil {
 			return fmt.Errorf("write status: %w", err)
 		}
@@ -59,10 +61,7 @@ func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
 		return coordinator.Survey{}, err
 	}
 	defer st.close()
-	var noQueue error // a queue that doesn't answer hides nothing that the clusters know
-	if url := cmp.Or(s.Settings.NATSURL, local.FindNATS(s.Settings.Data)); url != "" {
-		noQueue = st.openQueue(cmd.Context(), "status", url, nil)
-	}
+	noQueue := st.findQueue(cmd.Context(), "status") // one that doesn't answer hides nothing that the clusters know
 	survey := coordinator.Status(cmd.Context(), st.view())
 	if noQueue != nil {
 		survey.Queue = noQueue.Error()

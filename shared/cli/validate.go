@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -51,10 +52,10 @@ func describe(to io.Writer, s spec.Spec) error {
 	for _, c := range s.Clusters {
 		fmt.Fprintf(table, "%s\t%s\n", c.Alias, strings.Join(c.BootstrapServers, ","))
 	}
-	fmt.Fprintln(table, "\nFLOW\tTOPICS\tA TOPIC t BECOMES\tSTART\tREADS\tREPLICATION FACTOR\tCURSORS IN")
+	fmt.Fprintln(table, "\nFLOW\tTOPICS\tA TOPIC t BECOMES\tSTART\tREADS\tON HOLD\tREPLICATION FACTOR\tRATE LIMIT\tCURSORS IN")
 	for _, f := range s.Flows {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			flowName(f), topics(f), f.RemoteTopic("t"), f.Start, f.Isolation, replication(f.ReplicationFactor), f.OffsetsTopic)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			flowName(f), topics(f), f.RemoteTopic("t"), f.Start, f.Isolation, onHold(f), replication(f.ReplicationFactor), f.Limits, f.OffsetsTopic)
 	}
 	return table.Flush()
 }
@@ -64,6 +65,17 @@ func flowName(f spec.Flow) string {
 		return f.Name() + " (paused)"
 	}
 	return f.Name()
+}
+
+// onHold names what the flow decides by itself.
+func onHold(f spec.Flow) string {
+	var pairs []string
+	for _, reason := range spec.OnHoldReasons() {
+		if action := f.OnHold.For(reason); action != spec.ActionHold {
+			pairs = append(pairs, reason+"="+string(action))
+		}
+	}
+	return cmp.Or(strings.Join(pairs, ","), "hold")
 }
 
 func topics(f spec.Flow) string {

@@ -274,3 +274,42 @@ func byTopic(calls []*offsetCall) map[string][]*offsetCall {
 	}
 	return topics
 }
+
+// EpochEnd is the offset where the leader's log leaves a leader epoch, or the last one before it that the log knows: its end where that
+// is the present one. -1 where the log knows none so old.
+func (c *Cluster) EpochEnd(ctx context.Context, tp TopicPartition, epoch int32) (int64, error) {
+	var end int64
+	err := patiently(ctx, outdated, func() error {
+		l, err := c.topics.leader(ctx, tp)
+		if err != nil {
+			return err
+		}
+		end, err = c.epochEnd(ctx, l, tp, epoch)
+		c.topics.doubtAfter(err, tp.Topic)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("end of leader epoch %d of %s: %w", epoch, tp, err)
+	}
+	return end, nil
+}
+
+func (c *Cluster) epochEnd(ctx context.Context, l leader, tp TopicPartition, epoch int32) (int64, error) {
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.ReplicaID = consumerID
+	t := kmsg.NewOffsetForLeaderEpochRequestTopic()
+	t.Topic = tp.Topic
+	p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+	p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = tp.Partition, l.epoch, epoch
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	resp, err := oneBroker[*kmsg.OffsetForLeaderEpochResponse](ctx, c, l.broker, req)
+	if err != nil {
+		return 0, err
+	}
+	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+		return 0, fmt.Errorf("broker %d left it out: %w", l.broker, ErrUnanswered)
+	}
+	answer := resp.Topics[0].Partitions[0]
+	return answer.EndOffset, kerr.ErrorForCode(answer.ErrorCode)
+}

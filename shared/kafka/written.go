@@ -15,7 +15,7 @@ type Written struct {
 	Transactional bool
 }
 
-// Written reads the header of the batch at an offset. The batch comes whole all the same.
+// Written reads the header of the batch at an offset. The batch comes whole all the same. It fails where the record has no timestamp.
 func (c *Cluster) Written(ctx context.Context, tp TopicPartition, offset int64, iso Isolation) (Written, error) {
 	const least = 1 // byte
 	fetched, err := c.Read(ctx, tp, offset, least, iso)
@@ -23,13 +23,18 @@ func (c *Cluster) Written(ctx context.Context, tp TopicPartition, offset int64, 
 		return Written{}, err
 	}
 	defer fetched.Release()
-	first, whole := batch.PeekHeader(fetched.Records)
-	if !whole {
-		return Written{}, fmt.Errorf("read %s at %d: no batch there", tp, offset)
+	first, ok := batch.PeekHeader(fetched.Records)
+	if !ok { // of an old format
+		if first, _, err = batch.Next(fetched.Records); err != nil {
+			return Written{}, fmt.Errorf("read %s at %d: %w", tp, offset, err)
+		}
 	}
-	w := Written{At: time.UnixMilli(first.BaseTimestamp()), ProducerID: first.ProducerID(), Transactional: first.Transactional()}
+	written := first.BaseTimestamp()
 	if first.LogAppendTime() || first.DeleteHorizon() { // then the base is not a record's time
-		w.At = time.UnixMilli(first.MaxTimestamp())
+		written = first.MaxTimestamp()
 	}
-	return w, nil
+	if written < 0 {
+		return Written{}, fmt.Errorf("read %s at %d: the record has no timestamp", tp, offset)
+	}
+	return Written{time.UnixMilli(written), first.ProducerID(), first.Transactional()}, nil
 }

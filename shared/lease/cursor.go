@@ -39,6 +39,8 @@ var ErrVersion = errors.New("cursor in another format version")
 //	kferry.hold                             Hold.Reason, absent when not held, like the next two
 //	kferry.holdDetail                       Hold.Detail
 //	kferry.holdSince         Unix ms        Hold.Since
+//	kferry.decision                         Decision, absent when there is none, like the next one
+//	kferry.decidedAt         Unix ms        DecidedAt
 //
 // A value without kferry.version is MM2's own (or of a tool that set MM2's offset): it decodes to a Foreign cursor.
 type Cursor struct {
@@ -73,6 +75,11 @@ type Cursor struct {
 	// Foreign means that the last to write was not kferry. Only Offset is known then.
 	Foreign bool
 	Hold    Hold
+	// Decision is how a person wants the partition to go on that Hold stops. The worker that carries it out starts the next generation,
+	// which has neither.
+	Decision Decision
+	// DecidedAt is when the last decision came, also of one that could not be carried out.
+	DecidedAt time.Time
 }
 
 // NoProducer stands for a target that keeps no producer ids.
@@ -89,7 +96,7 @@ type Hold struct {
 func (c Cursor) Held() bool { return c.Hold.Reason != "" }
 
 // Newer says whether c is further than other: of a later generation, else of a greater sequence, else (control batches and holes
-// have no sequence) of a greater source offset.
+// have no sequence) of a greater source offset, else of a later decision: one that was written to the offsets topic alone counts.
 func (c Cursor) Newer(other Cursor) bool {
 	if c.Epoch != other.Epoch {
 		return c.Epoch > other.Epoch
@@ -97,7 +104,10 @@ func (c Cursor) Newer(other Cursor) bool {
 	if distance := SequenceDistance(other.Sequence, c.Sequence); distance != 0 {
 		return distance > 0
 	}
-	return c.Offset > other.Offset
+	if c.Offset != other.Offset {
+		return c.Offset > other.Offset
+	}
+	return c.DecidedAt.After(other.DecidedAt)
 }
 
 // SequenceDistance is how far it is from one sequence to another, negative for backward. Sequences are modulo 2³¹, so this tells
@@ -108,24 +118,26 @@ func SequenceDistance(from, to int32) int32 {
 
 // wireCursor is a Cursor's value; its order is that of the bytes.
 type wireCursor struct {
-	Offset        *int64 `json:"offset"`
-	Version       int    `json:"kferry.version"`
-	Target        int64  `json:"kferry.target"`
-	Sequence      int32  `json:"kferry.sequence"`
-	Epoch         int16  `json:"kferry.epoch"`
-	SourceTopicID string `json:"kferry.sourceTopicId"`
-	TargetTopicID string `json:"kferry.targetTopicId"`
-	SourceEpoch   int32  `json:"kferry.sourceLeaderEpoch"`
-	Timestamp     int64  `json:"kferry.timestamp"`
-	Isolation     string `json:"kferry.isolation"`
-	ExactlyOnce   string `json:"kferry.exactlyOnce,omitempty"`
-	Mapped        bool   `json:"kferry.mapped,omitempty"`
-	Producer      string `json:"kferry.producer,omitempty"`
-	Running       bool   `json:"kferry.running,omitempty"`
-	Foreign       bool   `json:"kferry.foreign,omitempty"`
-	Hold          Reason `json:"kferry.hold,omitempty"`
-	HoldDetail    string `json:"kferry.holdDetail,omitempty"`
-	HoldSince     int64  `json:"kferry.holdSince,omitempty"`
+	Offset        *int64   `json:"offset"`
+	Version       int      `json:"kferry.version"`
+	Target        int64    `json:"kferry.target"`
+	Sequence      int32    `json:"kferry.sequence"`
+	Epoch         int16    `json:"kferry.epoch"`
+	SourceTopicID string   `json:"kferry.sourceTopicId"`
+	TargetTopicID string   `json:"kferry.targetTopicId"`
+	SourceEpoch   int32    `json:"kferry.sourceLeaderEpoch"`
+	Timestamp     int64    `json:"kferry.timestamp"`
+	Isolation     string   `json:"kferry.isolation"`
+	ExactlyOnce   string   `json:"kferry.exactlyOnce,omitempty"`
+	Mapped        bool     `json:"kferry.mapped,omitempty"`
+	Producer      string   `json:"kferry.producer,omitempty"`
+	Running       bool     `json:"kferry.running,omitempty"`
+	Foreign       bool     `json:"kferry.foreign,omitempty"`
+	Hold          Reason   `json:"kferry.hold,omitempty"`
+	HoldDetail    string   `json:"kferry.holdDetail,omitempty"`
+	HoldSince     int64    `json:"kferry.holdSince,omitempty"`
+	Decision      Decision `json:"kferry.decision,omitempty"`
+	DecidedAt     int64    `json:"kferry.decidedAt,omitempty"`
 }
 
 func (c Cursor) encode() []byte {
@@ -134,10 +146,7 @@ func (c Cursor) encode() []byte {
 		Offset: &last, Version: CursorVersion, Target: c.Target, Sequence: c.Sequence, Epoch: c.Epoch,
 		SourceTopicID: c.SourceTopicID, TargetTopicID: c.TargetTopicID, SourceEpoch: c.SourceEpoch,
 		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Producer: c.Producer, Running: c.Running, Foreign: c.Foreign,
-		Hold: c.Hold.Reason, HoldDetail: c.Hold.Detail,
-	}
-	if !c.Hold.Since.IsZero() {
-		w.HoldSince = c.Hold.Since.UnixMilli()
+		Hold: c.Hold.Reason, HoldDetail: c.Hold.Detail, HoldSince: toMillis(c.Hold.Since), Decision: c.Decision, DecidedAt: toMillis(c.DecidedAt),
 	}
 	return encodeJSON(w)
 }
@@ -169,16 +178,27 @@ func decodeCursor(value []byte) (Cursor, error) {
 }
 
 func (w wireCursor) cursor() Cursor {
-	c := Cursor{
+	return Cursor{
 		Version: w.Version, Offset: *w.Offset + 1, Target: w.Target, Sequence: w.Sequence, Epoch: w.Epoch,
 		SourceTopicID: w.SourceTopicID, TargetTopicID: w.TargetTopicID, SourceEpoch: w.SourceEpoch,
 		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Producer: w.Producer, Running: w.Running, Foreign: w.Foreign,
-		Hold: Hold{Reason: w.Hold, Detail: w.HoldDetail},
+		Hold: Hold{Reason: w.Hold, Detail: w.HoldDetail, Since: ofMillis(w.HoldSince)}, Decision: w.Decision, DecidedAt: ofMillis(w.DecidedAt),
 	}
-	if w.HoldSince != 0 {
-		c.Hold.Since = time.UnixMilli(w.HoldSince)
+}
+
+// toMillis is a time in Unix milliseconds, 0 for none.
+func toMillis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
 	}
-	return c
+	return t.UnixMilli()
+}
+
+func ofMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 func unreadable(version int, err error) (Cursor, error) {

@@ -55,11 +55,12 @@
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS
 // the coordinator loads the bucket from it (Load) before any worker may believe that a partition has no cursor. Rules between
-// the two: the greater in (epoch, sequence, offset) wins, but a record that MM2 wrote always wins, and so does its tombstone. A
+// the two: the greater in (epoch, sequence, offset) wins, then that of the later decision, but a record that MM2 wrote always wins, and so does its tombstone. A
 // cursor in an unknown format is carried along, byte for byte, and never overwritten.
 //
 // A generation's first cursor is on the offsets topic before its first batch lands. Create and Commit see to that, and where a
@@ -67,6 +68,13 @@
 //
 // Each partition of the offsets topic is written by itself, so that one without a leader stops the cursors that belong there and
 // no others. Only Load has to read them all, since what can't be read may hold a cursor.
+//
+// # Who decides
+//
+// A cursor may hold its partition until somebody decides (Hold, Reason.Decide). A Decision goes into that very cursor: by
+// compare-and-set in KV, which ends a worker that runs the partition, and onto the offsets topic, where it is enough if there is no
+// queue. A worker carries it out: it notes what that costs (Gap), and only then starts the next generation, which has neither hold nor
+// decision. Where a decision leads is Standing's to say, for whoever asks before and for the worker alike.
 //
 // # When NATS loses its store
 //

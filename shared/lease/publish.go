@@ -9,6 +9,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // Bounds of writing to the offsets topic.
@@ -42,6 +43,20 @@ func (c *Cursors) place(ctx context.Context, r *kafka.Record) error {
 	}
 	r.Partition = mm2.OffsetsPartition(r.Key, partitions)
 	return nil
+}
+
+// WriteCursor is Publish without a queue: on the offsets topic alone, where the next Load finds it.
+func WriteCursor(ctx context.Context, flow spec.Flow, target *kafka.Cluster, topic string, partition int32, cur Cursor) error {
+	return writeAlone(ctx, flow, target, kafka.Record{Key: flow.Key(topic, partition), Value: cur.encode()})
+}
+
+func writeAlone(ctx context.Context, flow spec.Flow, target *kafka.Cluster, r kafka.Record) error {
+	partitions, err := target.PartitionCount(ctx, flow.OffsetsTopic)
+	if err == nil {
+		r.Partition = mm2.OffsetsPartition(r.Key, partitions)
+		err = target.Write(ctx, flow.OffsetsTopic, []kafka.Record{r})
+	}
+	return wrap(err, "write to %s on %s", flow.OffsetsTopic, target.Alias())
 }
 
 // write writes records of one partition of the offsets topic and waits until they are replicated.

@@ -14,9 +14,15 @@ import (
 // ReadCursors reads a flow's cursors from the offsets topic on the target and writes nothing: no queue is needed. Without that
 // topic there are none. A cursor of another format version is there with its hold.
 func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, error) {
+	cursors, _, err := ReadCursorsAndGaps(ctx, flow, target)
+	return cursors, err
+}
+
+// ReadCursorsAndGaps is ReadCursors and ReadGaps in one.
+func ReadCursorsAndGaps(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, []Gap, error) {
 	published, err := readPublished(ctx, flow, target)
 	if err != nil && !errors.Is(err, kafka.ErrUnknownTopic) {
-		return nil, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
+		return nil, nil, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
 	}
 	cursors := make(map[kafka.TopicPartition]Cursor, len(published.cursors))
 	for tp, r := range published.cursors {
@@ -24,7 +30,7 @@ func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (ma
 			cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
 		}
 	}
-	return cursors, nil
+	return cursors, gapsOf(published.notes), nil
 }
 
 // published is what the offsets topic holds of a flow.

@@ -30,33 +30,38 @@ const (
 	ReasonError            Reason = "error"
 )
 
-// reasons tells people, for each reason, what happened, and whether going on is theirs to decide.
-var reasons = map[Reason]struct {
-	text   string
-	decide bool
-}{
-	ReasonNoCursor:         {"The target partition holds records, and no cursor of kferry says where they come from.", true},
-	ReasonSourceRecreated:  {"The source topic was deleted and created again: its offsets no longer mean what the cursor says.", true},
-	ReasonTargetRecreated:  {"The target topic was deleted and created again: what had landed is gone.", true},
-	ReasonSourceTruncated:  {"The source's log ends before the cursor: the source lost records that had been copied.", true},
-	ReasonTargetTruncated:  {"The target's log ends before the cursor: the target lost records it had acknowledged.", true},
-	ReasonRetentionGap:     {"The source deleted records before they were copied.", true},
-	ReasonForeignWriter:    {"Somebody else writes to the target partition.", true},
-	ReasonSequence:         {"The target refuses the sequence that its own log asks for.", true},
-	ReasonUnreachable:      {"A broker does not answer.", false},
-	ReasonTopicMissing:     {"A topic is not there.", false},
-	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", false},
-	ReasonTopicConfig:      {"The target refuses a setting of the topic.", false},
-	ReasonTopicName:        {"The target takes no topic of the name that the copy would have.", false},
-	ReasonTopicCollision:   {"Several topics lead into one target topic.", false},
-	ReasonAuthorization:    {"A cluster refuses permission.", false},
-	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", false},
-	ReasonInvalidRecord:    {"The target refuses a record.", false},
-	ReasonCorruptBatch:     {"A batch of the source does not pass its checksum or contradicts itself.", false},
-	ReasonUnsupported:      {"The source holds something that kferry cannot copy yet.", false},
-	ReasonFormat:           {"A newer kferry wrote this cursor or task.", false},
-	ReasonDigest:           {"The worker's specification differs from the coordinator's or the cursor's.", false},
-	ReasonError:            {"Something failed.", false},
+// reasons tells people, for each reason, what happened, and what AcceptGap does where going on is theirs to decide.
+var reasons = map[Reason]struct{ text, accept string }{
+	ReasonNoCursor: {"The target partition holds records, and no cursor of kferry says where they come from.",
+		"goes on behind what is there, from MirrorMaker's position, else from where the flow starts"},
+	ReasonSourceRecreated: {"The source topic was deleted and created again: its offsets no longer mean what the cursor says.",
+		"copies the new topic from its first record, behind the records of the old one"},
+	ReasonTargetRecreated: {"The target topic was deleted and created again: what had landed is gone.",
+		"goes on where it was; what the target lost stays missing there"},
+	ReasonSourceTruncated: {"The source's log ends before the cursor: the source lost records that had been copied.",
+		"goes on where the source still has what was copied; what the source lost stays on the target"},
+	ReasonTargetTruncated: {"The target's log ends before the cursor: the target lost records it had acknowledged.",
+		"goes on where it was; what the target lost stays missing there"},
+	ReasonRetentionGap: {"The source deleted records before they were copied.",
+		"goes on with the first record that is left"},
+	ReasonForeignWriter: {"Somebody else writes to the target partition.",
+		"goes on behind what is there"},
+	ReasonSequence: {"The target refuses the sequence that its own log asks for.",
+		"goes on behind what is there"},
+	ReasonUnreachable:      {"A broker does not answer.", ""},
+	ReasonTopicMissing:     {"A topic is not there.", ""},
+	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", ""},
+	ReasonTopicConfig:      {"The target refuses a setting of the topic.", ""},
+	ReasonTopicName:        {"The target takes no topic of the name that the copy would have.", ""},
+	ReasonTopicCollision:   {"Several topics lead into one target topic.", ""},
+	ReasonAuthorization:    {"A cluster refuses permission.", ""},
+	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", ""},
+	ReasonInvalidRecord:    {"The target refuses a record.", ""},
+	ReasonCorruptBatch:     {"A batch of the source does not pass its checksum or contradicts itself.", ""},
+	ReasonUnsupported:      {"The source holds something that kferry does not know, or the target lacks something that it needs.", ""},
+	ReasonFormat:           {"A newer kferry wrote this cursor or task.", ""},
+	ReasonDigest:           {"The worker's specification differs from the coordinator's or the cursor's.", ""},
+	ReasonError:            {"Something failed.", ""},
 }
 
 // Text is a sentence for people. A reason that a newer kferry wrote stands for itself.
@@ -71,5 +76,8 @@ func (r Reason) Text() string {
 // themselves once the cause is gone. One that a newer kferry wrote is not ours to pass over.
 func (r Reason) Decide() bool {
 	known, ok := reasons[r]
-	return r != "" && (!ok || known.decide)
+	return r != "" && (!ok || known.accept != "")
 }
+
+// Accept is what AcceptGap does for the reason, in words that follow "it"; "" where nobody has to decide.
+func (r Reason) Accept() string { return reasons[r].accept }

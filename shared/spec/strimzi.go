@@ -212,11 +212,16 @@ func (r *resourceReader) connector(c mapping, m *mirror) {
 	m.start = firstOf(config, "source.consumer.auto.offset.reset", "consumer.auto.offset.reset", "auto.offset.reset")
 	m.isolation = firstOf(config, "source.consumer.isolation.level", "consumer.isolation.level", "isolation.level")
 	m.refresh = config["refresh.topics.interval.seconds"]
+	m.onHold = config["kferry.on.hold"]
 	m.configExclude = firstOf(config, "config.properties.exclude", "config.properties.blacklist")
 	if m.maxLeases = c.text("tasksMax", r.report); m.maxLeases.set {
 		later := m.maxLeases
 		later.text = "" // names the key alone
 		r.later = append(r.later, later)
+	}
+	m.limits = limitTexts{
+		bytes: config["kferry.rate.bytes"], records: config["kferry.rate.records"],
+		byBytes: config["kferry.rate.bytes.topics"], byRecords: config["kferry.rate.records.topics"],
 	}
 	m.running = r.running(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)

@@ -33,7 +33,12 @@ type variables struct {
 	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
 	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
 	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
+	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
 	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
+	RateBytes     string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
+	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
+	TopicBytes    string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
+	TopicRecords  string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
 	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
 	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
 	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
@@ -129,6 +134,14 @@ func (e environment) settings(r *report) Settings {
 	}
 }
 
+// limits are those of every flow that has none of its own.
+func (e environment) limits() limitTexts {
+	return limitTexts{
+		bytes: e.value("KFERRY_RATE_BYTES", e.RateBytes), records: e.value("KFERRY_RATE_RECORDS", e.RateRecords),
+		byBytes: e.value("KFERRY_RATE_BYTES_TOPICS", e.TopicBytes), byRecords: e.value("KFERRY_RATE_RECORDS_TOPICS", e.TopicRecords),
+	}
+}
+
 func (e environment) name(r *report) string {
 	return read(r, e.value("KFERRY_NAME", e.Name), parseName, "")
 }
@@ -138,7 +151,7 @@ var flowVariables = []string{
 	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
 	"KFERRY_TOPICS", "KFERRY_TOPICS_EXCLUDE", "KFERRY_REPLICATION_POLICY", "KFERRY_REPLICATION_POLICY_SEPARATOR",
 	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH",
-	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_ON_HOLD", "KFERRY_OFFSETS_REPLICATION_FACTOR",
 }
 
 // givenFlow lists the variables of the plain flow that are set.
@@ -179,6 +192,7 @@ func (e environment) input(r *report) input {
 			isolation:         e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
 			refresh:           e.value("KFERRY_REFRESH", e.Refresh),
 			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
+			onHold:            e.value("KFERRY_ON_HOLD", e.OnHold),
 			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
 			running:           true,
 		}},
