@@ -266,6 +266,14 @@ func TestReadmeListsTheReasons(t *testing.T) {
 	sameTable(t, "reason", rows)
 }
 
+func TestReadmeListsTheWaysOfBatches(t *testing.T) {
+	want := append(constants(t, "shared/batch/check.go", "Reason"), "passed")
+	slices.Sort(want)
+	if got := firstCells(t, "how"); len(want) < 2 || !slices.Equal(got, want) {
+		t.Errorf("README's ways are %q, those of kferry_batches_total %q", got, want)
+	}
+}
+
 // The choices are resume's flags.
 func TestReadmeListsTheChoices(t *testing.T) {
 	var help bytes.Buffer
@@ -325,7 +333,7 @@ func constants(t *testing.T, file, typed string) (values []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, match := range regexp.MustCompile(`(?m)^\s+\w+\s+`+typed+`\s+= "([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^\s+\w+\s+`+typed+`\s+= "([a-z_-]+)"`).FindAllStringSubmatch(string(text), -1) {
 		values = append(values, match[1])
 	}
 	if len(values) == 0 {
