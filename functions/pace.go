@@ -26,7 +26,7 @@ const (
 	lookEvery = 2 * time.Second // at limits that were set while running
 
 	// saved is how much of its limit a bucket keeps for later, in seconds of it: what a fetch that was late may catch up on.
-	saved = 0.5
+	saved = 0.75
 	// aFetch is how much of its limit one fetch asks for, in seconds of it. What comes is one batch at least.
 	aFetch     = 0.25
 	leastFetch = 1 << 10
