@@ -250,18 +250,6 @@ func (h dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.C
 	}
 }
 
-// Throttled is how long brokers have told this client to wait so far, over all connections: it is above what a quota of the
-// cluster's owner allows.
-func (c *Cluster) Throttled() time.Duration { return time.Duration(c.throttled.Load()) }
-
-// throttleHook adds up what brokers say. franz-go does the waiting.
-type throttleHook struct{ c *Cluster }
-
-// OnBrokerThrottle is part of kgo.HookBrokerThrottle.
-func (h throttleHook) OnBrokerThrottle(_ kgo.BrokerMetadata, wait time.Duration, _ bool) {
-	h.c.throttled.Add(int64(wait))
-}
-
 // logger passes franz-go's messages on at debug level: what matters comes back as an error too.
 type logger struct{ to *slog.Logger }
 
