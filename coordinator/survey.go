@@ -145,7 +145,7 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages))
 	}
@@ -249,6 +249,19 @@ func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
 			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
 		}
 	}
+}
+
+// cut warns of copies that are shorter than their cursors say. A worker holds them when the next record comes, and looks more closely: a
+// leader that has just been elected may not show all yet.
+func (p Plan) cut(ends map[kafka.TopicPartition]kafka.Offset) (warnings []string) {
+	for _, at := range p.Partitions {
+		end, known := ends[at.copied()]
+		if at.Begun && at.State == Idle && !at.Cursor.Foreign && known && end.Err == nil && end.Offset < at.Cursor.Target {
+			warnings = append(warnings, fmt.Sprintf("%s ends at offset %d, and %d were acknowledged: if that lasts, records are gone, and the next one to copy will be held",
+				at.copied(), end.Offset, at.Cursor.Target))
+		}
+	}
+	return warnings
 }
 
 // copied is the partition on the target.
