@@ -201,7 +201,7 @@ func TestStatusWarnsOfAnIdleCopyThatWasCut(t *testing.T) {
 			in.Error("warns of a copy that is whole")
 		}
 		in.must(in.Env.Kafka("B").DeleteTopic("A.orders"))
-		in.create("B", "A.orders", 1, 2)
+		in.create("B", "A.orders", 1, 0)
 		if !warned() {
 			in.Error("does not warn of a copy that was cut")
 		}
