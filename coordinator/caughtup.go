@@ -145,6 +145,9 @@ type milestone struct {
 // reached compares a report with the goal, and says whether there is nothing left to wait for.
 func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
 	g.summary = FlowSummary{Flow: r.Flow, Paused: g.paused, Warnings: r.Warnings}
+	if len(r.Gaps) > 0 {
+		g.summary.Warnings = append(slices.Clip(r.Warnings), fmt.Sprintf("%s has %s that nobody has acknowledged; see \"kferry gaps\"", r.Flow, plural(len(r.Gaps), "gap")))
+	}
 	if r.Passes > g.after && (g.open(r, elapsed > answerWithin) == 0 || g.paused) {
 		return true
 	}

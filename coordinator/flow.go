@@ -35,7 +35,7 @@ type flow struct {
 	told       []string    // warnings that are in the log already
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
-	gaps       []lease.Gap // that nobody has acknowledged, as of the last look at topics
+	gaps       []lease.Gap // that nobody has acknowledged
 
 	reported
 }
@@ -143,11 +143,6 @@ func (f *flow) discover(ctx context.Context) error {
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
-		gaps, err := f.cursors.Gaps(ctx)
-		if err != nil {
-			return err
-		}
-		f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
@@ -174,6 +169,11 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("cursors: %w", err)
 	}
+	gaps, err := f.cursors.Gaps(ctx) // after the cursors: whoever sees one move sees why
+	if err != nil {
+		return View{}, err
+	}
+	f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
 	states, err := f.queue.States(ctx)
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
