@@ -199,18 +199,20 @@ func TestVerifyCopies(t *testing.T) {
 	source.CreateTopic("verified-transactions", 2, 1)
 	source.CreateTopic("verified-deleted", 1, 1)
 	source.CreateTopic("verified-append-time", 1, 1)
+	source.CreateTopic("verified-appended", 1, 1, "message.timestamp.type", "LogAppendTime")
 	source.CreateTopic("verified-empty", 2, 1)
 	target.CreateTopic(k.copyOf("verified-append-time"), 1, 1, "message.timestamp.type", "LogAppendTime")
 	next := everyCodec(t, source, "verified-codecs", 2000)
 	testbed.Produce(t, source, "verified-transactions", testbed.Load{Records: 3000, ValueBytes: 2000, TxnRecords: 100, AbortEvery: 3}) // more than one answer
 	testbed.Produce(t, source, "verified-deleted", testbed.Load{Records: 3000})
 	testbed.Produce(t, source, "verified-append-time", testbed.Load{Records: 1000, PlainKeys: true})
+	testbed.Produce(t, source, "verified-appended", testbed.Load{Records: 1000})
 	deleteBefore(t, source, "verified-deleted", 500)
 	k.catchUp()
 
 	all := k.verify(0)
 	for topic, want := range map[string]int64{
-		"verified-codecs": 10_000, "verified-transactions": 2000, "verified-deleted": 2500, "verified-append-time": 1000, "verified-empty": 0,
+		"verified-codecs": 10_000, "verified-transactions": 2000, "verified-deleted": 2500, "verified-append-time": 1000, "verified-appended": 1000, "verified-empty": 0,
 	} {
 		if got := equalTopic(t, all, topic); got.Equal != want || got.Behind != 0 {
 			t.Errorf("%s: %d records are equal and %d behind, want %d and none", topic, got.Equal, got.Behind, want)

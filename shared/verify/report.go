@@ -118,8 +118,13 @@ type Shown struct {
 	Headers   []string `json:"headers,omitempty"`
 }
 
+// showTimeout bounds what is read for people, who may have asked to stop.
+const showTimeout = 5 * time.Second
+
 // show reads the records of a difference once more: only their digests were kept.
 func (p *partition) show(ctx context.Context, pair Pair) *Difference {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), showTimeout)
+	defer cancel()
 	d := &Difference{Kind: pair.Kind}
 	source, target := p.record(ctx, Source, pair.Source), p.record(ctx, Target, pair.Target)
 	place := 0

@@ -201,6 +201,9 @@ func TestAStopTellsWhatIsKnown(t *testing.T) {
 				want.Missing, verdict = 1, verify.Different
 			}
 			w.wants(got, verdict, want)
+			if planted && got.First.Source.Value == nil {
+				w.Errorf("the first difference is not shown: %+v", got.First.Source)
+			}
 			if got.Equal == 0 || got.Equal == 9900 || got.Why != "stopped before the end" {
 				w.Errorf("%d records are equal, %s", got.Equal, got.Why)
 			}
