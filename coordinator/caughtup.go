@@ -14,7 +14,7 @@ import (
 
 const (
 	// examineEvery is how often workers look at a held task again; see holdingStill.
-	examineEvery = 30 * time.Second
+	examineEvery = lease.LongestWait
 	// answerWithin bounds how long CaughtUp waits for a cluster or a partition that does not answer, or that fails again and again.
 	answerWithin = time.Minute
 )
@@ -198,7 +198,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
-	case p.State == Held && g.holdingStill(p), p.State == Failed && late, g.failing(p), p.State == Gone:
+	case p.State == Held && g.holdingStill(p, late), p.State == Failed && late, g.failing(p), p.State == Gone:
 		g.summary.Stopped = append(g.summary.Stopped, StoppedSummary{p.Topic, p.Partition, p.State, p.Reason, p.Detail})
 		return true
 	}
@@ -211,9 +211,9 @@ func (m *milestone) passed(p Partition) bool {
 }
 
 // holdingStill says whether a worker has looked at a held partition since the beginning. What an earlier process left behind may be
-// repaired by now, so its next look is waited for.
-func (g *goal) holdingStill(p Partition) bool {
-	return !p.Due && (p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
+// repaired by now, so its next look is waited for; not for ever, since clocks may have been set.
+func (g *goal) holdingStill(p Partition, late bool) bool {
+	return !p.Due && (late || p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
 }
 
 // failing says whether a partition has failed, try after try, for so long that no more tries are waited for. One that failed before
