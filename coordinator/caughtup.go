@@ -140,6 +140,9 @@ type milestone struct {
 	begun  bool // last is valid
 	last   lease.Cursor
 	landed int64
+
+	since   time.Time // by a worker's clock, when the tries began to fail
+	failing time.Time // by this one, when that was seen
 }
 
 // reached compares a report with the goal, and says whether there is nothing left to wait for.
@@ -198,7 +201,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
-	case p.State == Held && g.holdingStill(p, late), p.State == Failed && late, g.failing(p), p.State == Gone:
+	case p.State == Held && g.holdingStill(p, late), p.State == Failed && late, g.failing(p, m), p.State == Gone:
 		g.summary.Stopped = append(g.summary.Stopped, StoppedSummary{p.Topic, p.Partition, p.State, p.Reason, p.Detail})
 		return true
 	}
@@ -218,9 +221,14 @@ func (g *goal) holdingStill(p Partition, late bool) bool {
 
 // failing says whether a partition has failed, try after try, for so long that no more tries are waited for. One that failed before
 // the beginning only may not have been tried since.
-func (g *goal) failing(p Partition) bool {
-	tried := p.State == Waiting || p.Since.After(g.began)
-	return tried && p.State != Held && min(time.Since(p.Since), time.Since(g.began)) > answerWithin
+func (g *goal) failing(p Partition, m *milestone) bool {
+	if tried := p.State == Waiting || p.Since.After(g.began); !tried || p.State == Held {
+		return false
+	}
+	if m.failing.IsZero() || !p.Since.Equal(m.since) {
+		m.since, m.failing = p.Since, time.Now()
+	}
+	return time.Since(m.failing) > answerWithin
 }
 
 // count adds up what has landed: by the sequence while a generation goes on, by the target's offsets where another began.
