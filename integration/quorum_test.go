@@ -47,7 +47,7 @@ func testQuorum(t *testing.T, r *report) {
 		for _, fault := range []func(quorum, string, *testbed.Cluster){quorum.leadersMove, quorum.brokerKilled, quorum.rollingRestart, quorum.majorityKilled} {
 			for i, c := range []*testbed.Cluster{source, target} {
 				side := []string{"source", "target"}[i]
-				flow := traffic(k, topic, load, 5000, 3000)
+				flow := traffic(k, topic, load, 3000, 1500)
 				k.grows(topic, 3000)
 				fault(q, side, c)
 				q.elect(c)
