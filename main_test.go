@@ -309,6 +309,27 @@ func TestReadmeListsTheStates(t *testing.T) {
 	}
 }
 
+// Each promise of the README is held by tests, which have to be where it says.
+func TestReadmeNamesTheTestsOfItsPromises(t *testing.T) {
+	rows := table(t, "promise")
+	if len(rows) == 0 {
+		t.Fatal("README has no table of promises")
+	}
+	link := regexp.MustCompile(`\[(Test\w+)\]\(([\w/]+_test\.go)\)`)
+	for _, row := range rows {
+		links := link.FindAllStringSubmatch(row, -1)
+		if len(links) == 0 {
+			t.Errorf("no test holds %s", row)
+		}
+		for _, l := range links {
+			text, err := os.ReadFile(l[2])
+			if err != nil || !strings.Contains(string(text), "\nfunc "+l[1]+"(t *testing.T) {") {
+				t.Errorf("%s has no test %s (%v)", l[2], l[1], err)
+			}
+		}
+	}
+}
+
 // Whoever copies the first mirror out of the README must not meet an error.
 func TestReadmeMirrorsLoad(t *testing.T) {
 	s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + between(t, "```yaml\n", "```")})

@@ -169,6 +169,10 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 		news = news.Add(ahead.paced) // which is no silence
 		before := m.at.Offset
 		seen := visible(piece, before, m.at.SourceEpoch, m.flow.Isolation)
+		if seen.next == before && seen.wrong == nil && len(piece.Records) > 0 { // a broker sends the first batch whole, or this would go on for ever
+			piece.Release()
+			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
+		}
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
