@@ -146,7 +146,7 @@ func TestBudget(t *testing.T) {
 				k := k(t)
 				p := k.start("run")
 				k.begun()
-				k.pass(quotaWindow) // in which what came at once at the start counts
+				k.pass(2 * quotaWindow) // until what came at once at the start is paid for
 				k.keeps("quota", 2*quotaWindow, k.size, mib, quotas)
 				m := metrics(t, p)
 				if s := sum(m, "kferry_throttle_seconds_total"); s < 5 {
