@@ -26,13 +26,13 @@ func (p pair) ages(ctx context.Context, partitions []Partition, now time.Time) m
 			continue
 		}
 		g.Go(func() error {
-			then, err := p.source.WrittenAt(ctx, at.Source(), at.Offset, p.flow.Isolation)
+			first, err := p.source.Written(ctx, at.Source(), at.Offset, p.flow.Isolation)
 			if err != nil {
 				return nil //nolint:nilerr // not known, and that is no failure of whoever asks
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			ages[at.Source()] = max(0, now.Sub(then))
+			ages[at.Source()] = max(0, now.Sub(first.At))
 			return nil
 		})
 	}

@@ -93,6 +93,9 @@ func (f FlowSurvey) remarks(to io.Writer, flags string) {
 	for _, w := range f.Warnings {
 		fmt.Fprintf(to, "\nwarning: %s\n", w)
 	}
+	for _, l := range f.Limits {
+		fmt.Fprintf(to, "\n%s is held to a rate: %s, %s (%s)\n", f.Flow, l.Of(), l.Rate(), l.From())
+	}
 	for _, r := range f.trouble() {
 		fmt.Fprintf(to, "\n%s %s\n", f.Flow, r)
 		if r.Decide {
@@ -185,7 +188,7 @@ func (r *remark) String() string {
 		text = fmt.Sprintf("%s [%s]: ", r.SourceTopic, spans(r.partitions))
 	}
 	text += label(r.State, r.Reason)
-	if r.State == Copying {
+	if r.State == Copying && r.Since != nil {
 		text += " again, after failures"
 	}
 	if r.Since != nil {

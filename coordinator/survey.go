@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,6 +42,7 @@ type FlowSurvey struct {
 	Target     string            `json:"target"`
 	Error      string            `json:"error,omitempty"` // why source and target can't be compared
 	Warnings   []string          `json:"warnings,omitempty"`
+	Limits     []Limit           `json:"limits,omitempty"` // of what may be read in a second
 	Partitions []PartitionSurvey `json:"partitions"`
 	// Gaps are those that nobody has acknowledged.
 	Gaps []lease.Gap `json:"gaps,omitempty"`
@@ -70,9 +72,29 @@ type PartitionSurvey struct {
 	LagRecords int64    `json:"lag_records"` // source offsets that are still to be looked at
 	LagSeconds *float64 `json:"lag_seconds"` // how old the first of them is; null where it can't be read
 
+	OpenTransaction *OpenTransaction `json:"open_transaction,omitempty"` // that holds back what follows it
+
 	ExactlyOnce *bool  `json:"exactly_once"`              // null before the first run
 	WhyNot      string `json:"exactly_once_no,omitempty"` // why it is not
 	Offsets     string `json:"offsets,omitempty"`         // identical or mapped
+}
+
+// An OpenTransaction is one that records of the source wait behind, under read_committed.
+type OpenTransaction struct {
+	LastStable int64 `json:"last_stable_offset"` // its first record's
+	LogEnd     int64 `json:"log_end"`            // the high watermark
+	Waiting    int64 `json:"waiting_records"`    // offsets between the two
+	// ProducerID of who has it open, and Since when by that first record's timestamp; null where the record can't be read.
+	ProducerID *int64     `json:"producer_id"`
+	Since      *time.Time `json:"since"`
+}
+
+func (o OpenTransaction) String() string {
+	text := fmt.Sprintf("%s behind an open transaction: last stable offset %d, log end %d", plural(int(o.Waiting), "record"), o.LastStable, o.LogEnd)
+	if o.ProducerID != nil {
+		text += fmt.Sprintf("; producer id %d has it open since %s", *o.ProducerID, o.Since.Format(time.RFC3339))
+	}
+	return text
 }
 
 // Status computes a survey from the clusters alone; where the queue answers it adds what only the queue knows. Nothing is written.
@@ -141,16 +163,62 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 		s.Error = err.Error()
 		plan = blind(p.flow, found.source, known.cursors, err)
 	}
+	if found.target != nil { // which knows them
+		s.Limits, _ = p.limits(ctx, queue) // that it doesn't answer is told already
+	}
 	s.Gaps = slices.DeleteFunc(known.gaps, func(g lease.Gap) bool { return !g.Open() })
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
+	open := p.openTransactions(ctx, plan.Partitions)
 	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends))
 	for _, at := range plan.Partitions {
-		s.Partitions = append(s.Partitions, at.survey(ends, ages))
+		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
 	s.countGaps()
 	return s
+}
+
+// openTransactions looks for records that are hidden behind one, and reads who has it open. What can't be asked in time is left out: it
+// explains why a copy waits and decides nothing.
+func (p pair) openTransactions(ctx context.Context, partitions []Partition) map[kafka.TopicPartition]*OpenTransaction {
+	if p.flow.Isolation != spec.ReadCommitted {
+		return nil
+	}
+	var (
+		mu   sync.Mutex // guards open
+		open = map[kafka.TopicPartition]*OpenTransaction{}
+	)
+	var tps []kafka.TopicPartition
+	for _, at := range partitions {
+		if at.State != Failed && at.State != Gone {
+			tps = append(tps, at.Source())
+		}
+	}
+	watermarks := p.source.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	var g errgroup.Group
+	g.SetLimit(ageReads)
+	for _, at := range partitions {
+		end, known := watermarks[at.Source()]
+		if !known || end.Err != nil || end.Offset <= at.End {
+			continue
+		}
+		g.Go(func() error {
+			o := &OpenTransaction{LastStable: at.End, LogEnd: end.Offset, Waiting: end.Offset - at.End}
+			if first, err := p.source.Written(ctx, at.Source(), at.End, spec.ReadUncommitted); err == nil {
+				if !first.Transactional {
+					return nil // it was written between the two questions
+				}
+				o.ProducerID, o.Since = &first.ProducerID, &first.At
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			open[at.Source()] = o
+			return nil
+		})
+	}
+	_ = g.Wait() // see above
+	return open
 }
 
 // countGaps says of each partition how many gaps it has.
@@ -269,12 +337,15 @@ func (p Partition) copied() kafka.TopicPartition {
 	return kafka.TopicPartition{Topic: p.Target, Partition: p.Partition}
 }
 
-func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[kafka.TopicPartition]time.Duration) PartitionSurvey {
+func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[kafka.TopicPartition]time.Duration, open *OpenTransaction) PartitionSurvey {
 	s := PartitionSurvey{
 		SourceTopic: p.Topic, TargetTopic: p.Target, Partition: p.Partition,
 		State: p.State, Reason: p.Reason, Detail: p.Detail, Decide: p.Reason.Decide() && p.Decision == "", Decision: p.Decision,
 		Since: moment(p.Since), Next: moment(p.Next), Worker: p.Worker,
-		SourceEnd: p.End, LagRecords: p.Lag,
+		SourceEnd: p.End, LagRecords: p.Lag, OpenTransaction: open,
+	}
+	if open != nil && s.Detail == "" {
+		s.Detail = open.String()
 	}
 	if p.Begun {
 		exactly := p.Cursor.ExactlyOnce == ""

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -56,6 +58,34 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 		}
 		if _, err := json.Marshal(survey); err != nil {
 			in.Error(err)
+		}
+	})
+}
+
+// Records behind an open transaction are not copied, and whoever looks is told why.
+func TestStatusSaysWhatWaitsBehindAnOpenTransaction(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5)
+		in.create("B", "A.orders", 2, 0)
+		client, err := in.Env.Client("A", kgo.TransactionalID("open"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		in.must(err)
+		defer client.Close()
+		in.must(client.BeginTransaction())
+		in.must(client.ProduceSync(in.Context(), &kgo.Record{Topic: "orders", Value: []byte("x")}).FirstErr())
+		survey := coordinator.Status(in.Context(), in.Options)
+		waits, clear := survey.Flows[0].Partitions[0], survey.Flows[0].Partitions[1]
+		o := waits.OpenTransaction
+		if clear.OpenTransaction != nil || o == nil || o.LastStable != 5 || o.LogEnd != 6 || o.Waiting != 1 || o.ProducerID == nil || o.Since == nil || waits.LagRecords != 5 {
+			in.Fatalf("got %+v and %+v, %+v", clear, waits, o)
+		}
+		var text bytes.Buffer
+		in.must(survey.Table(&text))
+		if !strings.Contains(text.String(), "orders-0: copying\n  1 record behind an open transaction: last stable offset 5, log end 6; producer id") {
+			in.Error(text.String())
+		}
+		in.must(client.EndTransaction(in.Context(), kgo.TryCommit))
+		if o := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0].OpenTransaction; o != nil {
+			in.Errorf("after the commit: %+v", o)
 		}
 	})
 }

@@ -262,8 +262,8 @@ func (m *mirror) note(ctx context.Context, o lease.Outcome, end int64, d lease.D
 	if m.at.Timestamp >= 0 {
 		g.Before = time.UnixMilli(m.at.Timestamp)
 	}
-	if after, err := m.source.WrittenAt(ctx, m.from, o.Offset, m.flow.Isolation); err == nil {
-		g.After = after
+	if after, err := m.source.Written(ctx, m.from, o.Offset, m.flow.Isolation); err == nil {
+		g.After = after.At
 	}
 	if by == lease.ByOperator {
 		g.Acknowledged = now

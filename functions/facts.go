@@ -28,6 +28,7 @@ type facts struct {
 	source, target topicFacts
 	compacted      bool // records of the source may go at any time, so they can't be counted; also where that can't be known
 	maxBytes       int  // largest batch that the target takes; 0 where it does not say
+	stamps         bool // the target puts its own time in the place of every record's
 }
 
 type topicFacts struct {
@@ -57,6 +58,7 @@ func (m *mirror) identify(soft context.Context, fresh bool) (f facts, err error)
 	policy, known := f.source.configs["cleanup.policy"]
 	f.compacted = !known || strings.Contains(policy, "compact")
 	f.maxBytes, _ = strconv.Atoi(f.target.configs["max.message.bytes"])
+	f.stamps = f.target.configs["message.timestamp.type"] == "LogAppendTime"
 	return f, nil
 }
 
@@ -199,9 +201,15 @@ func lookUp(ctx context.Context, cluster *kafka.Cluster, topic string) (t topicF
 	case found.Err != nil:
 		return t, fmt.Errorf("read configuration of %s on %s: %w", topic, cluster.Alias(), found.Err)
 	}
-	t.configs = map[string]string{}
-	for _, e := range found.Entries {
-		t.configs[e.Name] = e.Value
-	}
+	t.configs = values(found.Entries)
 	return t, nil
+}
+
+// values are settings by name.
+func values(config []kafka.ConfigEntry) map[string]string {
+	all := map[string]string{}
+	for _, e := range config {
+		all[e.Name] = e.Value
+	}
+	return all
 }

@@ -15,6 +15,8 @@ type metrics struct {
 	records, bytes           *prometheus.CounterVec
 	batches                  *prometheus.CounterVec
 	failures                 *prometheus.CounterVec
+	waited                   *prometheus.CounterVec
+	limitBytes, limitRecords *prometheus.GaugeVec
 	decisions                *prometheus.CounterVec
 	totalRecords, totalBytes atomic.Int64
 }
@@ -36,9 +38,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		batches:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_batches_total", Help: "Batches written, by how: passed through, merged (small), or re-encoded and why."}, []string{"flow", "how"}),
 		failures:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_task_failures_total", Help: "Tasks that stopped, by reason."}, []string{"flow", "reason"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_decisions_total", Help: "Partitions that went on by a decision, by the reason they were held for and by whom."}, []string{"flow", "reason", "decision", "by"}),
+		waited:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_rate_wait_seconds_total", Help: "Time that partitions have waited because of a rate limit."}, []string{"flow"}),
+
+		limitBytes:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kferry_rate_limit_bytes", Help: "Most bytes a second that the flow may read, over all workers; 0 is no limit."}, []string{"flow"}),
+		limitRecords: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kferry_rate_limit_records", Help: "Most records a second that the flow may read, over all workers; 0 is no limit."}, []string{"flow"}),
 	}
 	if r != nil {
-		r.MustRegister(m.held, m.lost, m.records, m.bytes, m.batches, m.failures, m.decisions)
+		r.MustRegister(m.held, m.lost, m.records, m.bytes, m.batches, m.failures, m.decisions, m.waited, m.limitBytes, m.limitRecords)
 	}
 	return m
 }

@@ -33,6 +33,7 @@ type mirror struct {
 	cursors        *lease.Cursors
 	topics         *topicCache
 	budget         *kafka.Budget
+	pacer          *pacer
 	log            *slog.Logger
 	count          *counters
 
@@ -40,6 +41,8 @@ type mirror struct {
 	facts    facts // what is known of both topics, see facts.go
 	identity batch.Identity
 	encoder  batch.Encoder
+
+	pace *pace // set while it copies, see pace.go
 
 	splitBytes int // most that a batch of several records may have, since the target refused a larger one; 0: what it says it takes
 
@@ -121,6 +124,11 @@ func (m *mirror) admit(why string) {
 
 // copyOn copies until the run ends, and finds the position again each time an answer leaves it unknown.
 func (m *mirror) copyOn(ctx, soft context.Context) error {
+	var err error
+	if m.pace, err = m.pacer.enter(soft, m.from.Topic); err != nil {
+		return err
+	}
+	defer m.pace.leave()
 	known, size, uncertain := m.at.Sequence, m.splitBytes, 0
 	for {
 		err := m.copy(ctx, soft)
@@ -152,10 +160,11 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 	defer func() { ahead.drop() }()
 	news := time.Now()
 	for {
-		piece, err := ahead.wait(m.yield)
+		piece, err := m.await(ctx, soft, ahead)
 		if err != nil {
-			return m.unread(soft, err)
+			return err
 		}
+		news = news.Add(ahead.paced) // which is no silence
 		before := m.at.Offset
 		seen := visible(piece, before, m.at.SourceEpoch, m.flow.Isolation)
 		if seen.wrong == nil {
@@ -235,6 +244,7 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 				return err
 			}
 		}
+		m.facts.stamps = m.facts.stamps && answer.LogAppendTime >= 0 // somebody may set the topic to CreateTime at any time
 		target = answer.BaseOffset + int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)
@@ -278,11 +288,10 @@ func (m *mirror) tag(sequence int32) int32 {
 
 // produce sends a batch as long as the lease can be trusted, and not a moment later: what is still queued then is not sent.
 func (m *mirror) produce(ctx context.Context, b batch.Batch) (kafka.Produced, error) {
-	trust := m.lease.Trust()
-	trusting, cancel := context.WithDeadline(ctx, trust)
+	trusting, cancel := m.lease.Trusting(ctx) // which may be long, where the target's owner has set a quota
 	defer cancel()
 	answer, err := m.target.Produce(trusting, m.to, m.facts.target.ID, b)
-	if err != nil && time.Now().After(m.lease.Trust()) {
+	if trust := m.lease.Trust(); err != nil && time.Now().After(trust) {
 		err = fmt.Errorf("trust in the lease of %s ended at %s: %w: %w", m.from, trust.Format(time.RFC3339Nano), lease.ErrLost, err)
 	}
 	return answer, err
@@ -378,17 +387,22 @@ func (m *mirror) pause(soft context.Context, try int) error {
 type ahead struct {
 	cancel context.CancelFunc
 	done   chan struct{}
+	paced  time.Duration // how long a limit held it back
 	piece  *kafka.Fetched
 	err    error
 }
 
-// fetch asks for the records from offset on, in the background. epoch is the leader's of what lies before them.
+// fetch asks for the records from offset on, in the background, as soon as the limits allow. epoch is the leader's of what lies before them.
 func (m *mirror) fetch(soft context.Context, offset int64, epoch int32) *ahead {
 	ctx, cancel := context.WithCancel(soft)
 	a := &ahead{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
-		a.piece, a.err = m.source.Fetch(ctx, m.want(offset, epoch, m.flow.Isolation))
+		want := m.want(offset, epoch, m.flow.Isolation)
+		if want.MaxBytes, a.paced, a.err = m.pace.wait(ctx); a.err == nil {
+			a.piece, a.err = m.source.Fetch(ctx, want)
+			m.pace.came(a.piece)
+		}
 	}()
 	return a
 }
@@ -397,10 +411,33 @@ func (m *mirror) want(offset int64, epoch int32, isolation spec.Isolation) kafka
 	return kafka.Want{TopicPartition: m.from, TopicID: m.facts.source.ID, Offset: offset, LeaderEpoch: -1, LastEpoch: epoch, Isolation: isolation}
 }
 
-// wait returns what was fetched, which is the caller's to release, or errYield.
-func (a *ahead) wait(yield <-chan struct{}) (*kafka.Fetched, error) {
+// await returns what was fetched, which is the caller's to release. While that takes long, since a limit or the budget holds it up, what
+// has landed is committed, which is also how a lost lease is noticed.
+func (m *mirror) await(ctx, soft context.Context, a *ahead) (*kafka.Fetched, error) {
+	for {
+		late := time.NewTimer(commitEvery)
+		piece, err := a.wait(m.yield, late.C)
+		late.Stop()
+		switch {
+		case err == nil:
+			return piece, nil
+		case !errors.Is(err, errLate):
+			return nil, m.unread(soft, err)
+		case time.Now().After(m.lease.Trust()):
+			return nil, fmt.Errorf("trust in the lease of %s ended: %w", m.from, lease.ErrLost)
+		}
+		if err := m.commitIfDue(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// wait returns what was fetched, which is the caller's to release, or errYield, or errLate.
+func (a *ahead) wait(yield <-chan struct{}, late <-chan time.Time) (*kafka.Fetched, error) {
 	select {
 	case <-a.done:
+	case <-late:
+		return nil, errLate
 	case <-yield:
 		return nil, errYield
 	}

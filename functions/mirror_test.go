@@ -496,7 +496,7 @@ func TestCompactedSourceIsCopied(t *testing.T) {
 		if c := w.cursor(0); c.ExactlyOnce != "" || !c.Mapped {
 			t.Errorf("cursor %+v", c)
 		}
-		if p.count("kferry_batches_total", "holes") == 0 {
+		if p.count("kferry_batches_total", "small")+p.count("kferry_batches_total", "holes") == 0 {
 			t.Error("no batch with holes was met")
 		}
 	})

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -48,11 +51,19 @@ type copyOf struct {
 // create creates the copy. The settings come along from the first moment on: under the target's own retention a backfill would be
 // deleted minutes after it landed.
 func (c copyOf) create(ctx context.Context) error {
-	settings, err := c.settings(ctx)
+	config, err := c.config(ctx)
 	if err != nil {
 		return err
 	}
-	err = c.target.CreateTopic(ctx, c.topic(settings))
+	settings := c.settings(config)
+	wide, err := c.widen(ctx, settings, config)
+	if err != nil {
+		return err
+	}
+	err = c.target.CreateTopic(ctx, c.topic(wide))
+	if len(wide) > len(settings) && is(err, kafka.ErrInvalidConfig, kafka.ErrPolicyViolation) {
+		err = c.target.CreateTopic(ctx, c.topic(settings)) // nobody asked for the limits, and perhaps no record needs them
+	}
 	switch {
 	case err == nil || errors.Is(err, kafka.ErrTopicExists):
 		return err
@@ -65,7 +76,7 @@ func (c copyOf) create(ctx context.Context) error {
 		return hold(lease.ReasonTopicConfig, "%s can't create %q with replication factor %d: set another one, or start the brokers it takes: %v",
 			c.flow.Target, c.name, c.flow.ReplicationFactor, err)
 	case is(err, kafka.ErrInvalidTopic):
-		return hold(lease.ReasonTopicConfig, "%s refuses the name %q: exclude the topic or set another replication policy: %v", c.flow.Target, c.name, err)
+		return hold(lease.ReasonTopicName, "%s refuses the name %q for the copy of %q: exclude the topic, delete the one that is in its way, or set another replication policy: %v", c.flow.Target, c.name, c.from.Name, err)
 	case is(err, kafka.ErrInvalidPartitions):
 		return hold(lease.ReasonPartitionMissing, "%s refuses %q with %d partitions: %v", c.flow.Target, c.name, len(c.from.Partitions), err)
 	}
@@ -78,8 +89,8 @@ func (c copyOf) topic(settings map[string]string) kafka.NewTopic {
 	}
 }
 
-// settings are those that somebody gave the source's topic. What its brokers' defaults say stays with its brokers.
-func (c copyOf) settings(ctx context.Context) (map[string]string, error) {
+// config is all of the source topic's.
+func (c copyOf) config(ctx context.Context) ([]kafka.ConfigEntry, error) {
 	configs, err := c.source.Configs(ctx, []string{c.from.Name})
 	config := configs[c.from.Name]
 	if err = errors.Join(err, config.Err); err != nil {
@@ -89,13 +100,98 @@ func (c copyOf) settings(ctx context.Context) (map[string]string, error) {
 		}
 		return nil, fmt.Errorf("read settings of %q on %s: %w", c.from.Name, c.flow.Source, err)
 	}
+	return config.Entries, nil
+}
+
+// settings are those that somebody gave the source's topic. What its brokers' defaults say stays with its brokers.
+func (c copyOf) settings(config []kafka.ConfigEntry) map[string]string {
 	settings := map[string]string{}
-	for _, e := range config.Entries {
+	for _, e := range config {
 		if e.Source == kafka.SourceTopic && !e.ReadOnly && !e.Sensitive && !c.flow.ConfigExclude.Match(e.Name) {
 			settings[e.Name] = e.Value
 		}
 	}
-	return settings, nil
+	return settings
+}
+
+// The settings that decide which records a topic takes. The difference is what 3.5 and earlier have in the place of the two others.
+const (
+	maxMessageBytes = "max.message.bytes"
+	timestampBefore = "message.timestamp.before.max.ms"
+	timestampAfter  = "message.timestamp.after.max.ms"
+	timestampWithin = "message.timestamp.difference.max.ms"
+)
+
+// widen adds to the settings what makes the copy take every record that the source takes: the source's limits, wherever it has them from,
+// that go beyond those which the target gives a new topic.
+func (c copyOf) widen(ctx context.Context, settings map[string]string, config []kafka.ConfigEntry) (map[string]string, error) {
+	defaults, err := c.defaults(ctx)
+	if err != nil {
+		return nil, err
+	}
+	source := limitsIn(values(config))
+	before, after := source.timestamp(timestampBefore), source.timestamp(timestampAfter)
+	wide := maps.Clone(settings)
+	for key, least := range map[string]int64{
+		maxMessageBytes: source[maxMessageBytes], timestampBefore: before, timestampAfter: after, timestampWithin: max(before, after),
+	} {
+		_, set := wide[key]
+		if given, known := defaults[key]; known && given < least && !set && !c.staysBehind(key) {
+			wide[key] = strconv.FormatInt(least, 10)
+		}
+	}
+	return wide, nil
+}
+
+// staysBehind says whether somebody wants a limit to stay behind. MirrorMaker's list, which counts where there is no other, has the limits
+// of timestamps because not every version knows them; that one is known here.
+func (c copyOf) staysBehind(limit string) bool {
+	exclude := c.flow.ConfigExclude
+	return exclude.Match(limit) && exclude.String() != strings.Join(mm2.ConfigPropertiesExcludeDefault, "|")
+}
+
+// defaults are the limits of a topic that the target has created for kferry. Where there is no right to read them, none is known.
+func (c copyOf) defaults(ctx context.Context) (limits, error) {
+	example := c.flow.OffsetsTopic
+	configs, err := c.target.Configs(ctx, []string{example})
+	config := configs[example]
+	if err = errors.Join(err, config.Err); is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization, kafka.ErrUnknownTopic) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read settings of %q on %s: %w", example, c.flow.Target, err)
+	}
+	found := limitsIn(values(config.Entries))
+	for _, e := range config.Entries {
+		if _, is := found[e.Name]; is && e.Source == kafka.SourceTopic {
+			found[e.Name] = -1 // somebody has changed it on this topic: what others get is not known
+		}
+	}
+	return found, nil
+}
+
+// limits are settings that bound something, by name; those that a cluster does not know are not there.
+type limits map[string]int64
+
+func limitsIn(config map[string]string) limits {
+	found := limits{}
+	for _, name := range []string{maxMessageBytes, timestampBefore, timestampAfter, timestampWithin} {
+		if n, err := strconv.ParseInt(config[name], 10, 64); err == nil {
+			found[name] = n
+		}
+	}
+	return found
+}
+
+// timestamp is one of the two bounds, which begin to count when they are set: until then the older one does, where a cluster knows it.
+func (l limits) timestamp(bound string) int64 {
+	if n, known := l[bound]; known && n != math.MaxInt64 {
+		return n
+	}
+	if n, known := l[timestampWithin]; known {
+		return n
+	}
+	return math.MaxInt64
 }
 
 // nameSetting finds out which settings the target refuses, since brokers seldom say. A policy may as well refuse the topic as a whole;

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/kferry/kferry/shared/batch"
@@ -24,6 +25,7 @@ const (
 var (
 	errYield = errors.New("the worker wants the lease back for a waiting task")
 	errDrain = errors.New("the worker drains")
+	errLate  = errors.New("nothing was fetched yet")
 )
 
 // holdError says that a task can't go on, why, and what to do.
@@ -61,9 +63,8 @@ var refusesProducer = []error{kafka.ErrProducerIDMapping, kafka.ErrUnknownProduc
 
 // refused decides by the answer to a produce request. What a broker refuses for good did not land.
 func (m *mirror) refused(err error, b batch.Batch) error {
-	what := func(reason lease.Reason) error {
-		return hold(reason, "%s refuses the batch of %d records and %d bytes that follows source offset %d: %v", m.to, b.Records(), len(b), m.at.Offset, err)
-	}
+	refusal := fmt.Sprintf("%s refuses the batch of %d records and %d bytes that follows source offset %d: %v", m.to, b.Records(), len(b), m.at.Offset, err)
+	what := func(reason lease.Reason) error { return hold(reason, "%s", refusal) }
 	switch {
 	case is(err, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge) && b.Records() > 1:
 		m.splitBytes = len(b) / 2 // the target compresses anew, or its limit was lowered
@@ -72,7 +73,9 @@ func (m *mirror) refused(err error, b batch.Batch) error {
 		return &unknownError{m, err}
 	case is(err, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge):
 		return what(lease.ReasonRecordTooLarge)
-	case is(err, kafka.ErrInvalidRecord, kafka.ErrInvalidTimestamp, kafka.ErrPolicyViolation):
+	case is(err, kafka.ErrInvalidTimestamp):
+		return hold(lease.ReasonInvalidRecord, "%s: %s", refusal, m.timestampLimit(b.MaxTimestamp()))
+	case is(err, kafka.ErrInvalidRecord, kafka.ErrPolicyViolation):
 		return what(lease.ReasonInvalidRecord)
 	case is(err, kafka.ErrCorruptMessage):
 		return what(lease.ReasonCorruptBatch)
@@ -84,6 +87,21 @@ func (m *mirror) refused(err error, b batch.Batch) error {
 		return fmt.Errorf("write to %s: %w", m.to, err) // the next claim sees what became of the topic
 	}
 	return &unknownError{m, err}
+}
+
+// timestampLimit names the setting that a batch with a newest timestamp (milliseconds) exceeds, and what to set. The broker has only said
+// that one is exceeded: where it isn't the one for the future, it is the one for the past.
+func (m *mirror) timestampLimit(newest int64) string {
+	limits := limitsIn(m.facts.target.configs)
+	ahead := newest - time.Now().UnixMilli()
+	limit, least := timestampBefore, "what its oldest record needs"
+	if after := limits.timestamp(timestampAfter); ahead > after {
+		limit, least = timestampAfter, fmt.Sprintf("more than %d", ahead)
+	}
+	if _, known := limits[limit]; !known {
+		limit = timestampWithin
+	}
+	return fmt.Sprintf("raise %s of %s, which is %d, to %s (%d is no limit)", limit, m.to.Topic, limits[limit], least, int64(math.MaxInt64))
 }
 
 // unread decides by the error of a fetch.

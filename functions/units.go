@@ -94,8 +94,9 @@ func (s *abortedSet) hides(b batch.Batch) bool {
 
 // toEncode is about how many bytes the next unit will take in memory beside those that were fetched.
 func (m *mirror) toEncode(data []batch.Batch) int64 {
-	switch first := data[0]; {
-	case first.Check(m.at.Offset, m.largest(first)) == batch.Passed && !small(first):
+	first := data[0]
+	switch reason := m.check(first); {
+	case reason == batch.Passed && !small(first), reason == batch.OldFormat:
 		return 0
 	case first.Codec() != batch.None:
 		return int64(len(first)) * inflation
@@ -109,22 +110,24 @@ func (m *mirror) toEncode(data []batch.Batch) int64 {
 // cut takes the next unit off data. Beside an error the unit is what comes before the record that it is about.
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
-	u := unit{next: first.NextOffset(), epoch: first.LeaderEpoch(), newest: first.MaxTimestamp(), reason: first.Check(m.at.Offset, m.largest(first))}
 	m.encoder.MaxBytes, m.encoder.SplitBytes, m.encoder.MaxInflated = m.facts.maxBytes, m.splitBytes, maxInflated
-	switch {
-	case u.reason != batch.Passed:
-		var err error
-		u.batches, err = m.encoder.Reencode(first, m.at.Offset)
-		if large, ok := errors.AsType[*batch.RecordTooLargeError](err); ok {
-			u.next = large.Offset
-		}
-		return u, data[1:], err
-	case small(first):
-		u, rest := m.merge(data)
+	if u, rest, ok := m.merge(data); ok {
 		return u, rest, nil
 	}
-	u.batches = data[:1:1]
-	return u, data[1:], nil
+	u := unit{batches: data[:1:1], next: first.NextOffset(), epoch: first.LeaderEpoch(), newest: first.MaxTimestamp(), reason: m.check(first)}
+	if u.reason == batch.Passed || u.reason == batch.OldFormat {
+		return u, data[1:], nil
+	}
+	var err error
+	u.batches, err = m.encoder.Reencode(first, m.at.Offset)
+	if large, ok := errors.AsType[*batch.RecordTooLargeError](err); ok {
+		u.next = large.Offset
+	}
+	return u, data[1:], err
+}
+
+func (m *mirror) check(b batch.Batch) batch.Reason {
+	return b.Check(m.at.Offset, m.largest(b), m.facts.stamps)
 }
 
 // largest is the size up to which a batch is sent as it is; 0 is any.
@@ -137,23 +140,25 @@ func (m *mirror) largest(b batch.Batch) int {
 
 func small(b batch.Batch) bool { return len(b) <= smallBytes && b.Mergeable() }
 
-// merge makes one batch of the small ones that data begins with. Where that fails, for want of room or because one of them contradicts
-// itself, the first goes as it is.
-func (m *mirror) merge(data []batch.Batch) (unit, []batch.Batch) {
-	n, size := 1, len(data[0])
+// merge makes one batch of the small ones that data begins with, whatever else would have to be done to each. It is not ok where there
+// are less than two, or one of them contradicts itself: the first goes alone then.
+func (m *mirror) merge(data []batch.Batch) (u unit, rest []batch.Batch, ok bool) {
+	if data[0].BaseOffset() < m.at.Offset {
+		return u, data, false
+	}
+	n, size := 0, 0
 	for n < len(data) && small(data[n]) && int64(size+len(data[n])) <= m.mergeLimit() {
 		size += len(data[n])
 		n++
 	}
-	alone := unit{batches: data[:1:1], next: data[0].NextOffset(), epoch: data[0].LeaderEpoch(), newest: data[0].MaxTimestamp()}
-	if n == 1 {
-		return alone, data[1:]
+	if n < 2 {
+		return u, data, false
 	}
 	merged, err := m.encoder.Merge(data[:n])
 	if err != nil {
-		return alone, data[1:]
+		return u, data, false
 	}
-	return unit{batches: []batch.Batch{merged}, next: data[n-1].NextOffset(), epoch: data[n-1].LeaderEpoch(), newest: merged.MaxTimestamp(), reason: batch.Small}, data[n:]
+	return unit{batches: []batch.Batch{merged}, next: data[n-1].NextOffset(), epoch: data[n-1].LeaderEpoch(), newest: merged.MaxTimestamp(), reason: batch.Small}, data[n:], true
 }
 
 // mergeLimit leaves room below the target's limit, since merging makes the records' deltas longer.
@@ -182,7 +187,10 @@ func (m *mirror) unencodable(err error) error {
 // unreadable is why a sight ended.
 func (m *mirror) unreadable(s sight) error {
 	if errors.Is(s.wrong, batch.ErrMagic) {
-		return hold(lease.ReasonUnsupported, "%s holds messages in a format older than Kafka 0.11 at offset %d: %v", m.from, s.next, s.wrong)
+		return hold(lease.ReasonUnsupported, "%s holds batches in a format that this kferry does not know at offset %d: %v", m.from, s.next, s.wrong)
+	}
+	if errors.Is(s.wrong, batch.ErrInflated) {
+		return hold(lease.ReasonRecordTooLarge, "%s at offset %d: %v", m.from, s.next, s.wrong)
 	}
 	return hold(lease.ReasonCorruptBatch, "%s at offset %d: %v", m.from, s.next, s.wrong)
 }

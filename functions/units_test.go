@@ -160,7 +160,7 @@ func TestCutTakesSmallBatchesTogether(t *testing.T) {
 		got = append(got, shape{u.reason, records, u.next})
 		m.at.Offset, data = u.next, rest
 	}
-	want := []shape{{batch.Cut, 2, 3}, {batch.Passed, 2, 5}, {batch.Holes, 2, 9}, {batch.Small, 2, 11}}
+	want := []shape{{batch.Cut, 2, 3}, {batch.Small, 6, 11}}
 	if !slices.Equal(got, want) {
 		t.Errorf("units %v, want %v", got, want)
 	}

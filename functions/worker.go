@@ -1,6 +1,6 @@
 // Package functions holds what a lease is claimed for. mirror.go is where to start reading: a record's whole life. worker.go claims
 // leases and runs them side by side, position.go finds out what the target already has, units.go decides the shape in which records
-// travel, topics.go creates and grows topics, trouble.go decides what follows from a failure.
+// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, trouble.go decides what follows from a failure.
 //
 // A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
 // another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
@@ -50,6 +50,7 @@ type Worker struct {
 	topics  topicCache
 	metrics *metrics
 	cursors map[string]*lease.Cursors // by flow
+	pacers  map[string]*pacer         // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -71,9 +72,10 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
 	}
 	return w
 }
@@ -88,9 +90,12 @@ func (w *Worker) Copied() (records, bytes int64) {
 func (w *Worker) Run(ctx context.Context) error {
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
-	var runs, extender sync.WaitGroup
-	extending, stopExtending := context.WithCancel(hard)
-	extender.Go(func() { w.extend(extending) })
+	var runs, keepers sync.WaitGroup
+	keeping, stopKeeping := context.WithCancel(hard)
+	keepers.Go(func() { w.extend(keeping) })
+	for _, p := range w.pacers {
+		keepers.Go(func() { p.run(keeping) })
+	}
 
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
@@ -104,8 +109,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
 	runs.Wait()
-	stopExtending()
-	extender.Wait()
+	stopKeeping()
+	keepers.Wait()
 	return nil
 }
 
@@ -213,7 +218,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget,
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget, pacer: w.pacers[flow.Name()],
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -229,6 +228,21 @@ var holds = []hold{
 		mend: func(w *ward) { setConfig(w.t, w.target, w.copyOf("held-large-record"), "max.message.bytes", "1048588") },
 	},
 	{
+		// Records of a time that the copy refuses, until its bound is raised.
+		topic: "held-future", partitions: 2, held: []int32{0}, reason: "invalid_record", says: "raise message.timestamp.after.max.ms",
+		prepare: func(w *ward) { w.refuseTimes("held-future", "message.timestamp.after.max.ms", 48*time.Hour) },
+		mend: func(w *ward) {
+			setConfig(w.t, w.target, w.copyOf("held-future"), "message.timestamp.after.max.ms", unlimited)
+		},
+	},
+	{
+		topic: "held-past", partitions: 2, held: []int32{0}, reason: "invalid_record", says: "raise message.timestamp.before.max.ms",
+		prepare: func(w *ward) { w.refuseTimes("held-past", "message.timestamp.before.max.ms", -48*time.Hour) },
+		mend: func(w *ward) {
+			setConfig(w.t, w.target, w.copyOf("held-past"), "message.timestamp.before.max.ms", unlimited)
+		},
+	},
+	{
 		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no cursor", decide: "--accept-gap",
 		prepare: func(w *ward) {
 			w.target.CreateTopic(w.copyOf("held-no-cursor"), 1, 1)
@@ -329,6 +343,15 @@ var holds = []hold{
 	},
 }
 
+// refuseTimes adds a record of another day to partition 0 of a topic, and bounds what its copy takes.
+func (w *ward) refuseTimes(topic, bound string, from time.Duration) {
+	w.t.Helper()
+	setConfig(w.t, w.source, topic, "message.timestamp.after.max.ms", unlimited)
+	w.target.CreateTopic(w.copyOf(topic), 2, 1, bound, strconv.FormatInt((24*time.Hour).Milliseconds(), 10))
+	testbed.Produce(w.t, w.source, topic, testbed.Load{Records: 1, First: heldRecords, Start: time.Now().Add(from)})
+	testbed.Produce(w.t, w.source, topic, testbed.Load{Records: 100, First: heldRecords + 1})
+}
+
 // A setting that only the source's version knows holds that topic, by name.
 func TestRefusedSetting(t *testing.T) {
 	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33)
@@ -416,124 +439,6 @@ func TestUnreachableSource(t *testing.T) {
 	k.stop(run)
 	w.compare(t, "reach-1", "reach-2")
 	t.Logf("%d records of the good flow came through meanwhile", next)
-}
-
-// A compacted source is copied and said not to be exactly-once yet.
-func TestCompactedSource(t *testing.T) {
-	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
-	source.CreateTopic("compacted", 2, 1, "cleanup.policy", "compact")
-	testbed.Produce(t, source, "compacted", testbed.Load{Records: 2000, PlainKeys: true, Codec: kgo.ZstdCompression()})
-	k := copying(t, source, target, "compacted")
-	k.catchUp()
-	k.compare("compacted")
-	for _, p := range k.status().partitions("compacted") {
-		if p.ExactlyOnce == nil || *p.ExactlyOnce || p.WhyNot != "compacted source" {
-			t.Errorf("status of a compacted topic: %+v", p)
-		}
-	}
-	if table := k.command(0, "status"); !strings.Contains(table, "no (compacted source)") {
-		t.Errorf("status does not say no (compacted source):\n%s", table)
-	}
-	if got := topicConfig(t, target, k.copyOf("compacted"))["cleanup.policy"]; got != "compact" {
-		t.Errorf("the copy's cleanup.policy is %s", got)
-	}
-}
-
-// What compaction leaves of a topic has holes within its batches; all of it arrives.
-func TestCompactedTopicWithHoles(t *testing.T) {
-	source, target := testbed.Kafka(t, testbed.V43, testbed.WithConfig("log.cleaner.backoff.ms", "200")), testbed.Shared(t, testbed.V43)
-	const topic, records = "holes", 3000
-	source.CreateTopic(topic, 1, 1, "cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.01", "segment.ms", "500", "max.compaction.lag.ms", "1000")
-	for _, codec := range codecs {
-		client := source.Client(kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(20*time.Millisecond))
-		for n := range records / len(codecs) {
-			key := fmt.Sprint("once", codec, n)
-			if n%3 == 0 {
-				key = fmt.Sprint("often", n%30)
-			}
-			client.Produce(t.Context(), &kgo.Record{Key: []byte(key), Value: fmt.Append(nil, codec, n)}, nil)
-		}
-		if err := client.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	left := 0
-	roll := source.Client(kgo.DefaultProduceTopic(topic))
-	testbed.Eventually(t, 2*time.Minute, "the cleaner", func() bool {
-		if err := roll.ProduceSync(t.Context(), kgo.KeySliceRecord([]byte("roll"), []byte("the segment"))).FirstErr(); err != nil {
-			t.Fatal(err)
-		}
-		left = testbed.Read(t, source, topic, testbed.Committed).Records()
-		return left < records*3/4
-	})
-	k := copying(t, source, target, topic)
-	k.catchUp()
-	want, got := newest(t, source, topic), newest(t, target, k.copyOf(topic))
-	if !maps.Equal(want, got) {
-		t.Errorf("the copy has %d keys with their newest values, the source %d", len(got), len(want))
-	}
-	if p := k.status().partition(topic, 0); p.Offsets != "mapped" {
-		t.Errorf("status of a copy of a topic with holes: %+v", p)
-	}
-	t.Logf("%d of %d records were left to copy, %d keys have their newest values", left, records, len(want))
-}
-
-// newest is the last value of every key.
-func newest(t *testing.T, c *testbed.Cluster, topic string) map[string]string {
-	t.Helper()
-	values := map[string]string{}
-	for _, r := range testbed.Read(t, c, topic, testbed.Committed)[0] {
-		values[string(r.Key)] = string(r.Value)
-	}
-	return values
-}
-
-// Aborted records are not copied, and a topic that ends in a marker is caught up.
-func TestTransactions(t *testing.T) {
-	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
-	source.CreateTopic("transactions-copied", 2, 1)
-	next := testbed.Produce(t, source, "transactions-copied", testbed.Load{Records: 3000, TxnRecords: 100, AbortEvery: 3, Codec: kgo.Lz4Compression()})
-	k := copying(t, source, target, "transactions-copied")
-	k.catchUp()
-	k.compare("transactions-copied")
-	if got := testbed.Read(t, target, k.copyOf("transactions-copied"), testbed.Uncommitted).Records(); got != 2000 {
-		t.Errorf("%d records on the target, want the 2000 of committed transactions and nothing else", got)
-	}
-	for _, p := range k.status().partitions("transactions-copied") {
-		if p.State != "idle" || p.LagRecords != 0 {
-			t.Errorf("status of a topic that ends in a marker: %+v", p)
-		}
-	}
-
-	// An open transaction holds back what follows it, and not the end of a run that waits for what is there.
-	client := source.Client(kgo.DefaultProduceTopic("transactions-copied"), kgo.TransactionalID("open"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	if err := client.BeginTransaction(); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.ProduceSync(t.Context(), kgo.StringRecord("open")).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
-	testbed.Produce(t, source, "transactions-copied", testbed.Load{Records: 100, First: next})
-	k.catchUp()
-	if got := testbed.Read(t, target, k.copyOf("transactions-copied"), testbed.Uncommitted).Records(); got != 2050 {
-		t.Errorf("%d records on the target while partition 0 has an open transaction, want 2050", got)
-	}
-	if err := client.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
-		t.Fatal(err)
-	}
-	k.catchUp()
-	k.compare("transactions-copied")
-}
-
-func TestUncommittedToo(t *testing.T) {
-	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43)
-	source.CreateTopic("uncommitted", 1, 1)
-	testbed.Produce(t, source, "uncommitted", testbed.Load{Records: 1000, TxnRecords: 100, AbortEvery: 2})
-	k := copying(t, source, target, "uncommitted").with("KFERRY_ISOLATION_LEVEL", "read_uncommitted")
-	k.catchUp()
-	if got := testbed.Read(t, target, k.copyOf("uncommitted"), testbed.Committed).Records(); got != 1000 {
-		t.Errorf("%d records on the target, want all 1000", got)
-	}
 }
 
 // What can't work is said at once, with all that is wrong.

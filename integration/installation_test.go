@@ -234,6 +234,14 @@ type partition struct {
 	ExactlyOnce *bool    `json:"exactly_once"`
 	WhyNot      string   `json:"exactly_once_no"`
 	Offsets     string
+
+	OpenTransaction *struct {
+		LastStable int64  `json:"last_stable_offset"`
+		LogEnd     int64  `json:"log_end"`
+		Waiting    int64  `json:"waiting_records"`
+		ProducerID *int64 `json:"producer_id"`
+		Since      *time.Time
+	} `json:"open_transaction"`
 }
 
 func (p partition) String() string {

@@ -133,7 +133,18 @@ type Difference struct {
 	Changed   int // records whose key, headers, timestamp or timestamp type are others
 	Reordered int // records that come after one that should follow them
 	Examples  []string
+
+	lenient Leniency
 }
+
+// A Leniency is something in which a copy may differ from its source, because the target's settings leave no choice.
+type Leniency int
+
+// What may differ.
+const (
+	TimestampType Leniency = 1 << iota // the copy of a LogAppendTime topic has the same times as the records' own
+	Timestamps                         // the copy is a LogAppendTime topic, whose broker puts its own time in their place
+)
 
 // String is one line with the counts and the first few differences.
 func (d Difference) String() string {
@@ -157,11 +168,14 @@ func (d *Difference) add(count *int, partition int32, what string, r *kgo.Record
 
 // Compare reads both topics as a consumer of committed records does and fails the test unless the second is an exact
 // copy of the first: each partition the same records in the same order. It holds one partition at a time in memory.
-func Compare(t T, source *Cluster, sourceTopic string, target *Cluster, targetTopic string) {
+func Compare(t T, source *Cluster, sourceTopic string, target *Cluster, targetTopic string, lenient ...Leniency) {
 	t.Helper()
 	partitions := source.Ends(sourceTopic)
 	maps.Copy(partitions, target.Ends(targetTopic))
 	var d Difference
+	for _, l := range lenient {
+		d.lenient |= l
+	}
 	records, want := 0, 0
 	for _, p := range slices.Sorted(maps.Keys(partitions)) {
 		copied := Read(t, target, targetTopic, Committed, p)[p]
@@ -209,7 +223,7 @@ func (d *Difference) partition(p int32, source, target []*kgo.Record) {
 				d.add(&d.Reordered, p, "reordered", r)
 			}
 			last = max(last, positions[0])
-			if !equal(source[positions[0]], r) {
+			if !d.equal(source[positions[0]], r) {
 				d.add(&d.Changed, p, "changed", r)
 			}
 		}
@@ -229,12 +243,68 @@ func identity(r *kgo.Record) string {
 }
 
 // equal tells nil from empty, as Kafka does, and keeps headers in order.
-func equal(a, b *kgo.Record) bool {
+func (d *Difference) equal(a, b *kgo.Record) bool {
 	return equalBytes(a.Key, b.Key) && equalBytes(a.Value, b.Value) &&
-		a.Timestamp.Equal(b.Timestamp) && a.Attrs.TimestampType() == b.Attrs.TimestampType() &&
+		(d.lenient&Timestamps != 0 || a.Timestamp.Equal(b.Timestamp)) &&
+		(d.lenient != 0 || a.Attrs.TimestampType() == b.Attrs.TimestampType()) &&
 		slices.EqualFunc(a.Headers, b.Headers, func(a, b kgo.RecordHeader) bool {
 			return a.Key == b.Key && equalBytes(a.Value, b.Value)
 		})
 }
 
 func equalBytes(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
+
+// CompareCompacted fails the test unless the copy of a topic that compaction works on has all that the source has now, in order, and the
+// same last value for every key. What the source has dropped meanwhile the copy may still have.
+func CompareCompacted(t T, source *Cluster, sourceTopic string, target *Cluster, targetTopic string) {
+	t.Helper()
+	CompareState(t, source, sourceTopic, target, targetTopic)
+	var d Difference
+	records := 0
+	for p := range source.Ends(sourceTopic) {
+		original, copied := Read(t, source, sourceTopic, Committed, p)[p], Read(t, target, targetTopic, Committed, p)[p]
+		records += len(original)
+		d.subsequence(p, original, copied)
+	}
+	if !d.Exact() {
+		t.Fatalf("%s -> %s: %v", sourceTopic, targetTopic, d)
+	}
+	t.Logf("%s -> %s: all %d records that the source still has are there in order", sourceTopic, targetTopic, records)
+}
+
+func (d *Difference) subsequence(p int32, source, target []*kgo.Record) {
+	for _, r := range source {
+		for len(target) > 0 && !d.equal(r, target[0]) {
+			target = target[1:]
+		}
+		if len(target) == 0 {
+			d.add(&d.Lost, p, "lost or out of order", r)
+			return
+		}
+		target = target[1:]
+	}
+}
+
+// CompareState fails the test unless both topics have the same last value for every key, where a tombstone is as good as nothing.
+func CompareState(t T, source *Cluster, sourceTopic string, target *Cluster, targetTopic string) {
+	t.Helper()
+	want, got := state(Read(t, source, sourceTopic, Committed)), state(Read(t, target, targetTopic, Committed))
+	if !maps.Equal(want, got) {
+		t.Fatalf("%s has %d keys, %s has %d, or other values for them", sourceTopic, len(want), targetTopic, len(got))
+	}
+	t.Logf("%s -> %s: %d keys have the same last value", sourceTopic, targetTopic, len(want))
+}
+
+// state is the last value of every key, by partition.
+func state(log Log) map[string]string {
+	values := map[string]string{}
+	for p, records := range log {
+		for _, r := range records {
+			key := fmt.Sprint(p, " ", string(r.Key))
+			if delete(values, key); r.Value != nil {
+				values[key] = string(r.Value)
+			}
+		}
+	}
+	return values
+}

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -49,6 +50,74 @@ func TestDiffNamesTheDamage(t *testing.T) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
+	}
+}
+
+// What is left out of a comparison must be that and nothing else.
+func TestLeniencyIsNoBlindness(t *testing.T) {
+	for name, test := range map[string]struct {
+		damage  func(*kgo.Record)
+		lenient Leniency
+		changed int
+	}{
+		"type, to be kept":             {func(r *kgo.Record) { r.Attrs = appendTime }, 0, 1},
+		"type":                         {func(r *kgo.Record) { r.Attrs = appendTime }, TimestampType, 0},
+		"time where the type may be":   {func(r *kgo.Record) { r.Timestamp = time.Now() }, TimestampType, 1},
+		"time":                         {func(r *kgo.Record) { r.Timestamp = time.Now() }, Timestamps, 0},
+		"key where times may be other": {func(r *kgo.Record) { r.Key = []byte("x") }, Timestamps, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			copied := records(20)
+			test.damage(copied[9])
+			d := Difference{lenient: test.lenient}
+			d.partition(0, records(20), copied)
+			if d.Changed != test.changed || !d.Exact() != (test.changed > 0) {
+				t.Errorf("got %v", d)
+			}
+		})
+	}
+}
+
+// appendTime are a record's attributes where the broker's time stands for its own.
+var appendTime = kgo.NewRecordAttrs(kgo.RecordAttrsOpts{TimestampType: 1})
+
+func TestSubsequenceSeesWhatLacksAndWhatIsOutOfOrder(t *testing.T) {
+	for name, test := range map[string]struct {
+		copied []int
+		exact  bool
+	}{
+		"more":         {[]int{0, 1, 2, 3, 4, 5}, true},
+		"just that":    {[]int{1, 3, 4}, true},
+		"one lacks":    {[]int{0, 1, 4, 5}, false},
+		"out of order": {[]int{0, 3, 1, 4}, false},
+		"none":         {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := records(6)
+			var copied []*kgo.Record
+			for _, i := range test.copied {
+				copied = append(copied, all[i])
+			}
+			var d Difference
+			d.subsequence(0, []*kgo.Record{all[1], all[3], all[4]}, copied)
+			if d.Exact() != test.exact {
+				t.Errorf("got %v", d)
+			}
+		})
+	}
+}
+
+func TestStateIsTheLastValueOfEachKey(t *testing.T) {
+	record := func(key, value string) *kgo.Record {
+		r := &kgo.Record{Key: []byte(key)}
+		if value != "" {
+			r.Value = []byte(value)
+		}
+		return r
+	}
+	got := state(Log{0: {record("a", "1"), record("b", "1"), record("a", "2"), record("b", ""), record("c", "1")}, 1: {record("a", "3")}})
+	if want := map[string]string{"0 a": "2", "0 c": "1", "1 a": "3"}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package batch knows Kafka's record batches as bytes: it cuts them off a fetch response, verifies them, turns them into
-// a producer's own in place, and, where a broker would refuse one as it is, writes its records into new ones.
+// a producer's own in place, and, where a broker would refuse one as it is, writes its records into new ones. What brokers
+// before Kafka 0.11 wrote, it reads as batches too (message.go).
 //
 // A batch of magic 2, big-endian:
 //
@@ -28,7 +29,7 @@
 //     one, or makes one from other bytes, has a header and no more.
 //   - No input makes the package panic, or use memory beyond a few times the limit on decompressed size.
 //   - The records that come out, and their order, are a function of those that went in.
-//   - What an Encoder returns owns its memory. What Next returns is a view.
+//   - What an Encoder returns owns its memory. What Next returns is a view, unless it is of an old format.
 package batch
 
 import (
@@ -63,6 +64,9 @@ const (
 	transactionalBit = 0x10
 	controlBit       = 0x20
 	deleteHorizonBit = 0x40
+
+	// oldFormatBit is this package's alone: Next sets it on what it has made of messages, Patch clears it.
+	oldFormatBit = 0x4000
 )
 
 // What a batch says that has no producer, sequence or leader yet.
@@ -115,6 +119,9 @@ func (b Batch) Control() bool { return b.Attributes()&controlBit != 0 }
 // deltas count from that time, so they stay right when the bit is cleared.
 func (b Batch) DeleteHorizon() bool { return b.Attributes()&deleteHorizonBit != 0 }
 
+// OldFormat says that the batch was messages of magic 0 or 1, which Next has written anew. It owns its memory.
+func (b Batch) OldFormat() bool { return b.Attributes()&oldFormatBit != 0 }
+
 // Dense says that no record is missing between the first offset and the last.
 func (b Batch) Dense() bool { return int64(b.Records()) == int64(b.LastOffsetDelta())+1 }
 
@@ -143,12 +150,12 @@ type Identity struct {
 }
 
 // Patch makes b one of the identity's batches, in place and ready to be produced: base offset 0, no leader epoch, and no
-// attribute but codec and timestamp type. The target's broker would refuse some of the others (transactional, control) and
-// misread the rest (delete horizon).
+// attribute but the codec. The target's broker would refuse some of the others (transactional, control, and the timestamp type,
+// which is its own to set) and misread the rest (delete horizon).
 func (b Batch) Patch(id Identity, sequence int32) {
 	b.putInt64(0, 0)
 	b.putInt32(atLeaderEpoch, unknownEpoch)
-	b.putInt16(atAttributes, b.Attributes()&(codecBits|appendTimeBit))
+	b.putInt16(atAttributes, b.Attributes()&codecBits)
 	b.putInt64(atProducerID, id.ProducerID)
 	b.putInt16(atEpoch, id.Epoch)
 	b.putInt32(atSequence, sequence)

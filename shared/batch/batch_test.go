@@ -113,11 +113,8 @@ func TestPatchedBatchIsTheIdentitysAndKeepsItsRecords(t *testing.T) {
 		if b.BaseOffset() != 0 || b.LeaderEpoch() != -1 || b.ProducerID() != 0x6B<<56 || b.ProducerEpoch() != 9 || b.BaseSequence() != math.MaxInt32 {
 			t.Errorf("%v: header % x", codec, b[:batch.HeaderBytes])
 		}
-		if want := int16(codec) | 0x08; b.Attributes() != want {
+		if want := int16(codec); b.Attributes() != want {
 			t.Errorf("%v: attributes %#x, want %#x", codec, b.Attributes(), want)
-		}
-		for i := range records {
-			records[i].Timestamp = 5
 		}
 		sameContent(t, decoded(t, b), records)
 	}
@@ -128,8 +125,8 @@ func TestTimesStayRightWhenTheDeleteHorizonIsCleared(t *testing.T) {
 	horizon := records[0].Timestamp + 86_400_000
 	for _, codec := range codecs {
 		b := source{codec: codec, attributes: 0x40, baseTime: horizon, records: records}.batch(t)
-		if !b.DeleteHorizon() || b.Check(0, 0) != batch.Passed {
-			t.Fatalf("%v: reason %q", codec, b.Check(0, 0))
+		if !b.DeleteHorizon() || b.Check(0, 0, false) != batch.Passed {
+			t.Fatalf("%v: reason %q", codec, b.Check(0, 0, false))
 		}
 		made, err := new(batch.Encoder).Reencode(b, 0)
 		if err != nil {
@@ -150,26 +147,28 @@ func TestCheckNamesTheReason(t *testing.T) {
 		b        batch.Batch
 		from     int64
 		maxBytes int
+		stamps   bool
 		want     batch.Reason
 	}{
-		{"as it is", dense, 10, len(dense), batch.Passed},
-		{"limit unknown", dense, 0, 0, batch.Passed},
-		{"hole at the end", holes, 0, 0, batch.Holes},
-		{"emptied", source{lastOffset: 3}.batch(t), 0, 0, batch.Holes},
-		{"cursor inside", dense, 11, 0, batch.Cut},
-		{"cursor behind", dense, 99, 0, batch.Cut},
-		{"log append time", source{attributes: 0x08, records: samples(10, 5)}.batch(t), 0, 0, batch.AppendTime},
-		{"one byte over", dense, 0, len(dense) - 1, batch.TooLarge},
-		{"delete horizon", source{attributes: 0x40, records: samples(10, 5)}.batch(t), 0, 0, batch.Passed},
-		{"committed transaction", source{attributes: 0x10, records: samples(10, 5)}.batch(t), 0, 0, batch.Passed},
+		{"as it is", dense, 10, len(dense), false, batch.Passed},
+		{"limit unknown", dense, 0, 0, false, batch.Passed},
+		{"hole at the end", holes, 0, 0, false, batch.Holes},
+		{"emptied", source{lastOffset: 3}.batch(t), 0, 0, false, batch.Holes},
+		{"cursor inside", dense, 11, 0, false, batch.Cut},
+		{"cursor behind", dense, 99, 0, false, batch.Cut},
+		{"log append time", source{attributes: 0x08, records: samples(10, 5)}.batch(t), 0, 0, false, batch.AppendTime},
+		{"log append time on both sides", source{attributes: 0x08, records: samples(10, 5)}.batch(t), 0, 0, true, batch.Passed},
+		{"one byte over", dense, 0, len(dense) - 1, false, batch.TooLarge},
+		{"delete horizon", source{attributes: 0x40, records: samples(10, 5)}.batch(t), 0, 0, false, batch.Passed},
+		{"committed transaction", source{attributes: 0x10, records: samples(10, 5)}.batch(t), 0, 0, false, batch.Passed},
 	} {
-		if got := test.b.Check(test.from, test.maxBytes); got != test.want {
+		if got := test.b.Check(test.from, test.maxBytes, test.stamps); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}
 }
 
-func TestMergeableLeavesOutWhatMergingWouldChange(t *testing.T) {
+func TestMergeableLeavesOutWhatCanNotBeMerged(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		s    source
@@ -179,9 +178,9 @@ func TestMergeableLeavesOutWhatMergingWouldChange(t *testing.T) {
 		{"transactional", source{attributes: 0x10}, true},
 		{"delete horizon", source{attributes: 0x40}, true},
 		{"control", source{attributes: 0x20}, false},
-		{"log append time", source{attributes: 0x08}, false},
+		{"log append time", source{attributes: 0x08}, true},
 		{"compressed", source{codec: batch.LZ4}, false},
-		{"holes", source{lastOffset: 100}, false},
+		{"holes", source{lastOffset: 100}, true},
 	} {
 		test.s.records = samples(1, 4)
 		if got := test.s.batch(t).Mergeable(); got != test.want {
@@ -242,8 +241,9 @@ func TestHostileBatchesAreRefusedNotFollowed(t *testing.T) {
 		b     batch.Batch
 		magic bool
 	}{
-		{"magic 0", changed(false, put(16, 0)), true},
-		{"magic 1", changed(false, put(16, 1)), true},
+		{"magic 0", changed(false, put(16, 0)), false},
+		{"magic 1", changed(false, put(16, 1)), false},
+		{"magic -1", changed(false, put(16, 0xff)), true},
 		{"magic 3", changed(false, put(16, 3)), true},
 		{"negative length", changed(false, put(8, 0xff, 0xff, 0xff, 0xff)), false},
 		{"least length", changed(false, put(8, 0x80, 0, 0, 0)), false},

@@ -47,7 +47,7 @@ func BenchmarkPatch(b *testing.B) {
 			b.SetBytes(int64(len(one)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if one.Check(0, 1<<20) == batch.Passed {
+				if one.Check(0, 1<<20, false) == batch.Passed {
 					one.Patch(batch.Identity{ProducerID: 1}, 0)
 				}
 			}
@@ -100,7 +100,7 @@ func TestPassingThroughAllocatesNothing(t *testing.T) {
 	response := []byte(source{codec: batch.LZ4, records: samples(0, 50)}.batch(t))
 	allocations := testing.AllocsPerRun(100, func() {
 		b, _, err := batch.Next(response)
-		if err != nil || b.Check(0, 1<<20) != batch.Passed {
+		if err != nil || b.Check(0, 1<<20, false) != batch.Passed {
 			t.Fatal(err)
 		}
 		b.Patch(batch.Identity{ProducerID: 1}, 7)

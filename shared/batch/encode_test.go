@@ -201,8 +201,8 @@ func TestMergeRefusesWhatItWouldGetWrong(t *testing.T) {
 	for name, batches := range map[string][]batch.Batch{
 		"nothing":            {},
 		"compressed":         {plain, source{codec: batch.Gzip, records: samples(4, 2)}.batch(t)},
-		"holes":              {source{lastOffset: 8, records: samples(0, 4)}.batch(t)},
-		"log append time":    {source{attributes: 0x08, records: samples(0, 4)}.batch(t)},
+		"control":            {source{attributes: 0x20, records: samples(0, 1)}.batch(t)},
+		"emptied":            {source{lastOffset: 8}.batch(t)},
 		"a header alone":     {plain[:batch.HeaderBytes]},
 		"less than a header": {plain[:20]},
 		"too large":          {plain, batch.Of(samples(4, 40)...)},
@@ -212,6 +212,24 @@ func TestMergeRefusesWhatItWouldGetWrong(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// What compaction left, and what a broker stamped: merged, the records are dense and have the times that readers saw.
+func TestMergeOfHolesAndLogAppendTime(t *testing.T) {
+	holed := append(samples(0, 2), samples(7, 2)...)
+	stamped := samples(20, 3)
+	merged, err := new(batch.Encoder).Merge([]batch.Batch{
+		source{lastOffset: 12, records: holed}.batch(t),
+		source{attributes: 0x08, baseOffset: 20, maxTime: 777, records: stamped}.batch(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wellFormed(t, merged, 0)
+	for i := range stamped {
+		stamped[i].Timestamp = 777
+	}
+	sameContent(t, each(t, merged), append(holed, stamped...))
 }
 
 // hostile batches have a right CRC and a plausible header around records that don't fit it.

@@ -186,7 +186,7 @@ func wellFormed(t failer, b batch.Batch, limit int) {
 	if err := b.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	if reason := b.Check(0, limit); reason != batch.Passed {
+	if reason := b.Check(0, limit, false); reason != batch.Passed {
 		t.Fatalf("the result can't be passed on: %s", reason)
 	}
 	if b.Attributes() != int16(b.Codec()) || b.LeaderEpoch() != -1 || b.ProducerID() != -1 || b.ProducerEpoch() != -1 || b.BaseSequence() != -1 {

@@ -11,9 +11,8 @@ var (
 	// ErrTruncated is Next's answer to part of a batch. A fetch response may end so: the next one begins with the whole.
 	ErrTruncated = errors.New("part of a record batch")
 
-	// ErrMagic is what a *FormatError wraps when the format is not that of magic 2. Magic 0 and 1 are the message sets that
-	// brokers wrote before Kafka 0.11.
-	ErrMagic = errors.New("not a record batch of magic 2")
+	// ErrMagic is what a *FormatError wraps when the format is none of those that Kafka has had so far: magic 0, 1 and 2.
+	ErrMagic = errors.New("unknown format")
 )
 
 // FormatError says that bytes are no record batch, or not the one they claim to be.
@@ -39,7 +38,13 @@ func (b Batch) malformed(format string, args ...any) error {
 // Next cuts the first batch off a fetch response's records and verifies it. It fails with ErrTruncated where only part of
 // a batch is left, and with a *FormatError where the bytes can't be trusted; the rest can't then be found either. The caller
 // ends when nothing is left.
+//
+// Messages of magic 0 and 1 it returns as a batch of magic 2 at the same offsets and of the same codec, as many as it finds
+// side by side up to a few hundred kilobytes. No leader epoch is known of them (-1), nor, with magic 0, a timestamp (-1).
 func Next(records []byte) (b Batch, rest []byte, err error) {
+	if beginsWithMessage(records) {
+		return nextMessages(records)
+	}
 	size, err := sizeOf(records)
 	if err != nil {
 		return nil, records, err
@@ -63,6 +68,12 @@ func PeekHeader(records []byte) (Batch, bool) {
 	}
 	size = min(size, len(records))
 	return Batch(records[:size:size]), true
+}
+
+// Whole says that nothing of a batch is cut off.
+func (b Batch) Whole() bool {
+	size, err := sizeOf(b)
+	return err == nil && size == len(b)
 }
 
 // sizeOf is the size of the first batch by its length field. Magic comes first, since that field's least value is its

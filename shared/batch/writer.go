@@ -3,6 +3,7 @@ package batch
 // writer writes records one after the other, behind the room for a header.
 type writer struct {
 	bytes      []byte
+	attributes int16 // beside the codec
 	baseOffset int64
 	next       int32 // offset delta of the record to come
 	count      int32
@@ -43,7 +44,7 @@ func (w *writer) head(b Batch, c Codec) Batch {
 	b.putInt32(atLength, int32(len(b)-prefixBytes))
 	b.putInt32(atLeaderEpoch, unknownEpoch)
 	b[atMagic] = 2
-	b.putInt16(atAttributes, int16(c))
+	b.putInt16(atAttributes, int16(c)|w.attributes)
 	b.putInt32(atLastDelta, w.next-1)
 	b.putInt64(atBaseTime, w.baseTime)
 	b.putInt64(atMaxTime, w.maxTime)

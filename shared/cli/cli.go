@@ -85,7 +85,7 @@ func newRoot(p Process) *cobra.Command {
 	root.SetArgs(p.Args)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newStatus(p), newResume(p), newGaps(p), newDemo(p))
+	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newStatus(p), newLimit(p), newResume(p), newGaps(p), newDemo(p))
 	return root
 }
 

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +9,6 @@ import (
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/lease"
-	"github.com/kferry/kferry/shared/local"
 )
 
 func newResume(p Process) *cobra.Command {
@@ -85,15 +82,6 @@ func resume(cmd *cobra.Command, in *input, r coordinator.Request) error {
 	}
 	if !told(cmd.OutOrStdout(), all, r) {
 		return errSaid
-	}
-	return nil
-}
-
-// findQueue opens the queue that is named, or that of a kferry run on the same directory. Without one the station has none.
-func (st *station) findQueue(ctx context.Context, role string) error {
-	settings := st.spec.Settings
-	if url := cmp.Or(settings.NATSURL, local.FindNATS(settings.Data)); url != "" {
-		return st.openQueue(ctx, role, url, nil)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -45,12 +46,23 @@ func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, di
 			continue
 		}
 		st.clusters[c.Alias] = cluster
+		st.watchThrottle(cluster)
 	}
 	if err := wrong.ErrorOrNil(); err != nil {
 		st.close()
 		return nil, err
 	}
 	return st, nil
+}
+
+// watchThrottle shows how a cluster's quotas hold the process back.
+func (st *station) watchThrottle(c *kafka.Cluster) {
+	if st.metrics != nil {
+		st.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "kferry_throttle_seconds_total", Help: "Time that the cluster's brokers have told this process to wait, because of a quota.",
+			ConstLabels: prometheus.Labels{"cluster": c.Alias()},
+		}, func() float64 { return c.Throttled().Seconds() }))
+	}
 }
 
 // openQueue connects to a server in this process, or where there is none to a URL.
@@ -60,6 +72,15 @@ func (st *station) openQueue(ctx context.Context, role, url string, server inPro
 		Client: clientName(role), Logger: st.log,
 	})
 	return err
+}
+
+// findQueue opens the queue that is named, or that of a kferry run on the same directory. Without one the station has none.
+func (st *station) findQueue(ctx context.Context, role string) error {
+	settings := st.spec.Settings
+	if url := cmp.Or(settings.NATSURL, local.FindNATS(settings.Data)); url != "" {
+		return st.openQueue(ctx, role, url, nil)
+	}
+	return nil
 }
 
 // clientName is how NATS' reports call a process.

@@ -52,10 +52,10 @@ func describe(to io.Writer, s spec.Spec) error {
 	for _, c := range s.Clusters {
 		fmt.Fprintf(table, "%s\t%s\n", c.Alias, strings.Join(c.BootstrapServers, ","))
 	}
-	fmt.Fprintln(table, "\nFLOW\tTOPICS\tA TOPIC t BECOMES\tSTART\tREADS\tON HOLD\tREPLICATION FACTOR\tCURSORS IN")
+	fmt.Fprintln(table, "\nFLOW\tTOPICS\tA TOPIC t BECOMES\tSTART\tREADS\tON HOLD\tREPLICATION FACTOR\tRATE LIMIT\tCURSORS IN")
 	for _, f := range s.Flows {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			flowName(f), topics(f), f.RemoteTopic("t"), f.Start, f.Isolation, onHold(f), replication(f.ReplicationFactor), f.OffsetsTopic)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			flowName(f), topics(f), f.RemoteTopic("t"), f.Start, f.Isolation, onHold(f), replication(f.ReplicationFactor), f.Limits, f.OffsetsTopic)
 	}
 	return table.Flush()
 }

@@ -24,6 +24,9 @@ const (
 	// that quiet brokers don't reserve memory that busy ones need.
 	leastFetch = 256 << 10
 	mostFetch  = 8 << 20
+	// modestTime is how long requests stay small after the broker has answered that a quota is used up. It sends nothing of an
+	// answer for which too little of the quota is left, so large ones leave much of it unused.
+	modestTime = 10 * time.Second
 	// partitionFetch bounds what a request may bring of one partition, its first batch excepted. Half a batch is cut off at the
 	// end on average, and comes again: less would waste more.
 	partitionFetch = 2 << 20
@@ -37,6 +40,15 @@ type Want struct {
 	LeaderEpoch int32 // current epoch of the leader, to be refused by any other; -1 for any
 	LastEpoch   int32 // leader epoch of what lies just before Offset, to be told when the log no longer holds that; -1 where unknown
 	Isolation   Isolation
+	MaxBytes    int64 // to bring at most, the first batch excepted; 0, and whatever is more, is 2 MiB
+}
+
+// limit is what the request says of it.
+func (w Want) limit() int32 {
+	if w.MaxBytes <= 0 {
+		return partitionFetch
+	}
+	return int32(min(w.MaxBytes, partitionFetch))
 }
 
 // A DivergedError says that a log holds something else just before the wanted offset than it once did: it lost records, to a leader that

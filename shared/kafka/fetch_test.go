@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"testing"
@@ -460,4 +461,54 @@ func (w *world) transaction(tp kafka.TopicPartition, end kgo.TransactionEndTry) 
 	w.must(client.BeginTransaction())
 	w.must(client.ProduceSync(w.ctx, &kgo.Record{Topic: tp.Topic, Partition: tp.Partition, Value: []byte("x")}).FirstErr())
 	w.must(client.EndTransaction(w.ctx, end))
+}
+
+// Where a quota is used up, brokers answer a fetch without any partition, and how long to wait.
+func TestThrottledFetchWaitsAndFailsNothing(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		const throttled, each = 8, 1500 * time.Millisecond
+		tp := kafka.TopicPartition{Topic: "t"}
+		w.create("t", 1)
+		w.write(tp, 1, 10)
+		for range throttled {
+			w.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				resp := req.ResponseKind().(*kmsg.FetchResponse)
+				resp.ThrottleMillis = int32(each.Milliseconds())
+				return resp, nil, true
+			})
+		}
+		begun := time.Now()
+		f, err := w.fetch(tp, 0)
+		w.must(err)
+		if n, _ := records(w, f); n != 1 {
+			w.Errorf("%d records", n)
+		}
+		f.Release()
+		if took := time.Since(begun); took < throttled*each || took > (throttled+1)*each {
+			w.Errorf("took %s, although told to wait %s %d times", took, each, throttled)
+		}
+		if got := w.cluster.Throttled(); got != throttled*each {
+			w.Errorf("throttled for %s, says the cluster", got)
+		}
+	})
+}
+
+func TestFetchBringsNoMoreThanIsWanted(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		tp := kafka.TopicPartition{Topic: "t"}
+		w.create("t", 1)
+		for range 10 {
+			value := make([]byte, 1000)
+			rand.Read(value) // which can't be compressed
+			w.must(w.cluster.Write(w.ctx, "t", []kafka.Record{{Value: value}}))
+		}
+		for most, want := range map[int64]int{1: 1, 2500: 2, 1 << 40: 10, 0: 10} {
+			f, err := w.cluster.Fetch(w.ctx, kafka.Want{TopicPartition: tp, LeaderEpoch: -1, MaxBytes: most})
+			w.must(err)
+			if n, _ := records(w, f); n != want {
+				w.Errorf("%d records in at most %d bytes, want %d", n, most, want)
+			}
+			f.Release()
+		}
+	})
 }

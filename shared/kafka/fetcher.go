@@ -29,6 +29,7 @@ type fetcher struct {
 	asked   map[TopicPartition]asking
 
 	window int64         // bytes to ask for; only run uses it
+	modest time.Time     // until when the window stays small; only run uses it
 	next   time.Time     // when the next request may be sent; only run uses it
 	joined chan struct{} // of capacity 1: somebody has come
 }
@@ -263,7 +264,7 @@ func (f *fetcher) expects(here map[TopicPartition]bool, now time.Time) (anybody,
 func (f *fetcher) send(calls []*fetchCall, limit int64, wait time.Duration) (*kmsg.FetchResponse, error) {
 	req := newFetchRequest(calls[0].want.Isolation, limit, wait)
 	for _, call := range calls {
-		addWant(req, call.want, partitionFetch)
+		addWant(req, call.want, call.want.limit())
 	}
 	resp, err := oneBroker[*kmsg.FetchResponse](f.c.ctx, f.c, f.broker, withNames(req, calls[0].want.TopicID))
 	if err != nil {
@@ -322,6 +323,9 @@ const fetchIDs = 13
 // deliver answers the calls of a request.
 func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted int64) {
 	answers := partitionsByName(calls, resp)
+	if resp.ThrottleMillis > 0 {
+		f.modest = time.Now().Add(modestTime)
+	}
 	f.adapt(size(answers))
 	lots := divide(&f.c.budget.fetched, answers, granted)
 
@@ -336,6 +340,8 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 		case call.gone && ok && len(p.RecordBatches) > 0:
 			lots[tp].release()
 		case call.gone:
+		case !ok && resp.ThrottleMillis > 0: // a quota is used up: nobody gets anything, and the next request goes out when it may
+			left = append(left, call)
 		case !ok:
 			call.answer <- fetchAnswer{err: fmt.Errorf("broker %d left it out: %w", f.broker, ErrUnanswered)}
 		case p.ErrorCode != 0:
@@ -376,6 +382,8 @@ func (call *fetchCall) atEnd(p *kmsg.FetchResponseTopicPartition) bool {
 // adapt fits the size of the next request to what the last one brought.
 func (f *fetcher) adapt(bytes int64) {
 	switch {
+	case time.Now().Before(f.modest):
+		f.window = leastFetch
 	case bytes >= f.window/2:
 		f.window = min(2*f.window, mostFetch)
 	case bytes < f.window/4:

@@ -13,7 +13,10 @@
 //
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
-// every answer, and writes nothing at all to a broker until it has passed.
+// every answer, and writes nothing at all to a connection until it has passed.
+//
+// Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
+// throws away what it has read. That is no error, and the fetches after it are better small.
 package kafka
 
 import (
@@ -81,6 +84,8 @@ type Cluster struct {
 	dial   atomic.Pointer[error] // why the last attempt to connect failed; nil when it did not
 	id     atomic.Pointer[string]
 
+	throttled atomic.Int64 // nanoseconds
+
 	introducing chan struct{} // of capacity 1: a producer id is being asked for
 
 	mu        sync.Mutex // guards what follows
@@ -124,7 +129,7 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 		kgo.DialTimeout(dialTimeout),
 		kgo.RequestTimeoutOverhead(answerTimeout),
 		kgo.RetryTimeout(answerTimeout),
-		kgo.WithHooks(dialHook{c}),
+		kgo.WithHooks(dialHook{c}, throttleHook{c}),
 		kgo.DisableClientMetrics(),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProduceRequestTimeout(produceTimeout * time.Millisecond),
@@ -243,6 +248,18 @@ func (h dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.C
 	case !errors.Is(err, context.Canceled):
 		h.c.dial.Store(&err)
 	}
+}
+
+// Throttled is how long brokers have told this client to wait so far, over all connections: it is above what a quota of the
+// cluster's owner allows.
+func (c *Cluster) Throttled() time.Duration { return time.Duration(c.throttled.Load()) }
+
+// throttleHook adds up what brokers say. franz-go does the waiting.
+type throttleHook struct{ c *Cluster }
+
+// OnBrokerThrottle is part of kgo.HookBrokerThrottle.
+func (h throttleHook) OnBrokerThrottle(_ kgo.BrokerMetadata, wait time.Duration, _ bool) {
+	h.c.throttled.Add(int64(wait))
 }
 
 // logger passes franz-go's messages on at debug level: what matters comes back as an error too.

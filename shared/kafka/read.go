@@ -47,14 +47,23 @@ func (c *Cluster) read(ctx context.Context, broker int32, want Want, maxBytes in
 	return newFetched(p, newLot(&c.budget.read, bytes, 1)), nil
 }
 
+// mostThrottled is how many times in a row a broker may answer with nothing but the time to wait, because of a quota. franz-go waits.
+const mostThrottled = 20
+
 // readPartition makes the request. The caller's context has no part in it: to cancel it would end the connection, and with
 // it the requests of others. Since it does not wait for records, it is soon over.
 func (c *Cluster) readPartition(broker int32, want Want, maxBytes int32) (*kmsg.FetchResponseTopicPartition, error) {
 	req := newFetchRequest(want.Isolation, int64(maxBytes), 0)
 	addWant(req, want, maxBytes)
-	resp, err := oneBroker[*kmsg.FetchResponse](c.ctx, c, broker, withNames(req, want.TopicID))
-	if err != nil {
-		return nil, err
+	var resp *kmsg.FetchResponse
+	for range mostThrottled {
+		var err error
+		if resp, err = oneBroker[*kmsg.FetchResponse](c.ctx, c, broker, withNames(req, want.TopicID)); err != nil {
+			return nil, err
+		}
+		if resp.ThrottleMillis == 0 || len(resp.Topics) > 0 {
+			break
+		}
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, err

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/spec"
@@ -107,5 +109,26 @@ func TestWriteFindsATopicThatWasCreatedAgain(t *testing.T) {
 		w.must(w.fake.CreateTopic("t", 1, nil))
 		w.wants(w.cluster.Write(w.ctx, "t", records), kafka.ErrUnknownTopicID)
 		w.must(w.cluster.Write(w.ctx, "t", records))
+	})
+}
+
+func TestThrottledReadWaits(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		tp := kafka.TopicPartition{Topic: "t"}
+		w.create("t", 1)
+		w.write(tp, 1, 10)
+		for range 8 {
+			w.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				resp := req.ResponseKind().(*kmsg.FetchResponse)
+				resp.ThrottleMillis = 1500
+				return resp, nil, true
+			})
+		}
+		f, err := w.cluster.Read(w.ctx, tp, 0, 1000, spec.ReadCommitted)
+		w.must(err)
+		if n, _ := records(w, f); n != 1 {
+			w.Errorf("%d records", n)
+		}
+		f.Release()
 	})
 }

@@ -8,20 +8,33 @@ import (
 	"github.com/kferry/kferry/shared/batch"
 )
 
-// WrittenAt is when the first record of the batch at an offset was written, as the batch says. It reads that batch.
-func (c *Cluster) WrittenAt(ctx context.Context, tp TopicPartition, offset int64, iso Isolation) (time.Time, error) {
-	const least = 1 // byte; the first batch comes whole all the same
+// Written is what a batch says of its writing.
+type Written struct {
+	At            time.Time // of its first record
+	ProducerID    int64     // -1 where the producer has none
+	Transactional bool
+}
+
+// Written reads the header of the batch at an offset. The batch comes whole all the same. It fails where the record has no timestamp.
+func (c *Cluster) Written(ctx context.Context, tp TopicPartition, offset int64, iso Isolation) (Written, error) {
+	const least = 1 // byte
 	fetched, err := c.Read(ctx, tp, offset, least, iso)
 	if err != nil {
-		return time.Time{}, err
+		return Written{}, err
 	}
 	defer fetched.Release()
-	first, whole := batch.PeekHeader(fetched.Records)
-	if !whole {
-		return time.Time{}, fmt.Errorf("read %s at %d: no batch there", tp, offset)
+	first, ok := batch.PeekHeader(fetched.Records)
+	if !ok { // of an old format
+		if first, _, err = batch.Next(fetched.Records); err != nil {
+			return Written{}, fmt.Errorf("read %s at %d: %w", tp, offset, err)
+		}
 	}
+	written := first.BaseTimestamp()
 	if first.LogAppendTime() || first.DeleteHorizon() { // then the base is not a record's time
-		return time.UnixMilli(first.MaxTimestamp()), nil
+		written = first.MaxTimestamp()
 	}
-	return time.UnixMilli(first.BaseTimestamp()), nil
+	if written < 0 {
+		return Written{}, fmt.Errorf("read %s at %d: the record has no timestamp", tp, offset)
+	}
+	return Written{time.UnixMilli(written), first.ProducerID(), first.Transactional()}, nil
 }

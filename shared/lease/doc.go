@@ -55,6 +55,7 @@
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -224,6 +225,24 @@ func (l *Lease) Trust() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.trust
+}
+
+// Trusting is a context that ends when Trust is over, however often that was put off until then.
+func (l *Lease) Trusting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var timer *time.Timer
+	timer = time.AfterFunc(math.MaxInt64, func() {
+		if left := time.Until(l.Trust()); left > 0 {
+			timer.Reset(left)
+			return
+		}
+		cancel(context.DeadlineExceeded)
+	})
+	timer.Reset(time.Until(l.Trust()))
+	return ctx, func() {
+		timer.Stop()
+		cancel(nil)
+	}
 }
 
 // Extend keeps the lease for another LeaseTime.

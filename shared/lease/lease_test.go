@@ -401,3 +401,27 @@ func TestSecondServerOnOneDirectory(t *testing.T) {
 	}
 	server.Close()
 }
+
+// What goes on under a lease ends with the trust in it, not with the trust that there was when it began.
+func TestTrustingLastsAsLongAsTheLeaseIsExtended(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		offer(t, q, mirror(1), true)
+		l := claim(t, q, 1, 1)[0]
+		ctx, stop := l.Trusting(t.Context())
+		defer stop()
+		for range 10 {
+			time.Sleep(time.Second)
+			if err := l.Extend(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ctx.Err() != nil {
+			t.Error("ended although the lease was extended")
+		}
+		<-ctx.Done()
+		if late := time.Since(l.Trust()); late < 0 || late > time.Millisecond {
+			t.Errorf("ended %s after the trust did", late)
+		}
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -51,13 +52,42 @@ func decodeNote(value []byte) (Note, error) {
 	return Note{time.UnixMilli(w.At), w.Value}, nil
 }
 
+// next replaces a note: it is the later one, whatever the clock says.
+func (n Note) next(value any) Note {
+	at := time.Now()
+	if !at.After(n.At) {
+		at = n.At.Add(time.Millisecond)
+	}
+	return Note{At: at, Value: encodeJSON(value)}
+}
+
 // PutNote writes a note to the offsets topic and then to KV: what is known here survives. value is written as JSON.
 func (c *Cursors) PutNote(ctx context.Context, key NoteKey, value any) error {
-	n := Note{At: time.Now(), Value: encodeJSON(value)}
+	known, err := c.Notes(ctx)
+	if err != nil {
+		return err
+	}
+	n := known[key].next(value)
 	if err := c.publish(ctx, kafka.Record{Key: key.record(c.flow), Value: n.encode()}); err != nil {
 		return fmt.Errorf("write %s to %s: %w", key, c.flow.OffsetsTopic, err)
 	}
 	return c.keepNote(ctx, key, n)
+}
+
+// WriteNote writes a note to the offsets topic alone: for whom no queue runs. Workers hear of it when a coordinator has loaded it.
+func WriteNote(ctx context.Context, flow spec.Flow, target *kafka.Cluster, key NoteKey, value any) error {
+	known, err := ReadNotes(ctx, flow, target)
+	if err != nil {
+		return err
+	}
+	n := known[key].next(value)
+	r := kafka.Record{Key: key.record(flow), Value: n.encode()}
+	partitions, err := target.PartitionCount(ctx, flow.OffsetsTopic)
+	if err == nil {
+		r.Partition = mm2.OffsetsPartition(r.Key, partitions)
+		err = target.Write(ctx, flow.OffsetsTopic, []kafka.Record{r})
+	}
+	return wrap(err, "write %s to %s", key, flow.OffsetsTopic)
 }
 
 func (c *Cursors) keepNote(ctx context.Context, key NoteKey, n Note) error {

@@ -2,9 +2,11 @@ package lease_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/local"
 )
@@ -59,5 +61,44 @@ func TestNotesSurviveTheLossOfEitherCopy(t *testing.T) {
 		other, _ := worker(t, env)
 		load(t, cursors(t, env, other))
 		both("second")
+	})
+}
+
+// A note of a writer whose clock is an hour ahead is replaced all the same.
+func TestNoteReplacesOneFromTheFuture(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		c, target := cursors(t, env, q), open(t, env)
+		key := lease.NoteKey{Kind: "gap", Topic: "t", Partition: 3, Offset: 150}
+		load(t, c)
+		future := kafka.Record{
+			Key:   []byte(`["kferry",{"flow":"A->B","kind":"gap","topic":"t","partition":3,"offset":150}]`),
+			Value: fmt.Appendf(nil, `{"at":%d,"note":"future"}`, time.Now().Add(time.Hour).UnixMilli()),
+		}
+		if err := target.Write(t.Context(), flow().OffsetsTopic, []kafka.Record{future}); err != nil {
+			t.Fatal(err)
+		}
+		load(t, c)
+		notes, err := c.Notes(t.Context())
+		if got := noteText(t, notes, err, key); got != "future" {
+			t.Fatalf("KV holds %q", got)
+		}
+		if err := c.PutNote(t.Context(), key, "queue"); err != nil {
+			t.Fatal(err)
+		}
+		wipe(t, env)
+		load(t, c)
+		notes, err = c.Notes(t.Context())
+		if got := noteText(t, notes, err, key); got != "queue" {
+			t.Errorf("KV holds %q after it was lost", got)
+		}
+		if err := lease.WriteNote(t.Context(), flow(), target, key, "no queue"); err != nil {
+			t.Fatal(err)
+		}
+		load(t, c)
+		notes, err = c.Notes(t.Context())
+		if got := noteText(t, notes, err, key); got != "no queue" {
+			t.Errorf("KV holds %q after a note was written without a queue", got)
+		}
 	})
 }

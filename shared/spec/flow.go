@@ -31,6 +31,8 @@ type Flow struct {
 	OffsetsReplicationFactor int16
 	// ConfigExclude matches the topic settings that stay behind.
 	ConfigExclude Patterns
+	// Limits bound what is read from the source. They decide no content.
+	Limits Limits
 	// OnHold says what to do where a partition would be held until a person decides.
 	OnHold OnHold
 	// Running is false while the input pauses or stops the flow.

@@ -19,6 +19,7 @@ var connectorConfig = actedOn{
 	"auto.offset.reset", "consumer.auto.offset.reset", "source.consumer.auto.offset.reset",
 	"isolation.level", "consumer.isolation.level", "source.consumer.isolation.level",
 	"kferry.on.hold", "topic.filter.class", "config.property.filter.class", "transforms", "predicates", "security.protocol",
+	"kferry.rate.bytes", "kferry.rate.records", "kferry.rate.bytes.topics", "kferry.rate.records.topics",
 }
 
 // clusterConfig is for clusters[].config.

@@ -19,6 +19,7 @@ func Load(files []string, environ []string) (Spec, error) {
 	var r report
 	e := readEnvironment(environ, &r)
 	in := readInput(files, e, &r)
+	in.limits = r.limits(e.limits(), Limits{})
 	clusters, flows := in.resolve(&r)
 	if len(flows) == 0 && len(r.problems) == 0 {
 		r.noFlows(in)

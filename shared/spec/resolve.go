@@ -18,6 +18,7 @@ type input struct {
 	clusters []cluster
 	mirrors  []mirror
 	idle     []mirror // those that copy nothing
+	limits   Limits   // of mirrors that say nothing about it
 }
 
 type cluster struct {
@@ -33,6 +34,7 @@ type mirror struct {
 
 	topics, exclude, policy, separator, replicationFactor, start, isolation, refresh, maxLeases value
 	configExclude, onHold, offsetsTopic, offsetsFactor                                          value
+	limits                                                                                      limitTexts
 	running                                                                                     bool
 }
 
@@ -55,11 +57,12 @@ type resolver struct {
 	named    map[string]bool    // by a mirror
 	flows    map[string]Flow
 	places   map[string]value // where a flow was first described
+	limits   Limits           // of mirrors that say nothing about it
 }
 
 // resolve makes clusters and flows of the input.
 func (in *input) resolve(r *report) ([]Cluster, []Flow) {
-	all := resolver{r, map[string]Cluster{}, map[string]cluster{}, map[string]bool{}, map[string]Flow{}, map[string]value{}}
+	all := resolver{r, map[string]Cluster{}, map[string]cluster{}, map[string]bool{}, map[string]Flow{}, map[string]value{}, in.limits}
 	for _, c := range in.clusters {
 		all.cluster(c)
 	}
@@ -237,6 +240,7 @@ func (r *resolver) flow(m mirror) Flow {
 		Connector:                connector,
 		OffsetsReplicationFactor: read(r.report, m.offsetsFactor, parseReplicationFactor, -1),
 		ConfigExclude:            read(r.report, m.configExclude, ParsePatterns, defaultConfigExclude),
+		Limits:                   r.report.limits(m.limits, r.limits),
 		OnHold:                   read(r.report, m.onHold, ParseOnHold, nil),
 		Running:                  m.running,
 	}
@@ -315,6 +319,8 @@ func (f Flow) difference(g Flow) string {
 		return "offsets topic"
 	case f.ConfigExclude.String() != g.ConfigExclude.String():
 		return "config.properties.exclude"
+	case !f.Limits.equal(g.Limits):
+		return "rate limit"
 	case !maps.Equal(f.OnHold, g.OnHold):
 		return "kferry.on.hold"
 	case f.Running != g.Running:

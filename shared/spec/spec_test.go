@@ -102,6 +102,7 @@ func TestWrongVariables(t *testing.T) {
 			"KFERRY_TOPICS=(", "KFERRY_TOPICS_EXCLUDE=*", "KFERRY_REPLICATION_POLICY=none", "KFERRY_REPLICATION_POLICY_SEPARATOR=:",
 			"KFERRY_REPLICATION_FACTOR=0", "KFERRY_START=yesterday", "KFERRY_ISOLATION_LEVEL=none", "KFERRY_REFRESH=5",
 			"KFERRY_CONFIG_PROPERTIES_EXCLUDE=a{2,1}", "KFERRY_OFFSETS_REPLICATION_FACTOR=99999",
+			"KFERRY_RATE_BYTES=5MB", "KFERRY_RATE_RECORDS=-1", "KFERRY_RATE_BYTES_TOPICS=orders=1MiB,x", "KFERRY_RATE_RECORDS_TOPICS=(=5",
 			"KFERRY_NAME=a.b", "NATS_URL=http://user:secret@host", "KFERRY_DATA= ", "KFERRY_HTTP=8080", "KFERRY_SLOTS=0",
 			"KFERRY_MEMORY=32 MB", "KFERRY_LEASE=1s", "KFERRY_LOG_LEVEL=loud", "KFERRY_LOG_FORMAT=xml", "KFERRY_SLOT=5",
 		},
@@ -312,6 +313,7 @@ func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
 		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
 		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT",
+		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
 	}
 	for _, v := range spec.Variables() {
 		_, err := spec.Load([]string{"testdata/right/founding.yaml"}, []string{v.Name + "=1"})
@@ -319,5 +321,35 @@ func TestFlowVariablesExcludeFiles(t *testing.T) {
 		if refused == slices.Contains(settings, v.Name) {
 			t.Errorf("%s: %v", v.Name, err)
 		}
+	}
+}
+
+// The variables are for every flow, and what a mirror says of itself wins, each limit by itself.
+func TestLimits(t *testing.T) {
+	s, err := spec.Load([]string{"testdata/right/limits.yaml"}, []string{
+		"KFERRY_RATE_BYTES=10MiB", "KFERRY_RATE_RECORDS=500", "KFERRY_RATE_BYTES_TOPICS=orders=2MiB,x=0", "KFERRY_RATE_RECORDS_TOPICS=orders=7",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, plain := s.Flows[0].Limits, s.Flows[1].Limits
+	if got, want := own.String(), "5MiB/s, 500 records/s, orders 1MiB/s, invoices-.* 512KiB/s, o.* 3B/s, orders 7 records/s"; got != want {
+		t.Errorf("the mirror's own limits and the variables': %q, want %q", got, want)
+	}
+	if got, want := plain.String(), "10MiB/s, 500 records/s, orders 2MiB/s, x none, orders 7 records/s"; got != want {
+		t.Errorf("the variables' limits: %q, want %q", got, want)
+	}
+	for topic, want := range map[string]spec.Rate{
+		"orders": {Bytes: 1 << 20, Records: 7}, "invoices-1": {Bytes: 512 << 10}, "my-orders": {}, "old": {Bytes: 3},
+	} {
+		if got := own.Topic(topic); got != want {
+			t.Errorf("%s: %s, want %s", topic, got, want)
+		}
+	}
+	if s.Flows[0].Digest() != load(t, "KFERRY_MIRROR=testdata/right/limits.yaml", "KFERRY_RATE_BYTES=1").Flows[0].Digest() {
+		t.Error("a limit makes other content of a flow")
+	}
+	if text := plain.Topic("y").String(); text != "none" {
+		t.Errorf("no limit is %q", text)
 	}
 }

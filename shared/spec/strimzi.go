@@ -219,6 +219,10 @@ func (r *resourceReader) connector(c mapping, m *mirror) {
 		later.text = "" // names the key alone
 		r.later = append(r.later, later)
 	}
+	m.limits = limitTexts{
+		bytes: config["kferry.rate.bytes"], records: config["kferry.rate.records"],
+		byBytes: config["kferry.rate.bytes.topics"], byRecords: config["kferry.rate.records.topics"],
+	}
 	m.running = r.running(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
 }

@@ -35,6 +35,10 @@ type variables struct {
 	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
 	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
 	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
+	RateBytes     string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
+	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
+	TopicBytes    string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
+	TopicRecords  string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
 	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
 	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
 	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
@@ -127,6 +131,14 @@ func (e environment) settings(r *report) Settings {
 		LeaseTime: read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
 		LogLevel:  read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
 		LogFormat: read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
+	}
+}
+
+// limits are those of every flow that has none of its own.
+func (e environment) limits() limitTexts {
+	return limitTexts{
+		bytes: e.value("KFERRY_RATE_BYTES", e.RateBytes), records: e.value("KFERRY_RATE_RECORDS", e.RateRecords),
+		byBytes: e.value("KFERRY_RATE_BYTES_TOPICS", e.TopicBytes), byRecords: e.value("KFERRY_RATE_RECORDS_TOPICS", e.TopicRecords),
 	}
 }
 
