@@ -259,7 +259,11 @@ func TestReadmeListsTheReasons(t *testing.T) {
 	for _, name := range constants(t, "shared/lease/reason.go", "Reason") {
 		who := "itself"
 		if r := lease.Reason(name); r.Decide() {
-			who = "you; `--accept-gap` " + r.Accept()
+			who = "you"
+			if slices.Contains(spec.OnHoldReasons(), name) {
+				who += " or your policy"
+			}
+			who += "; `--accept-gap` " + r.Accept()
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
