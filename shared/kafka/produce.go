@@ -15,6 +15,9 @@ const (
 	// produceTimeout is how long a broker waits for replicas, and so what an incident of one partition costs its neighbours
 	// in a request.
 	produceTimeout = 5000 // milliseconds
+	// apartTimeout is the same for suspects, which are many and travel in turns. One that only takes longer than that goes on as soon
+	// as its replicas have what is missing.
+	apartTimeout = 1000
 	// produceRequests is how many requests to one broker may be in flight. The broker works on one at a time; the others
 	// are on the wire meanwhile.
 	produceRequests = 4
@@ -174,7 +177,7 @@ func (p *producer) take(calls []*produceCall, apart bool) []*produceCall {
 func (p *producer) send(calls []*produceCall) {
 	client := p.c.client
 	if calls[0].apart {
-		client = p.c.aside()
+		client = p.c.aside(suspects)
 		defer p.group.edit(func(queue []*produceCall) []*produceCall { p.apart = false; return queue })
 	}
 	bytes := int64(0)
@@ -256,6 +259,9 @@ func newProduceRequest(calls []*produceCall) kmsg.Request {
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks = allReplicas
 	req.TimeoutMillis = produceTimeout
+	if calls[0].apart {
+		req.TimeoutMillis = apartTimeout
+	}
 	topics := make(map[TopicID]map[string]int)
 	for _, call := range calls {
 		if topics[call.id] == nil {
