@@ -46,6 +46,8 @@ var rules = map[string]rule{
 	},
 	"shared/kafka": {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
 	"shared/lease": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	// verify knows no cursor and no batch: it is to find what they get wrong.
+	"shared/verify": {ours: []string{"shared/kafka", "shared/spec"}, foreign: with("golang.org/x/time/rate")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
@@ -53,8 +55,8 @@ var rules = map[string]rule{
 	"coordinator": {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"functions":   {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
-		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/kafka", "shared/spec"},
-		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term"),
+		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
+		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
 	},
 }
 
@@ -257,7 +259,11 @@ func TestReadmeListsTheReasons(t *testing.T) {
 	for _, name := range constants(t, "shared/lease/reason.go", "Reason") {
 		who := "itself"
 		if r := lease.Reason(name); r.Decide() {
-			who = "you; `--accept-gap` " + r.Accept()
+			who = "you"
+			if slices.Contains(spec.OnHoldReasons(), name) {
+				who += " or your policy"
+			}
+			who += "; `--accept-gap` " + r.Accept()
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
@@ -304,6 +310,27 @@ func TestReadmeListsTheStates(t *testing.T) {
 	slices.Sort(want)
 	if got := firstCells(t, "state"); !slices.Equal(got, want) {
 		t.Errorf("README's states are %q, the coordinator's %q", got, want)
+	}
+}
+
+// Each promise of the README is held by tests, which have to be where it says.
+func TestReadmeNamesTheTestsOfItsPromises(t *testing.T) {
+	rows := table(t, "promise")
+	if len(rows) == 0 {
+		t.Fatal("README has no table of promises")
+	}
+	link := regexp.MustCompile(`\[(Test\w+)\]\(([\w/]+_test\.go)\)`)
+	for _, row := range rows {
+		links := link.FindAllStringSubmatch(row, -1)
+		if len(links) == 0 {
+			t.Errorf("no test holds %s", row)
+		}
+		for _, l := range links {
+			text, err := os.ReadFile(l[2])
+			if err != nil || !strings.Contains(string(text), "\nfunc "+l[1]+"(t *testing.T) {") {
+				t.Errorf("%s has no test %s (%v)", l[2], l[1], err)
+			}
+		}
 	}
 }
 

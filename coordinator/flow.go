@@ -14,7 +14,7 @@ import (
 const (
 	passTimeout = 30 * time.Second // of one pass, however many requests it takes
 	loadTimeout = 5 * time.Minute  // of reading a flow's cursors, which may be many
-	maxBackOff  = 30 * time.Second // between passes over a flow that fails
+	maxBackOff  = 3 * time.Second  // between passes over a flow that fails: a cluster that is back is found within that
 	agesAPass   = 8                // partitions whose oldest record is read in one pass
 )
 
@@ -35,7 +35,7 @@ type flow struct {
 	told       []string    // warnings that are in the log already
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
-	gaps       []lease.Gap // that nobody has acknowledged, as of the last look at topics
+	gaps       []lease.Gap // that nobody has acknowledged
 
 	reported
 }
@@ -143,11 +143,6 @@ func (f *flow) discover(ctx context.Context) error {
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
-		gaps, err := f.cursors.Gaps(ctx)
-		if err != nil {
-			return err
-		}
-		f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
@@ -174,6 +169,11 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("cursors: %w", err)
 	}
+	gaps, err := f.cursors.Gaps(ctx) // after the cursors: whoever sees one move sees why
+	if err != nil {
+		return View{}, err
+	}
+	f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
 	states, err := f.queue.States(ctx)
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)

@@ -54,7 +54,7 @@ type Resumptions struct {
 }
 
 // Resume writes a decision into the cursors of held partitions that wait for one. A worker that runs one of them loses its cursor, and
-// ends. o.Queue may be nil; noQueue says why, or why it can't be asked.
+// ends. Without a queue, which may be nil, it is written to the target alone.
 func Resume(ctx context.Context, o Options, r Request) (Resumptions, error) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
@@ -97,8 +97,7 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 			all.All = append(all.All, Resumption{Partition: at, Err: fmt.Errorf("does not wait for a decision: it is %s", label(at.State, at.Reason))})
 		}
 	}
-	_, from := r.Decision.Offset()
-	if from && len(all.All) != 1 {
+	if _, from := r.Decision.Offset(); from && len(all.All) > 1 {
 		return all, fmt.Errorf("an offset is one partition's, and %d would be concerned: give --topic and --partition", len(all.All))
 	}
 	for i := range all.All {

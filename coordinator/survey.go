@@ -171,7 +171,7 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
@@ -310,10 +310,26 @@ func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
 		start, end := starts[at.copied()], ends[at.copied()]
+		if at.Begun && at.State == Copying && at.Cursor.Foreign {
+			at.hold(lease.ReasonNoCursor, fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d", at.Source(), at.Cursor.Offset))
+		}
 		if !at.Begun && at.State == Copying && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
 			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
 		}
 	}
+}
+
+// cut warns of copies that are shorter than their cursors say. A worker holds them when the next record comes, and looks more closely: a
+// leader that has just been elected may not show all yet.
+func (p Plan) cut(ends map[kafka.TopicPartition]kafka.Offset) (warnings []string) {
+	for _, at := range p.Partitions {
+		end, known := ends[at.copied()]
+		if at.Begun && at.State == Idle && !at.Cursor.Foreign && known && end.Err == nil && end.Offset < at.Cursor.Target {
+			warnings = append(warnings, fmt.Sprintf("%s ends at offset %d, and %d were acknowledged: if that lasts, records are gone, and the next one to copy will be held",
+				at.copied(), end.Offset, at.Cursor.Target))
+		}
+	}
+	return warnings
 }
 
 // copied is the partition on the target.

@@ -214,6 +214,30 @@ func TestLookWarnsOfRecordsWithoutACursor(t *testing.T) {
 	})
 }
 
+// Nothing is to be copied, so no worker looks: status tells that the copy is shorter than it was.
+func TestStatusWarnsOfAnIdleCopyThatWasCut(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 5)
+		flow := in.Options.Spec.Flows[0]
+		in.must(in.Queue.Cursors(flow, in.Clusters["B"]).Load(in.Context()))
+		in.commit(flow, "orders", 0, 5)
+		warned := func() bool {
+			o := in.Options
+			o.Queue = nil
+			return strings.Contains(strings.Join(coordinator.Status(in.Context(), o).Flows[0].Warnings, "\n"), "A.orders-0 ends at offset ")
+		}
+		if warned() {
+			in.Error("warns of a copy that is whole")
+		}
+		in.must(in.Env.Kafka("B").DeleteTopic("A.orders"))
+		in.create("B", "A.orders", 1, 0)
+		if !warned() {
+			in.Error("does not warn of a copy that was cut")
+		}
+	})
+}
+
 // The replication factor of the copies says nothing about that of the cursors, without which no copy goes on.
 func TestLookWarnsOfASingleReplicaOfTheCursors(t *testing.T) {
 	bubble(t, func(in *installation) {

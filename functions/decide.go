@@ -83,6 +83,7 @@ const notCarriedOut = "; not carried out:"
 // decisionError says that a decision makes no sense where the partition stands.
 type decisionError struct{ error }
 
+// goOn finds out where the partition stands and where the decision leads from there, notes what that costs, and moves the cursor.
 func (m *mirror) goOn(ctx, soft context.Context, d lease.Decision, by string, held *holdError) (err error) {
 	was := m.at
 	if m.facts, err = m.identify(soft, true); err != nil {

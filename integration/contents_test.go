@@ -139,7 +139,7 @@ func TestRecordsOfEveryShape(t *testing.T) {
 				topics = append(topics, topic)
 			}
 			topics = append(topics, shapes(t, source),
-				times(t, source, d.source, "shape-times", kgo.SnappyCompression()), times(t, source, d.source, "shape-times-plain", kgo.NoCompression()))
+				stamps(t, source, d.source, "shape-times", kgo.SnappyCompression()), stamps(t, source, d.source, "shape-times-plain", kgo.NoCompression()))
 			ways := k.ways(topics...)
 			k.compare(topics...)
 
@@ -186,7 +186,7 @@ func shapes(t *testing.T, c *testbed.Cluster) string {
 var compressible = kgo.RecordHeader{Key: "padding", Value: bytes.Repeat([]byte("."), 500)}
 
 // times is a topic of records from the beginning of time to its end, in no order.
-func times(t *testing.T, c *testbed.Cluster, version, topic string, codec kgo.CompressionCodec) string {
+func stamps(t *testing.T, c *testbed.Cluster, version, topic string, codec kgo.CompressionCodec) string {
 	t.Helper()
 	if version == testbed.V33 {
 		c.CreateTopic(topic, 1, 1) // takes any time

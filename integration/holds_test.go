@@ -315,7 +315,7 @@ var holds = []hold{
 	},
 	{
 		// The cursor is beyond the end of the source's log, as after an unclean election there.
-		topic: "held-source-truncated", partitions: 1, held: []int32{0}, reason: "source_truncated", says: "ends at",
+		topic: "held-source-truncated", partitions: 1, held: []int32{0}, reason: "source_truncated", says: "300",
 		decide: "--from=290", from: 290,
 		spoilDown: func(w *ward) { w.edit("held-source-truncated", "offset", add(1000)) },
 	},
@@ -330,7 +330,10 @@ var holds = []hold{
 		// The target ends before the cursor, as after an unclean election there.
 		topic: "held-target-truncated", partitions: 1, held: []int32{0}, reason: "target_truncated", says: "ends at 300, before the cursor's 305",
 		decide: "--accept-gap", from: heldRecords,
-		spoilDown: func(w *ward) { w.edit("held-target-truncated", "kferry.target", add(5)) },
+		spoilDown: func(w *ward) {
+			w.edit("held-target-truncated", "kferry.target", add(5))
+			testbed.Produce(w.t, w.source, "held-target-truncated", testbed.Load{Records: 20, First: heldRecords}) // or nobody looks
+		},
 	},
 	{
 		// A byte on the source's disk flips, and flips back later.

@@ -117,9 +117,9 @@ func TestResumeWhileItRuns(t *testing.T) {
 	env, environ := held(t)
 	run := begin(t, environ, "run")
 	const flow = source + "->" + target
-	eventually(t, "the held partition is known", func() bool {
-		code, out, _ := kferry(t, environ, "resume", flow, "--dry-run")
-		return code == 0 && strings.Contains(out, "held (foreign_writer)")
+	eventually(t, "the run's queue is found", func() bool {
+		_, out, _ := kferry(t, environ, "status")
+		return strings.Contains(out, "held (foreign_writer)") && !strings.Contains(out, "which only the queue knows")
 	})
 	if code, out, _ := kferry(t, environ, "resume", flow, "--restart"); code != 0 || !strings.Contains(out, "Workers carry it out") {
 		t.Errorf("exit code %d and\n%s", code, out)

@@ -13,7 +13,7 @@
 //
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
-// every answer, and writes nothing at all to a connection until it has passed.
+// every answer, and writes nothing at all to a connection until it has passed. What replicas may hold up goes another way, see aside.
 //
 // Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
 // throws away what it has read. That is no error, and the fetches after it are better small.
@@ -66,6 +66,9 @@ const (
 	defaultBudget = 32 << 20
 	// dialTimeout leaves time for a second server within answerTimeout.
 	dialTimeout = 4 * time.Second
+	// firstTry is how long the first broker that is asked for metadata may take, before another one is asked as well: it may be frozen,
+	// and everybody who misses something waits for the answer.
+	firstTry = 2500 * time.Millisecond
 	// answerTimeout bounds a request that franz-go may repeat, and a broker's silence on one that it does not.
 	answerTimeout = 10 * time.Second
 )
@@ -75,6 +78,7 @@ type Cluster struct {
 	alias   string
 	servers []string
 	client  *kgo.Client
+	opts    []kgo.Opt // of client
 	budget  *Budget
 	topics  *metadata
 
@@ -88,8 +92,9 @@ type Cluster struct {
 
 	introducing chan struct{} // of capacity 1: a producer id is being asked for
 
-	mu        sync.Mutex // guards what follows
-	closed    bool       // no background task starts any more
+	mu        sync.Mutex         // guards what follows
+	closed    bool               // no background task starts any more
+	asides    [lanes]*kgo.Client // see aside; nil until they are needed
 	fetchers  map[int32]*fetcher
 	producers map[int32]*producer
 	offsets   map[offsetsKey]*group[*offsetCall]
@@ -112,7 +117,8 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	}
 	c.topics = newMetadata(c)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	client, err := kgo.NewClient(c.options(o)...)
+	c.opts = c.options(o)
+	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
@@ -153,10 +159,44 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 func (c *Cluster) Close() {
 	c.mu.Lock()
 	c.closed = true
+	asides := c.asides
 	c.mu.Unlock()
 	c.cancel()
 	c.client.Close()
+	for _, aside := range asides {
+		if aside != nil {
+			aside.Close()
+		}
+	}
 	c.tasks.Wait()
+}
+
+// A lane is what goes aside.
+type lane int
+
+const (
+	suspects lane = iota // of Produce, see producer
+	writes               // of Write
+	lanes
+)
+
+// aside is a client with connections of its own, for requests that replicas may hold up. A broker reads nothing more from a connection
+// before it has answered what it read last: on the connection of all produce requests one partition without its followers would hold up
+// every other one.
+func (c *Cluster) aside(l lane) *kgo.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asides[l] == nil && !c.closed {
+		client, err := kgo.NewClient(c.opts...)
+		if err != nil {
+			panic(fmt.Sprintf("kafka: options that were good once: %v", err))
+		}
+		c.asides[l] = client
+	}
+	if c.asides[l] == nil {
+		return c.client // which is closed, and says so
+	}
+	return c.asides[l]
 }
 
 // start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.
@@ -210,7 +250,20 @@ func (c *Cluster) Ping(ctx context.Context) error {
 func (c *Cluster) describe(ctx context.Context) (*kmsg.MetadataResponse, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{}
-	return anyBroker[*kmsg.MetadataResponse](ctx, c, req)
+	return c.askMetadata(ctx, req)
+}
+
+// askMetadata asks another broker where the first one that comes to mind is slow, which may be frozen.
+func (c *Cluster) askMetadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	first, stop := context.WithTimeout(limited, firstTry)
+	resp, err := req.RequestWith(first, c.client)
+	stop()
+	if err != nil && first.Err() != nil && limited.Err() == nil {
+		resp, err = req.RequestWith(limited, c.client)
+	}
+	return answered[*kmsg.MetadataResponse](ctx, c, resp, err)
 }
 
 // anyBroker sends a request to whichever broker, or brokers, it is for. franz-go repeats it where that can help.
@@ -223,7 +276,12 @@ func anyBroker[R kmsg.Response](ctx context.Context, c *Cluster, req kmsg.Reques
 
 // oneBroker sends a request to a broker, once.
 func oneBroker[R kmsg.Response](ctx context.Context, c *Cluster, broker int32, req kmsg.Request) (R, error) {
-	resp, err := c.client.Broker(int(broker)).Request(ctx, req)
+	return through[R](ctx, c, c.client, broker, req)
+}
+
+// through is oneBroker by one of the cluster's clients.
+func through[R kmsg.Response](ctx context.Context, c *Cluster, client *kgo.Client, broker int32, req kmsg.Request) (R, error) {
+	resp, err := client.Broker(int(broker)).Request(ctx, req)
 	return answered[R](ctx, c, resp, err)
 }
 
@@ -248,18 +306,6 @@ func (h dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.C
 	case !errors.Is(err, context.Canceled):
 		h.c.dial.Store(&err)
 	}
-}
-
-// Throttled is how long brokers have told this client to wait so far, over all connections: it is above what a quota of the
-// cluster's owner allows.
-func (c *Cluster) Throttled() time.Duration { return time.Duration(c.throttled.Load()) }
-
-// throttleHook adds up what brokers say. franz-go does the waiting.
-type throttleHook struct{ c *Cluster }
-
-// OnBrokerThrottle is part of kgo.HookBrokerThrottle.
-func (h throttleHook) OnBrokerThrottle(_ kgo.BrokerMetadata, wait time.Duration, _ bool) {
-	h.c.throttled.Add(int64(wait))
 }
 
 // logger passes franz-go's messages on at debug level: what matters comes back as an error too.

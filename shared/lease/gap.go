@@ -45,7 +45,7 @@ type Gap struct {
 // Open says whether nobody has acknowledged the gap.
 func (g Gap) Open() bool { return g.Acknowledged.IsZero() }
 
-// Outcome is the gap's effect in the words of decisions.
+// String is what people read of the gap.
 func (g Gap) String() string {
 	o := Outcome{Offset: g.To, Effect: g.Effect, From: g.From, To: g.To, Count: g.Count}
 	switch {

@@ -38,7 +38,7 @@ var reasons = map[Reason]struct{ text, accept string }{
 		"copies the new topic from its first record, behind the records of the old one"},
 	ReasonTargetRecreated: {"The target topic was deleted and created again: what had landed is gone.",
 		"goes on where it was; what the target lost stays missing there"},
-	ReasonSourceTruncated: {"The source's log ends before the cursor: the source lost records that had been copied.",
+	ReasonSourceTruncated: {"The source lost records that had been copied: its log ends before the cursor, or holds others there.",
 		"goes on where the source still has what was copied; what the source lost stays on the target"},
 	ReasonTargetTruncated: {"The target's log ends before the cursor: the target lost records it had acknowledged.",
 		"goes on where it was; what the target lost stays missing there"},
