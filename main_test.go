@@ -46,6 +46,8 @@ var rules = map[string]rule{
 	},
 	"shared/kafka": {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
 	"shared/lease": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	// verify knows no cursor and no batch: it is to find what they get wrong.
+	"shared/verify": {ours: []string{"shared/kafka", "shared/spec"}, foreign: with("golang.org/x/time/rate")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
@@ -53,8 +55,8 @@ var rules = map[string]rule{
 	"coordinator": {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"functions":   {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
-		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/kafka", "shared/spec"},
-		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term"),
+		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
+		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
 	},
 }
 
@@ -268,6 +270,14 @@ func TestReadmeListsTheReasons(t *testing.T) {
 	sameTable(t, "reason", rows)
 }
 
+func TestReadmeListsTheWaysOfBatches(t *testing.T) {
+	want := append(constants(t, "shared/batch/check.go", "Reason"), "passed")
+	slices.Sort(want)
+	if got := firstCells(t, "how"); len(want) < 2 || !slices.Equal(got, want) {
+		t.Errorf("README's ways are %q, those of kferry_batches_total %q", got, want)
+	}
+}
+
 // The choices are resume's flags.
 func TestReadmeListsTheChoices(t *testing.T) {
 	var help bytes.Buffer
@@ -303,6 +313,27 @@ func TestReadmeListsTheStates(t *testing.T) {
 	}
 }
 
+// Each promise of the README is held by tests, which have to be where it says.
+func TestReadmeNamesTheTestsOfItsPromises(t *testing.T) {
+	rows := table(t, "promise")
+	if len(rows) == 0 {
+		t.Fatal("README has no table of promises")
+	}
+	link := regexp.MustCompile(`\[(Test\w+)\]\(([\w/]+_test\.go)\)`)
+	for _, row := range rows {
+		links := link.FindAllStringSubmatch(row, -1)
+		if len(links) == 0 {
+			t.Errorf("no test holds %s", row)
+		}
+		for _, l := range links {
+			text, err := os.ReadFile(l[2])
+			if err != nil || !strings.Contains(string(text), "\nfunc "+l[1]+"(t *testing.T) {") {
+				t.Errorf("%s has no test %s (%v)", l[2], l[1], err)
+			}
+		}
+	}
+}
+
 // Whoever copies the first mirror out of the README must not meet an error.
 func TestReadmeMirrorsLoad(t *testing.T) {
 	s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + between(t, "```yaml\n", "```")})
@@ -327,7 +358,7 @@ func constants(t *testing.T, file, typed string) (values []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, match := range regexp.MustCompile(`(?m)^\s+\w+\s+`+typed+`\s+= "([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^\s+\w+\s+`+typed+`\s+= "([a-z_-]+)"`).FindAllStringSubmatch(string(text), -1) {
 		values = append(values, match[1])
 	}
 	if len(values) == 0 {

@@ -14,7 +14,7 @@ import (
 
 const (
 	// examineEvery is how often workers look at a held task again; see holdingStill.
-	examineEvery = 30 * time.Second
+	examineEvery = lease.LongestWait
 	// answerWithin bounds how long CaughtUp waits for a cluster or a partition that does not answer, or that fails again and again.
 	answerWithin = time.Minute
 )
@@ -140,6 +140,9 @@ type milestone struct {
 	begun  bool // last is valid
 	last   lease.Cursor
 	landed int64
+
+	since   time.Time // by a worker's clock, when the tries began to fail
+	failing time.Time // by this one, when that was seen
 }
 
 // reached compares a report with the goal, and says whether there is nothing left to wait for.
@@ -201,7 +204,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	case p.State == Idle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
-	case p.State == Held && g.holdingStill(p) && (p.Decision == "" || g.lasts(p)), p.State == Failed && late, g.failing(p), p.State == Gone:
+	case p.State == Held && g.holdingStill(p, late) && (p.Decision == "" || g.lasts(p, m)), p.State == Failed && late, g.failing(p, m), p.State == Gone:
 		g.summary.Stopped = append(g.summary.Stopped, StoppedSummary{p.Topic, p.Partition, p.State, p.Reason, p.Detail})
 		return true
 	}
@@ -214,21 +217,24 @@ func (m *milestone) passed(p Partition) bool {
 }
 
 // holdingStill says whether a worker has looked at a held partition since the beginning. What an earlier process left behind may be
-// repaired by now, so its next look is waited for.
-func (g *goal) holdingStill(p Partition) bool {
-	return !p.Due && (p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
+// repaired by now, so its next look is waited for; not for ever, since clocks may have been set.
+func (g *goal) holdingStill(p Partition, late bool) bool {
+	return !p.Due && (late || p.Next.IsZero() || p.Next.After(g.began.Add(examineEvery)))
 }
 
 // failing says whether a partition has failed, try after try, for so long that no more tries are waited for. One that failed before
 // the beginning only may not have been tried since.
-func (g *goal) failing(p Partition) bool {
+func (g *goal) failing(p Partition, m *milestone) bool {
 	tried := p.State == Waiting || p.Since.After(g.began)
-	return tried && p.State != Held && g.lasts(p)
+	return tried && p.State != Held && g.lasts(p, m)
 }
 
-// lasts says whether a partition has been in trouble for so long that no more is waited for.
-func (g *goal) lasts(p Partition) bool {
-	return min(time.Since(p.Since), time.Since(g.began)) > answerWithin
+// lasts says whether a partition has been in the same trouble for so long, by the clock of who waits, that no more is waited for.
+func (g *goal) lasts(p Partition, m *milestone) bool {
+	if m.failing.IsZero() || !p.Since.Equal(m.since) {
+		m.since, m.failing = p.Since, time.Now()
+	}
+	return time.Since(m.failing) > answerWithin
 }
 
 // count adds up what has landed: by the sequence while a generation goes on, by the target's offsets where another began.

@@ -14,7 +14,7 @@ import (
 const (
 	passTimeout = 30 * time.Second // of one pass, however many requests it takes
 	loadTimeout = 5 * time.Minute  // of reading a flow's cursors, which may be many
-	maxBackOff  = 30 * time.Second // between passes over a flow that fails
+	maxBackOff  = 3 * time.Second  // between passes over a flow that fails: a cluster that is back is found within that
 	agesAPass   = 8                // partitions whose oldest record is read in one pass
 )
 

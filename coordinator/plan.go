@@ -232,12 +232,12 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 	case state.Held:
 		at.hold(state.Reason, state.Detail)
 		at.Decision = at.decision(v.Flow, state.Reason)
-		at.Since, at.Next = state.Since, state.Next
+		at.Since, at.Next = state.Since, v.next(state)
 		at.Due = p.offer(v, task)
 		return
 	case at.Begun && at.Cursor.Held(): // all that is left of it when the queue's memory is gone
 		at.hold(held.Reason, held.Detail)
-		at.Since, at.Next = held.Since, state.Next
+		at.Since, at.Next = held.Since, v.next(state)
 		at.Due = p.offer(v, task)
 		return
 	}
@@ -261,8 +261,8 @@ func (at *Partition) retry(v View, state lease.State) {
 	if state.Detail != "" {
 		at.Detail = state.Detail
 	}
-	if state.Next.After(v.Now) {
-		at.State, at.Next = Waiting, state.Next
+	if next := v.next(state); next.After(v.Now) {
+		at.State, at.Next = Waiting, next
 	}
 }
 
@@ -305,7 +305,7 @@ func (at *Partition) await(v View, exist int) {
 	at.Worker = state.Worker
 	if state.Held {
 		at.hold(state.Reason, state.Detail)
-		at.Since, at.Next = state.Since, state.Next
+		at.Since, at.Next = state.Since, v.next(state)
 		return
 	}
 	at.State = Missing
@@ -341,7 +341,7 @@ func (p *Plan) gone(v View) {
 
 // offer adds a task unless its next try is still to come.
 func (p *Plan) offer(v View, task lease.Task) bool {
-	if v.state(task).Next.After(v.Now) {
+	if v.next(v.state(task)).After(v.Now) {
 		return false
 	}
 	p.Tasks = append(p.Tasks, task)
@@ -360,6 +360,15 @@ func (p *Plan) pause() {
 }
 
 func (v View) state(task lease.Task) lease.State { return v.States[task.Identity()] }
+
+// next is when a task is to be tried again. The worker that said so went by its own clock: what no back-off comes to, with some room
+// for clocks that differ a little, is the work of a clock that was set, and the task is due.
+func (v View) next(s lease.State) time.Time {
+	if s.Next.Sub(v.Now) > 2*lease.LongestWait {
+		return v.Now
+	}
+	return s.Next
+}
 
 func (v View) mirrorTask(topic string, partition int32) lease.Task {
 	v.task.Kind, v.task.Topic, v.task.Partition = lease.KindMirror, topic, partition

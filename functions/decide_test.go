@@ -350,13 +350,14 @@ func TestDecisionAboutALogThatWasCutAndHasGrownAgain(t *testing.T) {
 		cut := true
 		w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.env.Kafka("A").KeepControl()
-			resp := fetched(req.(*kmsg.FetchRequest), nil, 15).(*kmsg.FetchResponse)
+			request := req.(*kmsg.FetchRequest)
+			resp := fetched(request, nil, 15).(*kmsg.FetchResponse)
 			for _, answered := range resp.Topics {
 				for i := range answered.Partitions {
 					answered.Partitions[i].DivergingEpoch.Epoch, answered.Partitions[i].DivergingEpoch.EndOffset = 0, 8
 				}
 			}
-			return resp, nil, cut
+			return resp, nil, cut && request.Topics[0].Partitions[0].FetchOffset == 10 // where what was copied ended
 		})
 		w.env.Kafka("A").ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.env.Kafka("A").KeepControl()

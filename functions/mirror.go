@@ -50,9 +50,10 @@ type mirror struct {
 	revision  uint64       // of the KV entry that at was last committed as
 	committed time.Time
 	published time.Time
-	certain   bool // the invariant holds: no request of this run may still land
-	unsaved   bool // at has moved since the last commit
-	unshown   bool // at has moved since it was last written to the offsets topic
+	certain   bool       // the invariant holds: no request of this run may still land
+	unsaved   bool       // at has moved since the last commit
+	unshown   bool       // at has moved since it was last written to the offsets topic
+	showing   chan error // the outcome of writing it there; nil while nobody does
 
 	yield     <-chan struct{}                            // closed when the worker wants this lease back
 	recovered func()                                     // tells that the task goes on; does so once
@@ -70,6 +71,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 		err = m.copyOn(ctx, soft)
 	}
 	err = drained(soft, m.overrule(ctx, soft, err))
+	m.awaitShown()
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
 	}
@@ -167,6 +169,10 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 		news = news.Add(ahead.paced) // which is no silence
 		before := m.at.Offset
 		seen := visible(piece, before, m.at.SourceEpoch, m.flow.Isolation)
+		if seen.next == before && seen.wrong == nil && len(piece.Records) > 0 { // a broker sends the first batch whole, or this would go on for ever
+			piece.Release()
+			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
+		}
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
@@ -319,13 +325,34 @@ func (m *mirror) commitIfDue(ctx context.Context) error {
 		}
 		m.recovered()
 	}
-	if m.unshown && now.Sub(m.published) >= publishEvery {
-		if err := m.publish(ctx); err != nil {
-			m.log.Warn("the offsets topic is behind; trying again", "error", err, "in", publishEvery) // JetStream has the cursor
-			m.published = time.Now()
-		}
-	}
+	m.showIfDue(ctx, now)
 	return nil
+}
+
+// showIfDue writes the cursor to the offsets topic beside the copying: that may wait for another partition's replicas.
+func (m *mirror) showIfDue(ctx context.Context, now time.Time) {
+	if len(m.showing) > 0 {
+		m.awaitShown()
+	}
+	if m.showing != nil || !m.unshown || now.Sub(m.published) < publishEvery {
+		return
+	}
+	m.published, m.unshown = now, false
+	done, cursor := make(chan error, 1), m.at
+	m.showing = done
+	go func() { done <- m.cursors.Publish(ctx, m.from.Topic, m.from.Partition, cursor) }()
+}
+
+// awaitShown ends what showIfDue began.
+func (m *mirror) awaitShown() {
+	if m.showing == nil {
+		return
+	}
+	if err := <-m.showing; err != nil {
+		m.log.Warn("the offsets topic is behind; trying again", "error", err, "in", publishEvery) // JetStream has the cursor
+		m.unshown = true
+	}
+	m.showing = nil
 }
 
 // commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.

@@ -26,7 +26,7 @@ const (
 	lookEvery = 2 * time.Second // at limits that were set while running
 
 	// saved is how much of its limit a bucket keeps for later, in seconds of it: what a fetch that was late may catch up on.
-	saved = 0.5
+	saved = 0.75
 	// aFetch is how much of its limit one fetch asks for, in seconds of it. What comes is one batch at least.
 	aFetch     = 0.25
 	leastFetch = 1 << 10
@@ -52,6 +52,7 @@ type pacer struct {
 
 	mu      sync.Mutex             // guards what follows
 	set     map[string]lease.Limit // while running, by topic; nil before it was looked for
+	shown   spec.Rate              // of the flow
 	paces   map[*pace]struct{}
 	buckets map[lease.Limited]*bucket
 	said    time.Time
@@ -155,6 +156,10 @@ func (p *pacer) limits(topic string) spec.Rate {
 // show tells what holds. The lock is held, or nobody else knows of p yet.
 func (p *pacer) show() {
 	r := p.limits("")
+	if r != p.shown {
+		p.log.Info("limit of what is read from the source", "rate", r)
+	}
+	p.shown = r
 	p.holds[lease.UnitBytes].Set(float64(r.Bytes))
 	p.holds[lease.UnitRecords].Set(float64(r.Records))
 }
@@ -185,13 +190,10 @@ func (c *pace) leave() {
 func (p *pacer) equip(c *pace) {
 	var buckets []*bucket
 	for _, topic := range []string{c.topic, ""} {
-		r := p.limits(topic)
-		for _, l := range []struct {
-			unit  lease.Unit
-			limit int64
-		}{{lease.UnitBytes, r.Bytes}, {lease.UnitRecords, r.Records}} {
-			if l.limit > 0 {
-				buckets = append(buckets, p.bucket(lease.Limited{Topic: topic, Unit: l.unit}, float64(l.limit)))
+		limits := amountOf(p.limits(topic))
+		for _, unit := range []lease.Unit{lease.UnitBytes, lease.UnitRecords} {
+			if limit := limits.of(unit); limit > 0 {
+				buckets = append(buckets, p.bucket(lease.Limited{Topic: topic, Unit: unit}, limit))
 			}
 		}
 	}
@@ -208,25 +210,32 @@ func (p *pacer) bucket(of lease.Limited, limit float64) *bucket {
 		default:
 		}
 	}
-	if b.limit != limit {
-		p.log.Info("reading is limited", "topic", of.Topic, "limit", limit, "unit", of.Unit+"/s")
-	}
 	b.limit = limit
 	return b
 }
 
-// hand gives a partition its buckets, and drops those that nobody draws from any more. The lock is held.
+// hand gives a partition its buckets. The lock is held.
 func (p *pacer) hand(c *pace, buckets []*bucket) {
 	for _, b := range buckets {
 		b.users++
 	}
 	for _, b := range c.draws() {
-		if b.users--; b.users == 0 {
+		if b.users--; b.users == 0 && amountOf(p.limits(b.of.Topic)).of(b.of.Unit) == 0 {
 			delete(p.buckets, b.of)
-			b.open()
+			b.open() // the limit is no more, and somebody may still wait for it
 		}
 	}
 	c.buckets.Store(&buckets)
+}
+
+// sweep drops buckets that nobody draws from, once nothing is owed: a partition may be back at once, and is not to be let off. The lock is
+// held.
+func (p *pacer) sweep() {
+	for of, b := range p.buckets {
+		if b.users == 0 && !b.owes() {
+			delete(p.buckets, of)
+		}
+	}
 }
 
 // say tells the other workers what this one needs.
@@ -234,6 +243,7 @@ func (p *pacer) say() {
 	p.mu.Lock()
 	in := time.Since(p.said)
 	p.said = time.Now()
+	p.sweep()
 	needs := map[lease.Limited]lease.Need{}
 	for of, b := range p.buckets {
 		needs[of] = b.need(in)
@@ -273,7 +283,7 @@ type pace struct {
 	fresh bool      // nothing was fetched yet
 }
 
-// An amount is what a fetch brings.
+// An amount is what a fetch brings, or a second.
 type amount struct{ bytes, records int64 }
 
 func (a amount) of(u lease.Unit) float64 {
@@ -282,6 +292,8 @@ func (a amount) of(u lease.Unit) float64 {
 	}
 	return float64(a.bytes)
 }
+
+func amountOf(r spec.Rate) amount { return amount{r.Bytes, r.Records} }
 
 func (c *pace) draws() []*bucket {
 	if buckets := c.buckets.Load(); buckets != nil {
@@ -442,6 +454,13 @@ func (b *bucket) allot(perSecond float64) {
 
 // open lets everybody through: the limit is no more.
 func (b *bucket) open() { b.allot(math.Inf(1)) }
+
+func (b *bucket) owes() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill()
+	return b.level < 0
+}
 
 func (b *bucket) rate() float64 {
 	b.mu.Lock()

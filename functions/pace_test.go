@@ -129,6 +129,23 @@ func TestLimitBelowTheSizeOfABatch(t *testing.T) {
 	})
 }
 
+// Who has read more than a second's worth, and yields, is not let off when it is back.
+func TestLimitOutlastsALease(t *testing.T) {
+	inWorld(t, setup{partitions: 2}, func(w *world) {
+		w.flow.Limits.Records = 100
+		w.writeBatches(20, 2000) // of a thousand in each partition
+		p := w.worker(1)
+		w.offersFor(5 * time.Second)
+		_, records := w.rates(60*time.Second, p)
+		if records > 130 || records < 50 {
+			t.Errorf("%.0f records/s, want about 100", records)
+		}
+		if w.targetEnd(0) == 0 || w.targetEnd(1) == 0 {
+			t.Error("a partition has not had its turn")
+		}
+	})
+}
+
 // Two workers share one limit, each as it needs; what a dead one or one that was stopped had goes to the other.
 func TestWorkersShareALimit(t *testing.T) {
 	for how, end := range map[string]func(*process){"killed": (*process).kill, "drained": func(p *process) { p.drain() }} {
@@ -231,7 +248,7 @@ func TestTopicLimitWithinTheFlows(t *testing.T) {
 // Nobody waits for a limit longer than the worker may: it drains, yields and notices a lost lease.
 func TestWaitingForALimitEnds(t *testing.T) {
 	slow := func(w *world) {
-		w.flow.Limits.Records = 1
+		w.flow.Limits.Records = 10
 		w.writeBatches(4, 1000)
 	}
 	t.Run("drain", func(t *testing.T) {

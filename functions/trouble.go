@@ -15,11 +15,12 @@ import (
 // Failures are decided here and nowhere else: what an answer of a broker means for the run, and what a run's end means for its task.
 
 const (
-	examineEvery  = 30 * time.Second // a held task is looked at again
-	confirmAfter  = 3 * time.Second  // a hold that will wait for a person is looked at a second time
-	concludeLimit = 5 * time.Second  // to give a lease back and say why
+	examineEvery  = lease.LongestWait // a held task is looked at again
+	confirmAfter  = 3 * time.Second   // a hold that will wait for a person is looked at a second time
+	concludeLimit = 5 * time.Second   // to give a lease back and say why
 	retryFirst    = 250 * time.Millisecond
-	retryMost     = 30 * time.Second
+	retryPassing  = 3 * time.Second   // most, after what passes by itself: a broker that is back is found within that
+	retryMost     = lease.LongestWait // most, after anything else
 )
 
 var (
@@ -242,7 +243,11 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 	if s.Since.IsZero() {
 		s.Since = now
 	}
-	s.Next = now.Add(min(retryMost, retryFirst<<min(s.Attempts-1, 10)))
+	most := retryMost
+	if passes(cause) {
+		most = retryPassing
+	}
+	s.Next = now.Add(min(most, retryFirst<<min(s.Attempts-1, 10)))
 	level := w.Logger.Warn
 	if held, ok := errors.AsType[*holdError](cause); ok {
 		s.Reason, s.Detail, s.Held, s.Next = held.Reason, held.Detail, true, now.Add(examineEvery)
@@ -259,6 +264,12 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		return err
 	}
 	return t.Release(ctx)
+}
+
+// passes says that the cause is likely to go away by itself: a cluster or the queue is away, or has just come back. Partitions share the
+// requests that find out, so that many tries cost little.
+func passes(cause error) bool {
+	return kafka.Retriable(cause) || is(cause, lease.ErrUnreachable, lease.ErrNotLoaded)
 }
 
 func is(err error, targets ...error) bool {

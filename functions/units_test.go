@@ -166,6 +166,21 @@ func TestCutTakesSmallBatchesTogether(t *testing.T) {
 	}
 }
 
+// A batch that its source's broker has stamped passes to a topic whose broker stamps it again, and to no other: its own times would come
+// back.
+func TestStampedBatchPassesWhereItIsStampedAgain(t *testing.T) {
+	for stamps, want := range map[bool]batch.Reason{true: batch.Passed, false: batch.AppendTime} {
+		b := logged{base: 0, records: smallBytes}.bytes() // too large to be merged
+		b[22] |= 0x08
+		binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+		m := &mirror{facts: facts{stamps: stamps}}
+		u, _, err := m.cut([]batch.Batch{b})
+		if err != nil || u.reason != want || len(u.batches) != 1 || u.batches[0].LogAppendTime() != stamps {
+			t.Errorf("stamps %v: %q, %d batches, %v", stamps, u.reason, len(u.batches), err)
+		}
+	}
+}
+
 func TestIdentityIsTaggedAndItsOwn(t *testing.T) {
 	base := facts{
 		source: topicFacts{ClusterID: "c1", Topic: kafka.Topic{Name: "orders", ID: kafka.TopicID{1}}},

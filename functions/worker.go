@@ -5,6 +5,20 @@
 // A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
 // another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
 // cursor keep the copy exact (package lease, DESIGN.md §4).
+//
+// # Non-obvious
+//
+//   - A broker takes a batch with the sequences of an earlier one for its repetition, whatever is in it, and drops it with a friendly
+//     answer. Over a compacted source two runs give one sequence to different records. So a run that may still write is fenced off by
+//     the next generation first (Cursor.Running), and what landed is found by reading, never by counting (readback.go).
+//   - Compaction takes the older of two records with one key first. Only therefore a source record that is found among those that
+//     landed is known to be that one, and not a later twin of one that is gone (resumeCompacted).
+//   - Offset and leader epoch of the source move together. An older epoch beside a later offset reads as a log that was cut.
+//   - OFFSET_OUT_OF_RANGE is also the answer of a leader that can't tell where an epoch ended. Asked without the epoch, it serves.
+//   - A target that compresses anew refuses batches that are below its own limit: several records are then sent in halves.
+//   - One look at a broker that lags behind the others shows topics as missing and logs as cut. What would wait for a person is met
+//     twice before it counts.
+//   - A batch goes as long as the lease can be trusted. One that waits for memory or a quota is dropped unsent when that ends.
 package functions
 
 import (

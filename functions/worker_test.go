@@ -412,3 +412,30 @@ func TestDrainBreaksOffALookUp(t *testing.T) {
 		w.exact()
 	})
 }
+
+// Writing a cursor to the offsets topic once stopped its partition for as long as that topic's replicas kept it waiting.
+func TestSilentOffsetsTopicHoldsUpNoRecords(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.stream(100 * time.Second)
+		w.worker(0)
+		w.offersFor(2 * time.Second)
+		silent := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: offsets, Err: kerr.NotEnoughReplicas, Count: -1})
+		end, moved, longest := w.targetEnd(0), time.Now(), time.Duration(0)
+		for began := time.Now(); time.Since(began) < 80*time.Second; time.Sleep(50 * time.Millisecond) {
+			if now := w.targetEnd(0); now > end {
+				end, moved = now, time.Now()
+			}
+			longest = max(longest, time.Since(moved))
+		}
+		if longest > 2*time.Second {
+			t.Errorf("the copy stood still for %v", longest)
+		}
+		if silent.Hits() == 0 {
+			t.Error("nothing was written to the offsets topic")
+		}
+		silent.Remove()
+		w.complete()
+		w.eventually("the cursor is published", func() bool { return w.published(0).Offset == w.sourceEnd(0) })
+		w.exact()
+	})
+}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -12,17 +11,18 @@ import (
 	"github.com/kferry/kferry/integration/testbed"
 )
 
-// budgetLoad is a backlog that no test here copies to its end: 16 KB batches, which travel as they are, of about 45 MB in all.
-var budgetLoad = testbed.Load{Records: 100_000, ValueBytes: 1000, BatchBytes: 16 << 10, Codec: kgo.Lz4Compression(), PlainKeys: true}
+// budgetLoad is a backlog that no test here copies to its end: 16 KB batches, which travel as they are, of about 65 MB in all.
+var budgetLoad = testbed.Load{Records: 150_000, ValueBytes: 1000, BatchBytes: 16 << 10, Codec: kgo.Lz4Compression(), PlainKeys: true}
 
 const (
-	mib      = 1 << 20
-	settles  = 4 * time.Second // until a change has come to all workers
-	accuracy = 0.1
-	quotas   = 0.15
-	// quotaWindow is over how long the brokers here reckon. A client that was fast at first is held back for as long, and fast again then:
-	// what is measured is a multiple of it.
-	quotaWindow = 5 * time.Second
+	mib           = 1 << 20
+	settles       = 4 * time.Second // until a change has come to all workers
+	accuracy      = 0.1
+	quotas        = 0.15
+	triesAMeasure = 3
+	// quotaWindow is over how long brokers reckon by default. A client that was fast at first is held back for as long, and may be fast
+	// again then: what is measured is a multiple of it.
+	quotaWindow = 11 * time.Second
 )
 
 // budgeted is an installation with one topic behind.
@@ -52,6 +52,23 @@ func (k *installation) size(topic string) int64 {
 	return bytes
 }
 
+// keeps demands how much is copied in a second. A machine that is busy with other things may keep a copy below its limit for a while, so
+// that is measured again; above it, nothing excuses it.
+func (k *installation) keeps(what string, d time.Duration, measure func(topic string) int64, want, within float64) {
+	k.t.Helper()
+	for range triesAMeasure {
+		got := k.rate(d, measure)
+		k.t.Logf("%s: %.0f/s, %+.1f %% of %.0f/s", what, got, 100*(got/want-1), want)
+		switch {
+		case got > want*(1+within):
+			k.t.Fatalf("%s: %.0f/s, want %.0f/s within %.0f %%", what, got, want, 100*within)
+		case got > want*(1-within):
+			return
+		}
+	}
+	k.t.Errorf("%s: %d times in a row slower than %.0f/s by %.0f %%", what, triesAMeasure, want, 100*within)
+}
+
 // rate is how much is copied in a second, over some time.
 func (k *installation) rate(d time.Duration, measure func(topic string) int64) float64 {
 	k.t.Helper()
@@ -65,15 +82,6 @@ func (k *installation) pass(d time.Duration) {
 	select {
 	case <-k.t.Context().Done():
 	case <-time.After(d):
-	}
-}
-
-// keeps demands a rate.
-func (k *installation) keeps(what string, got, want, within float64) {
-	k.t.Helper()
-	k.t.Logf("%s: %.0f/s, %+.1f %% of %.0f/s", what, got, 100*(got/want-1), want)
-	if math.Abs(got/want-1) > within {
-		k.t.Errorf("%s: %.0f/s, want %.0f/s within %.0f %%", what, got, want, 100*within)
 	}
 }
 
@@ -99,13 +107,13 @@ func TestBudget(t *testing.T) {
 		k.start("coordinator")
 		k.start("worker")
 		k.begun()
-		k.keeps("one worker", k.rate(10*time.Second, k.size), mib, accuracy)
+		k.keeps("one worker", 10*time.Second, k.size, mib, accuracy)
 		other := k.start("worker")
 		k.limit("--bytes", "1536KiB")
-		k.keeps("two workers, another limit", k.rate(10*time.Second, k.size), 1.5*mib, accuracy)
+		k.keeps("two workers, another limit", 10*time.Second, k.size, 1.5*mib, accuracy)
 		other.Kill()
 		k.pass(leaseTime + settles)
-		k.keeps("one of them was killed", k.rate(8*time.Second, k.size), 1.5*mib, accuracy)
+		k.keeps("one of them was killed", 8*time.Second, k.size, 1.5*mib, accuracy)
 		k.limit("--bytes", "0")
 		k.await(slug(t.Name()))
 		k.compare(slug(t.Name()))
@@ -115,18 +123,18 @@ func TestBudget(t *testing.T) {
 		k := budgeted(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), "KFERRY_RATE_RECORDS", "1500")
 		p := k.start("run")
 		k.begun()
-		k.keeps("configured", k.rate(10*time.Second, k.copied), 1500, accuracy)
+		k.keeps("configured", 10*time.Second, k.copied, 1500, accuracy)
 		k.limit("--records", "3000")
-		k.keeps("set while running", k.rate(10*time.Second, k.copied), 3000, accuracy)
+		k.keeps("set while running", 10*time.Second, k.copied, 3000, accuracy)
 		k.stop(p)
 		k.start("run")
 		k.begun()
-		k.keeps("after a restart", k.rate(10*time.Second, k.copied), 3000, accuracy)
+		k.keeps("after a restart", 10*time.Second, k.copied, 3000, accuracy)
 	})
 	// The owner of a cluster has limits of his own. Nothing fails of them, no lease is lost, and a metric tells.
 	t.Run("quota", func(t *testing.T) {
 		t.Parallel()
-		guarded := testbed.Kafka(t, testbed.V43, testbed.WithConfig("quota.window.num", "5"))
+		guarded := testbed.Kafka(t, testbed.V43)
 		setQuota(t, guarded, "consumer_byte_rate", 1*mib)
 		setQuota(t, guarded, "producer_byte_rate", 1*mib)
 		for name, k := range map[string]func(t *testing.T) *installation{
@@ -138,7 +146,8 @@ func TestBudget(t *testing.T) {
 				k := k(t)
 				p := k.start("run")
 				k.begun()
-				k.keeps("quota", k.rate(4*quotaWindow, k.size), mib, quotas)
+				k.pass(quotaWindow) // in which what came at once at the start counts
+				k.keeps("quota", 2*quotaWindow, k.size, mib, quotas)
 				m := metrics(t, p)
 				if s := sum(m, "kferry_throttle_seconds_total"); s < 5 {
 					t.Errorf("the brokers have told to wait for %.1f s, says the metric", s)

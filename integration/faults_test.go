@@ -3,49 +3,82 @@ package integration
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/integration/testbed"
+	"github.com/kferry/kferry/shared/lease"
 )
 
-// Whatever fails between a source and a target, nothing is lost, doubled or reordered. The tests share the clusters that they
-// break, and mend them.
+// Whatever fails between a source and a target, nothing is lost, doubled or reordered, and the copy goes on by itself. The tests share
+// the clusters that they break, and mend them. At the end there is a table: see [report].
+//
+// The short form does each fault a few times. `task faults` takes its time: KFERRY_KILLS workers die (1,000 unless set), and whatever is
+// away is away for KFERRY_AWAY (10m unless set).
 func TestFaults(t *testing.T) {
-	f := newFar(t)
-	for _, test := range []struct {
-		name string
-		run  func(far, *testing.T)
-	}{
-		{"worker killed", far.killedWorker},
+	r := new(report)
+	defer r.publish(t)
+	t.Run("pair", func(t *testing.T) { testPair(t, r) })
+	t.Run("quorum", func(t *testing.T) { testQuorum(t, r) })
+	t.Run("frozen follower", func(t *testing.T) { testFrozenFollower(t, r) })
+}
+
+// scenario is one fault, or a few of a kind, in an installation of its own.
+type scenario struct {
+	name string
+	run  func(far, *testing.T)
+}
+
+// testPair does what needs no more than one broker on each side.
+func testPair(t *testing.T, r *report) {
+	f := newFar(t, r)
+	t.Run("processes", func(t *testing.T) { // these leave the clusters alone, and spend most of their time waiting for leases
+		f.slow(t, 8<<20, 10*time.Millisecond)
+		for _, s := range []scenario{
+			{"workers killed", far.killedWorkers},
+			{"worker killed, default settings", far.killedWithDefaults},
+			{"worker killed with large batches", far.killedWorker},
+			{"coordinators", far.coordinators},
+			{"two workers on one partition", far.twoWorkers},
+			{"sequence wraps", far.sequenceWraps},
+			{"NATS lost", far.natsLost},
+			{"last generation", far.lastGeneration},
+			{"target topic re-created", far.targetRecreated},
+			{"worker drains", far.workerDrains},
+		} {
+			t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
+		}
+	})
+	for _, s := range []scenario{
 		{"run killed", far.killedRun},
-		{"two workers on one partition", far.twoWorkers},
-		{"worker drains", far.workerDrains},
-		{"NATS lost", far.natsLost},
 		{"connections cut", far.connectionsCut},
+		{"connections stalled", far.connectionsStalled},
 		{"answers stalled", far.answersStalled},
+		{"lease expired between produce and commit", far.frozenBeforeCommit},
 		{"target restarted", far.targetRestarted},
+		{"away", far.away},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(f, t) })
+		t.Run(s.name, func(t *testing.T) { s.run(f, t) })
 	}
 }
 
 // far is a pair of clusters of different versions at a distance that can be set: answers of the target under way for a while
 // let a process die with requests in flight, and a source that sends slowly lets no life see the end.
-type far struct{ source, target *testbed.Cluster }
+type far struct {
+	source, target *testbed.Cluster
+	report         *report
+}
 
-func newFar(t *testing.T) far {
+func newFar(t *testing.T, r *report) far {
 	t.Helper()
 	return far{
 		source: testbed.Kafka(t, testbed.V33, testbed.WithProxy()),
-		target: testbed.Kafka(t, testbed.V43, testbed.WithProxy()),
+		target: testbed.Kafka(t, testbed.V43, testbed.WithProxy(), testbed.WithConfig("producer.id.expiration.check.interval.ms", "500")),
+		report: r,
 	}
 }
 
@@ -60,9 +93,37 @@ func (f far) slow(t *testing.T, sourceBytesPerSecond int, targetDelay time.Durat
 	})
 }
 
-func (f far) copying(t *testing.T, topic string) *installation {
+// copying is an installation for one line of the report.
+func (f far) copying(t *testing.T, fault, topics string) *installation {
 	t.Helper()
-	return copying(t, f.source.For(t), f.target.For(t), topic)
+	k := copying(t, f.source.For(t), f.target.For(t), topics)
+	k.row = f.report.row(fault)
+	return k
+}
+
+// times is how often a fault is brought about: in the short form, and in the long one.
+func times(short, inLong int) int {
+	if long() {
+		return inLong
+	}
+	return short
+}
+
+// setting is a variable of the long form; the short form has values of its own.
+func setting[V any](t *testing.T, name string, short, inLong V, parse func(string) (V, error)) V {
+	t.Helper()
+	given := os.Getenv(name)
+	switch {
+	case given != "":
+		value, err := parse(given)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return value
+	case long():
+		return inLong
+	}
+	return short
 }
 
 // traffic is records of a kind that come while a fault is there: a backlog first, then a steady flow.
@@ -83,6 +144,30 @@ func (k *installation) grows(topic string, records int64) time.Duration {
 	return time.Since(since).Round(100 * time.Millisecond)
 }
 
+// inFlight is more records of one partition than are under way at a time with the traffic of these tests.
+const inFlight = 300
+
+// resumes waits until every partition of a copy has moved from where it was before a fault, by more than what was in flight, and
+// notes how long after a moment that was.
+func (k *installation) resumes(topic string, before map[int32]int64, since time.Time) {
+	k.t.Helper()
+	if len(before) == 0 {
+		k.t.Fatalf("%s has no partitions whose progress could be seen", k.copyOf(topic))
+	}
+	testbed.Eventually(k.t, copyWithin, "every partition of "+topic+" to move again", func() bool {
+		now := k.positions(topic)
+		for p, end := range before {
+			if now[p] <= end+inFlight {
+				return false
+			}
+		}
+		return true
+	})
+	took := time.Since(since)
+	k.row.resumedAfter(took)
+	k.t.Logf("%s: every partition had moved again after %v", k.row.fault, took.Round(10*time.Millisecond))
+}
+
 // finish ends the traffic and demands an exact copy.
 func (k *installation) finish(traffic *testbed.Traffic, topic string) {
 	k.t.Helper()
@@ -94,17 +179,13 @@ func (k *installation) finish(traffic *testbed.Traffic, topic string) {
 // A worker is frozen until another one has its partitions, and then goes on where it was, with its requests in flight:
 // for a moment both run the same partitions.
 func (f far) twoWorkers(t *testing.T) {
-	f.slow(t, 0, 10*time.Millisecond)
 	const topic = "zombies"
-	k := f.copying(t, topic).over(testbed.StartNATS(t))
+	k := f.copying(t, "two workers on one partition", topic).over(testbed.StartNATS(t))
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("coordinator")
 	workers := []*testbed.Process{k.start("worker"), k.start("worker")}
-	rounds, takenOver := 4, 0
-	if long() {
-		rounds = 30
-	}
+	rounds, takenOver := times(4, 30), 0
 	random := seeded(t)
 	for round := 0; takenOver < rounds; round++ {
 		if round == 4*rounds {
@@ -113,52 +194,93 @@ func (f far) twoWorkers(t *testing.T) {
 		k.grows(topic, 1000+random.Int64N(2000))
 		zombie := workers[round%2]
 		held := sum(metrics(t, zombie), "kferry_leases_held")
+		before, since := k.target.Ends(k.copyOf(topic)), time.Now()
 		zombie.Pause()
-		frozen := k.target.Ends(k.copyOf(topic))
-		testbed.Eventually(t, soon, "the other worker to take over", func() bool {
-			for p, end := range k.target.Ends(k.copyOf(topic)) {
-				if end <= frozen[p]+500 { // more than was in flight
-					return false
-				}
-			}
-			return true
-		})
-		zombie.Unpause()
-		if held > 0 {
-			takenOver++
+		if held == 0 {
+			zombie.Unpause()
+			continue
 		}
+		k.resumes(topic, before, since)
+		zombie.Unpause()
+		takenOver++
 	}
+	k.row.happened(takenOver)
 	k.finish(flow, topic)
 	fenced := sum(metrics(t, workers[0]), "kferry_leases_lost_total") + sum(metrics(t, workers[1]), "kferry_leases_lost_total")
 	if fenced == 0 {
 		t.Errorf("no run was ended by the fence: in %d rounds no two workers ran one partition", takenOver)
 	}
-	t.Logf("%d times a worker woke up to find its partitions with another; %.0f runs ended by the fence", takenOver, fenced)
+	k.row.says("%.0f runs ended by the fence", fenced)
 }
 
-// NATS loses everything it knew, and later is away for a while.
+// A worker's requests have landed and it has not heard of it: it is frozen before it can commit, its lease expires, another worker finds
+// what landed and goes on, and then the first one wakes up to answers that say all is well.
+func (f far) frozenBeforeCommit(t *testing.T) {
+	const topic = "late"
+	k := f.copying(t, "lease expired between produce and commit", topic).over(testbed.StartNATS(t))
+	k.source.CreateTopic(topic, partitions, 1)
+	flow := traffic(k, topic, smallBatches, 20_000, 2500)
+	proxy := f.target.Proxy(0)
+	k.start("coordinator")
+	workers := []*testbed.Process{k.start("worker")} // it has all leases
+	k.grows(topic, 2000)
+	rounds := times(2, 20)
+	for range rounds {
+		workers = append(workers, k.start("worker"))
+		late, successor := workers[0], workers[1]
+		workers = workers[1:]
+		k.grows(topic, 2000)
+		proxy.Stall(testbed.Requests) // until all that is under way is answered
+		acknowledged := k.settled(topic)
+		proxy.Stall(testbed.Answers)
+		proxy.Resume(testbed.Requests)
+		testbed.Eventually(t, soon, "requests to land unanswered", func() bool { return k.copied(topic) > acknowledged })
+		before, since := k.target.Ends(k.copyOf(topic)), time.Now()
+		late.Pause()
+		proxy.Resume(testbed.Answers) // they wait in the frozen worker's sockets
+		k.resumes(topic, before, since)
+		late.Unpause()
+		testbed.Eventually(t, soon, "the fence to end the late worker's runs", func() bool {
+			return sum(metrics(t, late), "kferry_leases_lost_total") > 0
+		})
+		k.stop(late)
+		testbed.Eventually(t, soon, "its successor to hold all leases", func() bool {
+			return sum(metrics(t, successor), "kferry_leases_held") == partitions
+		})
+	}
+	k.row.happened(rounds)
+	k.finish(flow, topic)
+}
+
+// NATS loses everything it knew, and is away for a moment, and dies.
 func (f far) natsLost(t *testing.T) {
 	const topic = "amnesia"
 	nats := testbed.StartNATS(t)
-	k := f.copying(t, topic).over(nats)
-	k.source.CreateTopic(topic, partitions, 1)
-	flow := traffic(k, topic, smallBatches, 100_000, 3000)
-	k.start("coordinator")
-	worker := k.start("worker")
-	for range 2 {
-		k.grows(topic, 5000)
+	wiped := f.copying(t, "NATS wiped", topic).over(nats)
+	wiped.source.CreateTopic(topic, partitions, 1)
+	flow := traffic(wiped, topic, smallBatches, 50_000, 3000)
+	wiped.start("coordinator")
+	worker := wiped.start("worker")
+	killed := *wiped
+	killed.row = f.report.row("NATS killed")
+	wipes := times(2, 10)
+	for range wipes {
+		wiped.grows(topic, 5000)
 		nats.Wipe()
+		wiped.resumes(topic, wiped.target.Ends(wiped.copyOf(topic)), time.Now())
+		nats.Kill()
+		nats.Start()
+		killed.resumes(topic, wiped.target.Ends(wiped.copyOf(topic)), time.Now())
 	}
-	k.grows(topic, 5000)
-	nats.Stop()
-	nats.Start()
-	k.grows(topic, 5000)
 	nats.Kill()
 	worker.Kill() // whoever comes next finds cursors as old as the last write to the target
 	nats.Wipe()
-	k.start("worker")
-	k.grows(topic, 5000)
-	k.finish(flow, topic)
+	wiped.start("worker")
+	wiped.grows(topic, 5000)
+	wiped.row.happened(wipes + 1)
+	killed.row.happened(wipes)
+	wiped.finish(flow, topic)
+	killed.compare(topic)
 }
 
 // A worker that is told to stop hands its partitions on at once: nobody waits for its leases to run out.
@@ -167,124 +289,237 @@ func (f far) workerDrains(t *testing.T) {
 		topic = "drained"
 		lease = time.Minute // far longer than the test looks
 	)
-	k := f.copying(t, topic).over(testbed.StartNATS(t)).with("KFERRY_LEASE", lease.String())
+	k := f.copying(t, "worker told to stop", topic).over(testbed.StartNATS(t)).with("KFERRY_LEASE", lease.String())
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 50_000, 3000)
 	k.start("coordinator")
-	first := k.start("worker")
+	worker := k.start("worker")
 	k.grows(topic, 5000)
-	k.start("worker")
-	asked := time.Now()
-	k.stop(first)
-	t.Logf("the worker ended in order within %v", time.Since(asked).Round(time.Millisecond))
-	before := k.target.Ends(k.copyOf(topic))
-	testbed.Eventually(t, soon, "the other worker to go on with every partition", func() bool {
-		for p, end := range k.target.Ends(k.copyOf(topic)) {
-			if end <= before[p] {
-				return false
-			}
-		}
-		return true
-	})
+	rounds := times(2, 20)
+	for range rounds {
+		next := k.start("worker")
+		k.grows(topic, 2000)
+		before, asked := k.target.Ends(k.copyOf(topic)), time.Now()
+		k.stop(worker)
+		k.resumes(topic, before, asked)
+		worker = next
+	}
+	k.row.happened(rounds)
+	k.row.demand(t, soon)
 	k.finish(flow, topic)
 }
 
-// The target's broker goes away under load and comes back, in order and not, also without remembering the producer.
-func (f far) targetRestarted(t *testing.T) {
-	f.slow(t, 0, 5*time.Millisecond)
-	old := time.Now().Add(-48 * time.Hour) // past the day for which a broker keeps a producer
-	for _, test := range []struct {
-		name  string
-		start time.Time
-		kill  bool
-	}{
-		{name: "in order"},
-		{name: "killed", kill: true},
-		{name: "in order, old records", start: old},
-		{name: "killed, old records", start: old, kill: true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			topic := "restart-" + slug(test.name)
-			k := f.copying(t, topic)
-			k.source.CreateTopic(topic, partitions, 1)
-			load := smallBatches
-			load.Start = test.start
-			flow := traffic(k, topic, load, 50_000, 3000)
-			run := k.start("run")
-			restarts := 1
-			if long() {
-				restarts = 4
-			}
-			for range restarts {
-				k.grows(topic, 3000)
-				if test.kill {
-					k.target.Kill(0)
-				} else {
-					k.target.Stop(0)
-				}
-				k.target.Start(0)
-				t.Logf("%v after the broker was back the copy had gone on", k.grows(topic, 3000))
-			}
-			if !test.start.IsZero() {
-				k.forgotten(run, topic)
-			}
-			k.finish(flow, topic)
-		})
+// Coordinators die while every partition is idle, so that only they can set the copy going again: one of two, both, and both while the
+// states say, by a clock that was an hour ahead or behind, that nothing is to be tried for long.
+func (f far) coordinators(t *testing.T) {
+	const topic = "idle"
+	nats := testbed.StartNATS(t)
+	k := f.copying(t, "coordinator killed", topic).over(nats)
+	k.source.CreateTopic(topic, partitions, 1)
+	worker := k.start("worker")
+	load := smallBatches
+	load.First = testbed.Produce(t, k.source, topic, testbed.Load{Records: 10_000, ValueBytes: load.ValueBytes})
+	both := []*testbed.Process{k.start("coordinator"), k.start("coordinator")}
+	k.await(topic)
+	one := *k
+	one.row = f.report.row("one of two coordinators killed")
+	clocks := *k
+	clocks.row = f.report.row("clock jumps of an hour")
+	for round := range times(3, 12) {
+		testbed.Eventually(t, soon, "every partition to be idle", func() bool { return sum(metrics(t, worker), "kferry_leases_held") == 0 })
+		before := k.target.Ends(k.copyOf(topic))
+		at := k
+		both[0].Kill()
+		switch round % 3 {
+		case 0:
+			at = &one
+		case 1:
+			both[1].Kill()
+		case 2:
+			at = &clocks
+			both[1].Kill()
+			at.setClocks(topic)
+		}
+		live := testbed.Live(t, k.source, topic, load, 4000)
+		since := time.Now()
+		both[0] = k.start("coordinator")
+		if round%3 > 0 {
+			both[1] = k.start("coordinator")
+		}
+		at.resumes(topic, before, since)
+		at.row.happened(1)
+		load.First = live.Stop()
+		k.await(topic)
+	}
+	for _, at := range []*installation{k, &one, &clocks} {
+		at.row.demand(t, soon)
+		at.compare(topic)
 	}
 }
 
-// forgotten restarts the target while kferry is frozen, and sees that the broker then knows no producer of the copy: from
-// here on nothing but the log can say what has landed.
-func (k *installation) forgotten(run *testbed.Process, topic string) {
+// setClocks leaves the states that workers leave whose clocks are an hour ahead, and behind.
+func (k *installation) setClocks(topic string) {
 	k.t.Helper()
-	run.Pause()
-	k.target.Restart(0)
-	described, err := k.target.Admin().DescribeProducers(k.t.Context(), kadm.TopicsSet{k.copyOf(topic): {0: {}, 1: {}, 2: {}, 3: {}}})
+	queue, err := lease.Open(k.t.Context(), lease.Options{URL: k.env["NATS_URL"], Name: k.env["KFERRY_NAME"], LeaseTime: leaseTime})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer queue.Close()
+	now := time.Now()
+	for p := range int32(partitions) {
+		jump := []time.Duration{time.Hour, -time.Hour}[p%2]
+		task := lease.Task{Kind: lease.KindMirror, Flow: k.alias + "->central", Topic: topic, Partition: p}
+		state := lease.State{Reason: lease.ReasonUnreachable, Detail: "a clock was set", Attempts: 1, Since: now.Add(jump), Next: now.Add(jump)}
+		if err := queue.PutState(k.t.Context(), task, state); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+// The target's broker dies under load and comes back, remembering nothing of the producer: its records are older than the day for which
+// it keeps one. Then it forgets the producer in two other ways while kferry stands still.
+func (f far) targetRestarted(t *testing.T) {
+	f.slow(t, 0, 5*time.Millisecond)
+	const topic = "restart"
+	load := smallBatches
+	load.Start = time.Now().Add(-48 * time.Hour)
+	k := f.copying(t, "target killed, records of two days ago", topic)
+	k.source.CreateTopic(topic, partitions, 1)
+	flow := traffic(k, topic, load, 20_000, 2000)
+	run := k.start("run")
+	kills := times(1, 12)
+	for range kills {
+		k.grows(topic, 3000)
+		k.target.Kill(0)
+		k.target.Start(0)
+		k.resumes(topic, k.target.Ends(k.copyOf(topic)), time.Now())
+	}
+	k.row.happened(kills)
+	k.row.demand(t, copyWithin)
+	k.finish(flow, topic)
+
+	for _, oblivion := range []struct {
+		fault  string
+		forget func(c *testbed.Cluster)
+	}{
+		{"target restarted, producer forgotten", func(c *testbed.Cluster) { c.Restart(0) }},
+		{"producer id expired during a pause", func(c *testbed.Cluster) { c.SetConfig("producer.id.expiration.ms", "1000") }},
+	} {
+		paused := *k
+		paused.row = f.report.row(oblivion.fault)
+		load.First = flow.Stop()
+		flow = traffic(&paused, topic, load, 5000, 2000)
+		rounds := times(1, 8)
+		for range rounds {
+			paused.grows(topic, 3000)
+			run.Pause()
+			oblivion.forget(paused.target)
+			testbed.Eventually(t, soon, "the broker to forget the producer", func() bool { return len(paused.producers(topic)) == 0 })
+			paused.target.SetConfig("producer.id.expiration.ms", "")
+			before, since := paused.target.Ends(paused.copyOf(topic)), time.Now()
+			run.Unpause()
+			paused.resumes(topic, before, since)
+		}
+		paused.row.happened(rounds)
+		paused.finish(flow, topic)
+	}
+}
+
+// producers are those that the target's brokers remember of a copy.
+func (k *installation) producers(topic string) []kadm.DescribedProducer {
+	k.t.Helper()
+	described, err := k.watching().DescribeProducers(k.t.Context(), kadm.TopicsSet{k.copyOf(topic): {0: {}, 1: {}, 2: {}, 3: {}}})
 	if err != nil {
 		k.t.Fatalf("describe producers: %v", err)
 	}
-	described.EachProducer(func(p kadm.DescribedProducer) {
-		k.t.Errorf("%s-%d: the broker remembers producer %#x, so the records are not old enough for this test", topic, p.Partition, p.ProducerID)
-	})
-	run.Unpause()
-	k.grows(topic, 3000)
+	var all []kadm.DescribedProducer
+	described.EachProducer(func(p kadm.DescribedProducer) { all = append(all, p) })
+	return all
 }
 
 // Connections end in the middle of requests and of answers, on both sides.
 func (f far) connectionsCut(t *testing.T) {
 	const topic = "cuts"
-	k := f.copying(t, topic)
+	k := f.copying(t, "connection cut", topic)
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("run")
 	random := seeded(t)
-	cuts := 24
-	if long() {
-		cuts = 200
-	}
+	cuts := times(24, 200)
 	for i := range cuts {
 		k.grows(topic, 1+random.Int64N(1500))
 		proxy := []*testbed.Proxy{f.source.Proxy(0), f.target.Proxy(0)}[i%2]
 		way := []testbed.Direction{testbed.Answers, testbed.Requests}[i/2%2]
+		before, since := k.target.Ends(k.copyOf(topic)), time.Now()
 		proxy.CutAfter(way, 1+random.Int64N(20_000))
+		if i%4 == 0 {
+			k.resumes(topic, before, since)
+		}
 	}
 	k.grows(topic, 1000)
+	k.row.happened(cuts)
 	k.finish(flow, topic)
-	t.Logf("%d cuts", cuts)
+}
+
+// Nothing comes back for longer than kferry waits for any answer, though connections stay open; and then everything comes slowly.
+func (f far) connectionsStalled(t *testing.T) {
+	const (
+		topic = "silence"
+		stall = 11 * time.Second // kferry waits 10 s for an answer
+		crawl = 40_000           // bytes a second, a tenth of the traffic
+	)
+	k := f.copying(t, "connections stalled 11 s", topic)
+	k.source.CreateTopic(topic, partitions, 1)
+	flow := traffic(k, topic, smallBatches, 20_000, 2000)
+	k.start("run")
+	rounds := times(1, 6)
+	slow := *k
+	slow.row = f.report.row("slow delivery")
+	for range rounds {
+		k.grows(topic, 2000)
+		for _, way := range []testbed.Direction{testbed.Answers, testbed.Requests} {
+			if way == testbed.Requests && !long() {
+				break
+			}
+			f.source.Proxy(0).Stall(way)
+			f.target.Proxy(0).Stall(way)
+			pass(t, stall)
+			before, since := k.target.Ends(k.copyOf(topic)), time.Now()
+			f.source.Proxy(0).Resume(way)
+			f.target.Proxy(0).Resume(way)
+			k.resumes(topic, before, since)
+			k.row.happened(1)
+		}
+		f.source.Proxy(0).Limit(testbed.Answers, crawl)
+		f.target.Proxy(0).Limit(testbed.Requests, crawl)
+		slow.grows(topic, 200)
+		pass(t, 3*time.Second)
+		f.source.Proxy(0).Limit(testbed.Answers, 0)
+		f.target.Proxy(0).Limit(testbed.Requests, 0)
+		slow.resumes(topic, k.target.Ends(k.copyOf(topic)), time.Now())
+		slow.row.happened(1)
+	}
+	k.finish(flow, topic)
+	slow.compare(topic)
+}
+
+// pass lets a fault last.
+func pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // Answers do not come back although the target has carried the requests out, and the process that waits for them dies.
 func (f far) answersStalled(t *testing.T) {
 	const topic = "stalls"
-	k := f.copying(t, topic)
+	k := f.copying(t, "killed with answers under way", topic)
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 20_000, 3000)
 	proxy := f.target.Proxy(0)
 	run := k.start("run")
-	rounds := 2
-	if long() {
-		rounds = 20
-	}
+	rounds := times(2, 20)
 	for range rounds {
 		k.grows(topic, 2000)
 		proxy.Stall(testbed.Requests) // until all that is under way is answered
@@ -295,129 +530,49 @@ func (f far) answersStalled(t *testing.T) {
 		run.Kill()
 		proxy.Cut()
 		proxy.Resume(testbed.Answers)
+		before, since := k.target.Ends(k.copyOf(topic)), time.Now()
 		run = k.start("run")
+		k.resumes(topic, before, since)
 	}
-	k.grows(topic, 2000)
+	k.row.happened(rounds)
 	k.finish(flow, topic)
-	t.Logf("%d times a process died with requests that had landed unanswered", rounds)
 }
 
-// The target acknowledges nothing for 40 s, and the worker that waits for it is killed meanwhile: its successor finds a log
-// whose end is beyond its high watermark.
-func TestFollowerFrozen(t *testing.T) {
-	const (
-		topic  = "frozen"
-		frozen = 40 * time.Second
-		inSync = "90000" // ms that the frozen broker counts as in sync
-	)
-	target := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(2),
-		testbed.WithConfig("replica.lag.time.max.ms", inSync), testbed.WithConfig("broker.session.timeout.ms", inSync))
-	source := testbed.Shared(t, testbed.V43)
-	source.CreateTopic(topic, partitions, 1)
-	k := copying(t, source, target, topic).over(testbed.StartNATS(t)).with("KFERRY_REPLICATION_FACTOR", "2", "KFERRY_OFFSETS_REPLICATION_FACTOR", "2")
-	flow := traffic(k, topic, smallBatches, 20_000, 2000)
+// The source, the target and the queue are away, one after the other, for ten minutes each.
+//
+// The short form makes it 11 seconds. That is honest as far as kferry's own waits go: none depends on how long a thing has been away
+// but through back-offs that double up to 3 s, and requests that are given up after 10 s. What only longer absences can show (idle
+// connections that are closed, metadata that is forgotten after five minutes) is left to the long form.
+func (f far) away(t *testing.T) {
+	const topic = "away"
+	absence := setting(t, "KFERRY_AWAY", 11*time.Second, 10*time.Minute, time.ParseDuration)
+	nats, load := testbed.StartNATS(t), smallBatches
+	k := copying(t, f.source.For(t), f.target.For(t), topic).over(nats)
+	k.source.CreateTopic(topic, partitions, 1)
 	k.start("coordinator")
-	worker := k.start("worker")
-	k.grows(topic, 5000)
-
-	leader, copied := brokerOf(t, target, 0), k.copyOf(topic)
-	target.Pause(1)
-	unpause := sync.OnceFunc(func() { target.Unpause(1) })
-	defer unpause()
-	since := time.Now()
-	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return len(unsettled(t, leader, copied)) > 0 })
-	worker.Kill()
-	var left map[int32]edge
-	testbed.Eventually(t, soon, "what the dead worker had sent to land", func() bool {
-		now := unsettled(t, leader, copied)
-		still := len(now) > 0 && maps.Equal(now, left)
-		left = now
-		return still
-	})
-	successor := k.start("worker")
-	testbed.Eventually(t, frozen+soon, "the time to pass", func() bool { return time.Since(since) > frozen })
-	now := unsettled(t, leader, copied)
-	for p, before := range left {
-		if now[p] != before {
-			t.Errorf("partition %d: log end and high watermark were %v when the worker died and are %v after its successor waited", p, before, now[p])
-		}
+	k.start("worker")
+	k.start("worker")
+	for _, absent := range []struct {
+		who         string
+		leave, back func()
+	}{
+		{"source", func() { k.source.Kill(0) }, func() { k.source.Start(0) }},
+		{"target", func() { k.target.Kill(0) }, func() { k.target.Start(0) }},
+		{"queue", nats.Kill, nats.Start},
+	} {
+		k.row = f.report.row(fmt.Sprintf("%s away for %v", absent.who, absence))
+		flow := traffic(k, topic, load, 5000, 1500)
+		k.grows(topic, 2000)
+		absent.leave()
+		pass(t, absence)
+		absent.back()
+		k.resumes(topic, k.target.Ends(k.copyOf(topic)), time.Now())
+		k.row.happened(1)
+		k.row.demand(t, copyWithin)
+		load.First = flow.Stop()
+		k.finish(flow, topic)
 	}
-	t.Logf("log end and high watermark of what is still landing: %v", left)
-	unpause()
-	t.Logf("%v after the follower was back the copy had gone on", k.grows(topic, 5000))
-	k.finish(flow, topic)
-	k.stop(successor)
 }
 
-// brokerOf is a way to one broker that stays open while others are frozen.
-func brokerOf(t *testing.T, c *testbed.Cluster, id int) *kgo.Broker {
-	t.Helper()
-	client := c.Client()
-	if err := client.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return client.Broker(id)
-}
-
-// An edge is where a partition's log ends on its leader, and how far its followers have it.
-type edge struct{ end, high int64 }
-
-// unsettled are the partitions led by broker 0 whose log end is beyond the high watermark.
-func unsettled(t *testing.T, broker *kgo.Broker, topic string) map[int32]edge {
-	t.Helper()
-	ask := func(request kmsg.Request) kmsg.Response {
-		ctx, cancel := context.WithTimeout(t.Context(), soon)
-		defer cancel()
-		answer, err := broker.RetriableRequest(ctx, request)
-		if err != nil {
-			t.Fatalf("ask broker 0: %v", err)
-		}
-		return answer
-	}
-	metadata := kmsg.NewPtrMetadataRequest()
-	metadata.Topics = append(metadata.Topics, kmsg.MetadataRequestTopic{Topic: &topic})
-	edges := map[int32]edge{}
-	for _, p := range ask(metadata).(*kmsg.MetadataResponse).Topics[0].Partitions {
-		if p.Leader != 0 {
-			continue
-		}
-		ends, highs := kmsg.NewPtrOffsetForLeaderEpochRequest(), kmsg.NewPtrListOffsetsRequest()
-		end, high := kmsg.NewOffsetForLeaderEpochRequestTopicPartition(), kmsg.NewListOffsetsRequestTopicPartition()
-		end.Partition, end.LeaderEpoch = p.Partition, p.LeaderEpoch
-		high.Partition, high.Timestamp = p.Partition, -1
-		ends.ReplicaID, highs.ReplicaID = -1, -1
-		ends.Topics = append(ends.Topics, kmsg.OffsetForLeaderEpochRequestTopic{Topic: topic, Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{end}})
-		highs.Topics = append(highs.Topics, kmsg.ListOffsetsRequestTopic{Topic: topic, Partitions: []kmsg.ListOffsetsRequestTopicPartition{high}})
-		e := edge{
-			end:  ask(ends).(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0].EndOffset,
-			high: ask(highs).(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].Offset,
-		}
-		if e.high < e.end {
-			edges[p.Partition] = e
-		}
-	}
-	return edges
-}
-
-// A broker of the source goes away in order and comes back: its partitions move to the other one.
-func TestSourceLeaderRestarted(t *testing.T) {
-	const topic = "leaders"
-	source := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(2))
-	source.CreateTopic(topic, partitions, 2)
-	k := copying(t, source, testbed.Shared(t, testbed.V33), topic)
-	flow := traffic(k, topic, testbed.Load{ValueBytes: 200, BatchBytes: 8 << 10, Codec: kgo.Lz4Compression()}, 50_000, 3000)
-	k.start("run")
-	k.grows(topic, 5000)
-	before := source.Leaders(topic)
-	if !slices.Contains(before, 1) {
-		t.Fatalf("broker 1 leads nothing: %v", before)
-	}
-	source.Stop(1)
-	if during := source.Leaders(topic); slices.ContainsFunc(during, func(leader int) bool { return leader != 0 }) {
-		t.Fatalf("leaders were %v and are %v without broker 1", before, during)
-	}
-	took := k.grows(topic, 5000)
-	source.Start(1)
-	t.Logf("leaders were %v; %v after broker 1 had gone the copy had gone on", before, took)
-	k.finish(flow, topic)
-}
+// kills is how many workers are to die in all.
+func kills(t *testing.T) int { t.Helper(); return setting(t, "KFERRY_KILLS", 10, 1000, strconv.Atoi) }

@@ -1,5 +1,5 @@
 // Command bench measures what copying costs: kferry against a plain franz-go program that consumes and produces, on the same data, in
-// the same run, on real brokers. Each copier is a process of its own, so that its CPU seconds and its peak memory are the operating
+// the same run, on real brokers; and what it costs to verify the copy, against a program that only reads both sides. Each copier is a process of its own, so that its CPU seconds and its peak memory are the operating
 // system's figures. Read the ratios: the seconds belong to the machine.
 //
 //	go run ./integration/bench [-runs 3] [-set NAME] [-scale 1.0]
@@ -50,6 +50,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "plain" {
 		exit(plain(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "read" {
+		exit(read(os.Args[2:]))
+	}
 	runs := flag.Int("runs", 3, "copies by each copier, in turn")
 	only := flag.String("set", "", "only the set of this name")
 	scale := flag.Float64("scale", 1, "share of the records")
@@ -60,15 +63,17 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	var results []result
+	var results, proofs []result
 	err = testbed.Program(ctx, func(t testbed.T) {
 		source, target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g")), testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"))
 		for _, s := range chosen {
 			s.records = int(float64(s.records) * *scale)
-			results = append(results, s.measure(t, source, target, *runs)...)
+			copies, compared := s.measure(t, source, target, *runs)
+			results, proofs = append(results, copies...), append(proofs, compared...)
 		}
 	})
 	print(results)
+	printProofs(proofs)
 	exit(cmp.Or(err, verdict(results)))
 }
 
@@ -104,8 +109,8 @@ type result struct {
 	peak   int64
 }
 
-// measure lets the copiers take turns, so that both meet the same moods of the machine.
-func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) []result {
+// measure lets the copiers take turns, so that both meet the same moods of the machine, and then compares the last copy.
+func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) (copies, proofs []result) {
 	topic := strings.ToLower(s.name)
 	source.CreateTopic(topic, partitions, 1)
 	testbed.Produce(t, source, topic, testbed.Load{
@@ -131,10 +136,11 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) []r
 		}))
 		if i == runs-1 { // when nothing is measured any more
 			testbed.Compare(t, source, topic, target, copied)
+			proofs = s.prove(t, source, topic, target, alias, runs)
 		}
 		remove(t, target, copied)
 	}
-	return []result{median(plain), median(kferry)}
+	return []result{median(plain), median(kferry)}, proofs
 }
 
 func self(t testbed.T) string {

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -163,6 +164,26 @@ func (c *Cluster) CreateTopic(topic string, partitions, replicas int, configs ..
 	_, err := admin.CreateTopic(ctx, int32(partitions), int16(replicas), values, topic)
 	if err != nil {
 		c.t.Fatalf("create topic %s: %v", topic, err)
+	}
+}
+
+// SetConfig sets a property of all brokers while they run, or, where the value is empty, takes it back.
+func (c *Cluster) SetConfig(key, value string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), brokerWithin)
+	defer cancel()
+	admin := c.Admin()
+	defer admin.Close()
+	change := kadm.AlterConfig{Op: kadm.SetConfig, Name: key, Value: &value}
+	if value == "" {
+		change = kadm.AlterConfig{Op: kadm.DeleteConfig, Name: key}
+	}
+	answers, err := admin.AlterBrokerConfigs(ctx, []kadm.AlterConfig{change})
+	for _, answer := range answers {
+		err = cmp.Or(err, answer.Err)
+	}
+	if err != nil {
+		c.t.Fatalf("set %s of all brokers: %v", key, err)
 	}
 }
 

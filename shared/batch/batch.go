@@ -30,6 +30,15 @@
 //   - No input makes the package panic, or use memory beyond a few times the limit on decompressed size.
 //   - The records that come out, and their order, are a function of those that went in.
 //   - What an Encoder returns owns its memory. What Next returns is a view, unless it is of an old format.
+//
+// # Non-obvious
+//
+//   - A batch with log append time hides the create times that its producer gave. Where the bit is cleared they come back, on a target
+//     that keeps times; on one that stamps they don't matter, and the batch passes.
+//   - With a delete horizon the base timestamp is no record's time, and may lie in the future. The deltas count from it all the same.
+//   - Compaction leaves empty batches, as the last trace of a producer, and keeps the last offset delta of those it thins out.
+//   - Merging may make records longer: their deltas grow. What is merged leaves room below the target's limit.
+//   - LZ4 frames of magic 0 have a wrong header checksum (KAFKA-3160), and the offsets inside its wrappers are absolute.
 package batch
 
 import (

@@ -2,7 +2,8 @@
 //
 // Invariants:
 //   - What a command found goes to standard output, everything else to standard error.
-//   - The exit code is 0 when the command did what it was asked for, 1 when it did not, 2 when it was asked wrongly.
+//   - The exit code is 0 when the command did what it was asked for, 1 when it did not, 2 when it was asked wrongly. verify
+//     has one more, for what can't be compared.
 //   - Flags win over environment variables: a flag is its variable, set for this process alone.
 package cli
 
@@ -22,9 +23,10 @@ import (
 
 // Exit codes.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitOK            = 0
+	exitFailed        = 1
+	exitUsage         = 2
+	exitNotComparable = 3 // of verify alone
 )
 
 // errSaid is a failure that the command has already told of.
@@ -64,6 +66,8 @@ func Run(ctx context.Context, p Process) int {
 		return exitOK
 	case errors.Is(err, errSaid):
 		return exitFailed
+	case errors.Is(err, errNotComparable):
+		return exitNotComparable
 	case !began || errors.As(err, &usage): // before it began, cobra found an unknown command, flag or argument
 		fmt.Fprintf(p.Err, "kferry: %v\nRun \"kferry help\" for what it can do.\n", err)
 		return exitUsage
@@ -85,7 +89,7 @@ func newRoot(p Process) *cobra.Command {
 	root.SetArgs(p.Args)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newStatus(p), newLimit(p), newResume(p), newGaps(p), newDemo(p))
+	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newStatus(p), newLimit(p), newResume(p), newGaps(p), newVerify(p), newDemo(p))
 	return root
 }
 

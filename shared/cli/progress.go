@@ -61,7 +61,7 @@ func (p *progress) line(now time.Time, c copied) string {
 	}
 	rest := p.rest(c)
 	return fmt.Sprintf("copied %s records, %s · %s records/s, %s/s · %s to go, %s",
-		count(c.records), bytesText(c.bytes), count(int64(p.perSecond)), bytesText(int64(p.bytesASecond)), count(rest), p.left(rest))
+		count(c.records), bytesText(c.bytes), count(int64(p.perSecond)), bytesText(int64(p.bytesASecond)), count(rest), left(rest, p.perSecond))
 }
 
 // rest is what is still to be copied. Cursors are seconds behind what has landed, and offsets without a record are never copied: of the
@@ -80,11 +80,11 @@ func smooth(rate, newest float64) float64 {
 }
 
 // left is how long the rest takes if all goes on like this.
-func (p *progress) left(rest int64) string {
-	if p.perSecond < 1 {
+func left(rest int64, perSecond float64) string {
+	if perSecond < 1 {
 		return "no telling how long"
 	}
-	return "about " + (time.Duration(float64(rest)/p.perSecond+1) * time.Second).String()
+	return "about " + (time.Duration(float64(rest)/perSecond+1) * time.Second).String()
 }
 
 // count writes 1234567 as 1,234,567.

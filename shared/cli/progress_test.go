@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kferry/kferry/shared/verify"
 )
 
 func TestProgress(t *testing.T) {
@@ -89,5 +91,21 @@ func TestLogsStandAboveTheLineAtTheBottom(t *testing.T) {
 	want := clearLine + "half" + clearLine + "level=INFO msg=one\nhalf" + clearLine + "level=INFO msg=two\n"
 	if out.String() != want {
 		t.Errorf("got %q\nwant %q", out.String(), want)
+	}
+}
+
+func TestLineOfAComparison(t *testing.T) {
+	began := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
+	r := reading{at: began}
+	var p verify.Progress
+	p.Total.Store(3_000_000)
+	for second := range 10 {
+		p.Done.Add(200_000)
+		p.Records.Add(100_000)
+		p.Bytes.Add(30 << 20)
+		got := r.line(began.Add(time.Duration(second+1)*time.Second), &p)
+		if want := "1,000,000 records are equal · 300.0 MiB read, 30.0 MiB/s · 1,000,000 offsets to go, about 6s"; second == 9 && got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
 	}
 }

@@ -24,9 +24,6 @@ const (
 	// that quiet brokers don't reserve memory that busy ones need.
 	leastFetch = 256 << 10
 	mostFetch  = 8 << 20
-	// modestTime is how long requests stay small after the broker has answered that a quota is used up. It sends nothing of an
-	// answer for which too little of the quota is left, so large ones leave much of it unused.
-	modestTime = 10 * time.Second
 	// partitionFetch bounds what a request may bring of one partition, its first batch excepted. Half a batch is cut off at the
 	// end on average, and comes again: less would waste more.
 	partitionFetch = 2 << 20

@@ -29,7 +29,7 @@ type fetcher struct {
 	asked   map[TopicPartition]asking
 
 	window int64         // bytes to ask for; only run uses it
-	modest time.Time     // until when the window stays small; only run uses it
+	quota  quota         // only run uses it
 	next   time.Time     // when the next request may be sent; only run uses it
 	joined chan struct{} // of capacity 1: somebody has come
 }
@@ -323,9 +323,7 @@ const fetchIDs = 13
 // deliver answers the calls of a request.
 func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted int64) {
 	answers := partitionsByName(calls, resp)
-	if resp.ThrottleMillis > 0 {
-		f.modest = time.Now().Add(modestTime)
-	}
+	f.quota.heed(size(answers), resp.ThrottleMillis > 0)
 	f.adapt(size(answers))
 	lots := divide(&f.c.budget.fetched, answers, granted)
 
@@ -382,13 +380,12 @@ func (call *fetchCall) atEnd(p *kmsg.FetchResponseTopicPartition) bool {
 // adapt fits the size of the next request to what the last one brought.
 func (f *fetcher) adapt(bytes int64) {
 	switch {
-	case time.Now().Before(f.modest):
-		f.window = leastFetch
 	case bytes >= f.window/2:
 		f.window = min(2*f.window, mostFetch)
 	case bytes < f.window/4:
 		f.window = max(f.window/2, leastFetch)
 	}
+	f.window = min(f.window, f.quota.most())
 }
 
 // fail answers calls with an error.

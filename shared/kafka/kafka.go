@@ -13,7 +13,7 @@
 //
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
-// every answer, and writes nothing at all to a connection until it has passed.
+// every answer, and writes nothing at all to a connection until it has passed. What replicas may hold up goes another way, see aside.
 //
 // Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
 // throws away what it has read. That is no error, and the fetches after it are better small.
@@ -75,6 +75,7 @@ type Cluster struct {
 	alias   string
 	servers []string
 	client  *kgo.Client
+	opts    []kgo.Opt // of client
 	budget  *Budget
 	topics  *metadata
 
@@ -88,8 +89,9 @@ type Cluster struct {
 
 	introducing chan struct{} // of capacity 1: a producer id is being asked for
 
-	mu        sync.Mutex // guards what follows
-	closed    bool       // no background task starts any more
+	mu        sync.Mutex  // guards what follows
+	closed    bool        // no background task starts any more
+	second    *kgo.Client // see aside; nil until it is needed
 	fetchers  map[int32]*fetcher
 	producers map[int32]*producer
 	offsets   map[offsetsKey]*group[*offsetCall]
@@ -112,7 +114,8 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	}
 	c.topics = newMetadata(c)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	client, err := kgo.NewClient(c.options(o)...)
+	c.opts = c.options(o)
+	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
@@ -153,10 +156,33 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 func (c *Cluster) Close() {
 	c.mu.Lock()
 	c.closed = true
+	second := c.second
 	c.mu.Unlock()
 	c.cancel()
 	c.client.Close()
+	if second != nil {
+		second.Close()
+	}
 	c.tasks.Wait()
+}
+
+// aside is a client with connections of its own, for requests that replicas may hold up. A broker reads nothing more from a connection
+// before it has answered what it read last: on the connection of all produce requests one partition without its followers would hold up
+// every other one.
+func (c *Cluster) aside() *kgo.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.second == nil && !c.closed {
+		client, err := kgo.NewClient(c.opts...)
+		if err != nil {
+			panic(fmt.Sprintf("kafka: options that were good once: %v", err))
+		}
+		c.second = client
+	}
+	if c.second == nil {
+		return c.client // which is closed, and says so
+	}
+	return c.second
 }
 
 // start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.
@@ -223,7 +249,12 @@ func anyBroker[R kmsg.Response](ctx context.Context, c *Cluster, req kmsg.Reques
 
 // oneBroker sends a request to a broker, once.
 func oneBroker[R kmsg.Response](ctx context.Context, c *Cluster, broker int32, req kmsg.Request) (R, error) {
-	resp, err := c.client.Broker(int(broker)).Request(ctx, req)
+	return through[R](ctx, c, c.client, broker, req)
+}
+
+// through is oneBroker by one of the cluster's clients.
+func through[R kmsg.Response](ctx context.Context, c *Cluster, client *kgo.Client, broker int32, req kmsg.Request) (R, error) {
+	resp, err := client.Broker(int(broker)).Request(ctx, req)
 	return answered[R](ctx, c, resp, err)
 }
 
@@ -248,18 +279,6 @@ func (h dialHook) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.C
 	case !errors.Is(err, context.Canceled):
 		h.c.dial.Store(&err)
 	}
-}
-
-// Throttled is how long brokers have told this client to wait so far, over all connections: it is above what a quota of the
-// cluster's owner allows.
-func (c *Cluster) Throttled() time.Duration { return time.Duration(c.throttled.Load()) }
-
-// throttleHook adds up what brokers say. franz-go does the waiting.
-type throttleHook struct{ c *Cluster }
-
-// OnBrokerThrottle is part of kgo.HookBrokerThrottle.
-func (h throttleHook) OnBrokerThrottle(_ kgo.BrokerMetadata, wait time.Duration, _ bool) {
-	h.c.throttled.Add(int64(wait))
 }
 
 // logger passes franz-go's messages on at debug level: what matters comes back as an error too.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kferry/kferry/shared/batch"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,6 +23,10 @@ const (
 	// worthwhile is the size from which a request is sent though others are in flight. Smaller ones wait for an answer and
 	// grow until then, as small packets do in TCP: a request costs the broker the same for one partition as for twenty.
 	worthwhile = 256 << 10
+
+	// suspicion is how long after a batch that its replicas did not take in time others may meet the same: a leader drops a silent
+	// follower after replica.lag.time.max.ms (30 s), which it looks at every half of that.
+	suspicion = 45 * time.Second
 
 	allReplicas = -1
 )
@@ -77,17 +82,27 @@ type produceCall struct {
 	id       TopicID
 	batch    batch.Batch
 	sent     bool // and from then on waited for; guarded by the group's lock
+	apart    bool // its request goes aside; valid once it is picked
 	produced Produced
 	err      error
 	done     chan struct{}
 }
 
 // A producer sends the produce requests to one broker.
+//
+// A partition whose followers are silent holds its whole request up until produceTimeout, and all that comes behind on the connection. As
+// soon as that happens to one, every partition of the broker is a suspect until its replicas have acknowledged a batch again. Suspects
+// travel aside, one request of them at a time, so that the others lose the time of one request and no more.
 type producer struct {
 	c      *Cluster
 	broker int32
 	group  group[*produceCall]
-	busy   map[TopicPartition]bool // partitions in flight; guarded by the group's lock
+
+	// The group's lock guards what follows.
+	busy    map[TopicPartition]bool // partitions in flight
+	apart   bool                    // a request of suspects is in flight
+	stalled time.Time               // when replicas last left a batch unacknowledged
+	sound   map[TopicPartition]bool // partitions whose replicas have acknowledged one since that began
 }
 
 func (c *Cluster) producer(broker int32) *producer {
@@ -96,7 +111,7 @@ func (c *Cluster) producer(broker int32) *producer {
 	p := c.producers[broker]
 	if p == nil {
 		p = &producer{c: c, broker: broker, busy: make(map[TopicPartition]bool)}
-		p.group = group[*produceCall]{width: produceRequests, pick: p.pick, send: p.send, start: c.start}
+		p.group = group[*produceCall]{width: produceRequests + 1, pick: p.pick, send: p.send, start: c.start}
 		c.producers[broker] = p
 	}
 	return p
@@ -114,13 +129,30 @@ func (p *producer) leave(call *produceCall) (left bool) {
 	return left
 }
 
-// pick takes batches of partitions that have none in flight, up to the size of a request. The group's lock is held.
+// pick takes batches of partitions that have none in flight: suspects, where none of them are on their way, or else the others. The
+// group's lock is held.
 func (p *producer) pick(queue []*produceCall, others int) (next, rest []*produceCall) {
+	suspicious := time.Since(p.stalled) < suspicion
+	suspect := func(call *produceCall) bool { return suspicious && !p.sound[call.tp] }
+	if p.apart {
+		others--
+	} else if next, rest, _ = p.gather(queue, worthwhile, suspect); len(next) > 0 {
+		p.apart = true
+		return p.take(next, true), rest
+	}
+	next, rest, bytes := p.gather(queue, produceBytes, func(call *produceCall) bool { return !suspect(call) })
+	if others > 0 && bytes < worthwhile || others >= produceRequests {
+		return nil, queue
+	}
+	return p.take(next, false), rest
+}
+
+// gather finds the batches that can go in one request of such a size.
+func (p *producer) gather(queue []*produceCall, size int, fit func(*produceCall) bool) (next, rest []*produceCall, bytes int) {
 	taken := make(map[TopicPartition]bool)
-	bytes := 0
 	for _, call := range queue {
-		full := bytes > 0 && bytes+len(call.batch) > produceBytes
-		if full || p.busy[call.tp] || taken[call.tp] || len(next) > 0 && call.id.Zero() != next[0].id.Zero() {
+		full := bytes > 0 && bytes+len(call.batch) > size
+		if full || p.busy[call.tp] || taken[call.tp] || len(next) > 0 && call.id.Zero() != next[0].id.Zero() || !fit(call) {
 			rest = append(rest, call)
 			continue
 		}
@@ -128,17 +160,23 @@ func (p *producer) pick(queue []*produceCall, others int) (next, rest []*produce
 		next = append(next, call)
 		bytes += len(call.batch)
 	}
-	if others > 0 && bytes < worthwhile {
-		return nil, queue
+	return next, rest, bytes
+}
+
+func (p *producer) take(calls []*produceCall, apart bool) []*produceCall {
+	for _, call := range calls {
+		p.busy[call.tp], call.apart = true, apart
 	}
-	for tp := range taken {
-		p.busy[tp] = true
-	}
-	return next, rest
+	return calls
 }
 
 // send makes one request, as soon as there is memory for it, of the calls that are still wanted then, and answers them.
 func (p *producer) send(calls []*produceCall) {
+	client := p.c.client
+	if calls[0].apart {
+		client = p.c.aside()
+		defer p.group.edit(func(queue []*produceCall) []*produceCall { p.apart = false; return queue })
+	}
 	bytes := int64(0)
 	for _, call := range calls {
 		bytes += int64(len(call.batch))
@@ -150,7 +188,7 @@ func (p *producer) send(calls []*produceCall) {
 	}
 	defer p.c.budget.sent.release(granted)
 	if calls = p.depart(calls); len(calls) > 0 {
-		resp, err := oneBroker[*kmsg.ProduceResponse](p.c.ctx, p.c, p.broker, newProduceRequest(calls))
+		resp, err := through[*kmsg.ProduceResponse](p.c.ctx, p.c, client, p.broker, newProduceRequest(calls))
 		p.answer(calls, resp, err)
 	}
 }
@@ -177,12 +215,6 @@ func (p *producer) answer(calls []*produceCall, resp *kmsg.ProduceResponse, err 
 	if err == nil {
 		results = resultsByName(calls, resp)
 	}
-	p.group.edit(func(queue []*produceCall) []*produceCall {
-		for _, call := range calls {
-			delete(p.busy, call.tp)
-		}
-		return queue
-	})
 	for _, call := range calls {
 		result, ok := results[call.tp]
 		switch {
@@ -194,7 +226,29 @@ func (p *producer) answer(calls []*produceCall, resp *kmsg.ProduceResponse, err 
 			call.produced = Produced{result.BaseOffset, result.LogAppendTime, result.LogStartOffset}
 			call.err = refusal(result)
 		}
+	}
+	p.group.edit(func(queue []*produceCall) []*produceCall { p.judge(calls); return queue })
+	for _, call := range calls {
 		close(call.done)
+	}
+}
+
+// judge learns from the answers to a request whose replicas keep up. The group's lock is held.
+func (p *producer) judge(calls []*produceCall) {
+	for _, call := range calls {
+		delete(p.busy, call.tp)
+		if !anyOf(call.err, []error{ErrRequestTimedOut, ErrNotEnoughReplicasAppended}) {
+			continue
+		}
+		if !call.apart || p.sound == nil { // another one begins: one of those that were sound is concerned
+			p.sound = make(map[TopicPartition]bool)
+		}
+		p.stalled = time.Now()
+	}
+	for _, call := range calls {
+		if call.err == nil && time.Since(p.stalled) < suspicion {
+			p.sound[call.tp] = true
+		}
 	}
 }
 

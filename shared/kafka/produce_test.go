@@ -334,3 +334,64 @@ func TestThrottleTimeIsHonoured(t *testing.T) {
 		}
 	})
 }
+
+// A partition whose followers are silent holds its request up for five seconds. Its neighbours pay for that once: what may meet the
+// same travels aside, where it holds up nobody else.
+func TestSilentFollowersHoldUpTheirOwnPartitions(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		const (
+			silent     = 8 // partitions, of which one a second has something to write
+			neighbours = 8 // that write all the time
+			stall      = 5 * time.Second
+		)
+		topic := w.create("t", silent+neighbours)
+		begin := time.Now()
+		w.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			for _, p := range req.(*kmsg.ProduceRequest).Topics[0].Partitions {
+				if p.Partition < silent {
+					w.fake.SleepControl(func() { time.Sleep(stall) })
+					return produceResponse(req, func(p *kmsg.ProduceResponseTopicPartition) {
+						if p.Partition < silent {
+							p.ErrorCode = kerr.RequestTimedOut.Code
+						}
+					}), nil, true
+				}
+			}
+			return produceResponse(req, func(*kmsg.ProduceResponseTopicPartition) {}), nil, true
+		})
+		var callers sync.WaitGroup
+		for p := range int32(silent) {
+			callers.Go(func() {
+				time.Sleep(time.Duration(p) * time.Second)
+				_, err := w.cluster.Produce(w.ctx, kafka.TopicPartition{Topic: "t", Partition: p}, topic.ID, newBatch(1, 10))
+				if !errors.Is(err, kafka.ErrRequestTimedOut) {
+					w.Errorf("partition %d: %v", p, err)
+				}
+			})
+		}
+		longest := make([]time.Duration, neighbours)
+		for n := range int32(neighbours) {
+			callers.Go(func() {
+				for time.Since(begin) < time.Minute {
+					sent := time.Now()
+					_, err := w.cluster.Produce(w.ctx, kafka.TopicPartition{Topic: "t", Partition: silent + n}, topic.ID, newBatch(1, 10))
+					if err != nil {
+						w.Error(err)
+						return
+					}
+					if took := time.Since(sent); took > 2*stall {
+						w.Errorf("partition %d waited %v, %v after the begin", silent+n, took, sent.Sub(begin))
+					} else if time.Since(begin) > 2*stall {
+						longest[n] = max(longest[n], took)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
+		callers.Wait()
+		if slow := slices.Max(longest); slow > 0 {
+			w.Errorf("a neighbour waited %v when the stall was known", slow)
+		}
+	})
+}

@@ -3,11 +3,10 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"sync"
+	"io"
 
 	"github.com/kferry/kferry/shared/spec"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -75,13 +74,6 @@ func (c *Cluster) readPartition(broker int32, want Want, maxBytes int32) (*kmsg.
 	return p, kerr.ErrorForCode(p.ErrorCode)
 }
 
-// A Record is one record, decoded.
-type Record struct {
-	Partition         int32
-	Key, Value        []byte
-	Offset, Timestamp int64 // in milliseconds
-}
-
 // readAllBytes is how much ReadAll asks for at once.
 const readAllBytes = 1 << 20
 
@@ -112,8 +104,6 @@ func (c *Cluster) ReadAll(ctx context.Context, topic string, f func(Record) erro
 	return nil
 }
 
-// readRange decodes what lies between two offsets. The end may lie in a hole that compaction left, so what counts is how far
-// the answers reach, not which records they hold.
 func (c *Cluster) readRange(ctx context.Context, tp TopicPartition, start, end Offset, f func(Record) error) error {
 	if start.Err != nil {
 		return start.Err
@@ -121,46 +111,19 @@ func (c *Cluster) readRange(ctx context.Context, tp TopicPartition, start, end O
 	if end.Err != nil {
 		return end.Err
 	}
-	for offset := start.Offset; offset < end.Offset; {
-		fetched, err := c.Read(ctx, tp, offset, readAllBytes, spec.ReadCommitted)
+	r := c.NewReader(tp, start.Offset, end.Offset, spec.ReadCommitted, readAllBytes)
+	for {
+		records, err := r.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		next, err := decode(tp, offset, fetched, f)
-		fetched.Release()
-		if err != nil {
-			return err
+		for _, record := range records {
+			if err := f(record); err != nil {
+				return err
+			}
 		}
-		if next <= offset {
-			return fmt.Errorf("no records from offset %d on, though the log ends at %d: %w", offset, end.Offset, ErrUnanswered)
-		}
-		offset = next
 	}
-	return nil
 }
-
-// decode passes the committed records from an offset on to f, and returns the offset after the last batch.
-func decode(tp TopicPartition, offset int64, fetched *Fetched, f func(Record) error) (next int64, err error) {
-	partition := kmsg.NewFetchResponseTopicPartition()
-	partition.Partition = tp.Partition
-	partition.RecordBatches = fetched.Records
-	for _, a := range fetched.Aborted {
-		aborted := kmsg.NewFetchResponseTopicPartitionAbortedTransaction()
-		aborted.ProducerID, aborted.FirstOffset = a.ProducerID, a.FirstOffset
-		partition.AbortedTransactions = append(partition.AbortedTransactions, aborted)
-	}
-	opts := kgo.ProcessFetchPartitionOpts{Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: tp.Topic, Partition: tp.Partition}
-	decoded, next := kgo.ProcessFetchPartition(opts, &partition, decompressor(), nil)
-	if decoded.Err != nil {
-		return offset, decoded.Err
-	}
-	for _, r := range decoded.Records {
-		record := Record{Partition: r.Partition, Key: r.Key, Value: r.Value, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli()}
-		if err := f(record); err != nil {
-			return offset, err
-		}
-	}
-	return next, nil
-}
-
-var decompressor = sync.OnceValue(func() kgo.Decompressor { return kgo.DefaultDecompressor() })

@@ -15,20 +15,25 @@ import (
 // time of writing. After an error some of them may have landed, but none lands after those of a later call.
 //
 // The call lasts as long as the slowest partition needs, up to ten seconds where one has no leader, and fails with it. Calls for
-// different partitions share requests and don't wait for each other, so give each partition its own where that matters.
+// different partitions share requests and don't wait for each other, so give each partition its own where that matters. Nor does a
+// Produce ever wait for a Write, see aside.
 func (c *Cluster) Write(ctx context.Context, topic string, records []Record) error {
 	batch := make([]*kgo.Record, len(records))
 	for i, r := range records {
 		batch[i] = &kgo.Record{Topic: topic, Partition: r.Partition, Key: r.Key, Value: r.Value}
+		for _, h := range r.Headers {
+			batch[i].Headers = append(batch[i].Headers, kgo.RecordHeader(h))
+		}
 		if r.Timestamp != 0 {
 			batch[i].Timestamp = time.UnixMilli(r.Timestamp)
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	err := c.introduce(limited)
+	client := c.aside()
+	err := c.introduce(limited, client)
 	if err == nil {
-		err = c.client.ProduceSync(limited, batch...).FirstErr()
+		err = client.ProduceSync(limited, batch...).FirstErr()
 	}
 	if err == nil {
 		return nil
@@ -39,7 +44,7 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 		return fmt.Errorf("write to %s: %w", topic, context.Cause(ctx))
 	case errors.Is(err, ErrUnknownTopicID):
 		// franz-go keeps the id that it has met first. Without it the next call finds the topic as it is by then.
-		c.client.PurgeTopicsFromProducing(topic)
+		client.PurgeTopicsFromProducing(topic)
 		return fmt.Errorf("write to %s, which was deleted: %w", topic, err)
 	}
 	return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
@@ -47,14 +52,14 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 
 // introduce gets the client its producer id, which costs a request once. It is asked for by one caller at a time, who can give up:
 // franz-go's own writers would wait for each other on a lock, deaf to their contexts, while a broker is away.
-func (c *Cluster) introduce(ctx context.Context) error {
+func (c *Cluster) introduce(ctx context.Context, client *kgo.Client) error {
 	select {
 	case c.introducing <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	defer func() { <-c.introducing }()
-	_, _, err := c.client.ProducerID(ctx)
+	_, _, err := client.ProducerID(ctx)
 	return err
 }
 

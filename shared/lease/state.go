@@ -21,6 +21,10 @@ type State struct {
 	Worker string    `json:"worker,omitempty"`
 }
 
+// LongestWait is the longest that Next is put ahead. The processes that write and read it go by clocks of their own, and clocks are set:
+// a Next that is much further ahead says nothing.
+const LongestWait = 30 * time.Second
+
 // PutState records what became of a task.
 func (q *Queue) PutState(ctx context.Context, t Task, s State) error {
 	return q.call(ctx, "record state of "+t.String(), func(ctx context.Context) error {

@@ -1,0 +1,316 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/time/rate"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/local"
+	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
+	"github.com/kferry/kferry/shared/verify"
+)
+
+const topic = "orders"
+
+// A world is a source A and a target B, in virtual time.
+type world struct {
+	*testing.T
+	env      *local.Env
+	clusters map[string]*kafka.Cluster
+	options  verify.Options
+}
+
+func inBubble(t *testing.T, partitions [2]int32, test func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		env, err := local.Start(local.Setup{Virtual: true, Clusters: []local.Cluster{
+			{Alias: "A", Topics: map[string]int32{topic: partitions[0]}}, {Alias: "B", Topics: map[string]int32{"A." + topic: partitions[1]}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer env.Close()
+		w := &world{T: t, env: env, clusters: map[string]*kafka.Cluster{}}
+		for _, alias := range []string{"A", "B"} {
+			c, err := kafka.Open(env.Spec(alias), kafka.Options{Dialer: env.Dial})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			w.clusters[alias] = c
+		}
+		patterns, err := spec.ParsePatterns(".*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.options = verify.Options{
+			Flow: spec.Flow{
+				Source: "A", Target: "B", Policy: mm2.DefaultPolicy{}, Filters: []spec.Filter{{Topics: patterns}}, Isolation: spec.ReadCommitted,
+				OffsetsTopic: "mm2-offsets.A.internal",
+			},
+			Source: w.clusters["A"], Target: w.clusters["B"], Progress: new(verify.Progress),
+		}
+		test(w)
+	})
+}
+
+// write appends records by number, each about 1 KB, to partition 0 of a topic.
+func (w *world) write(alias, topic string, numbers ...int) {
+	w.Helper()
+	client, err := w.env.Client(alias, kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(64<<10), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	var records []*kgo.Record
+	for _, n := range numbers {
+		records = append(records, &kgo.Record{
+			Key: fmt.Append(nil, n%10), Value: fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", 1000)), Timestamp: time.UnixMilli(1_000_000 + int64(n)),
+		})
+	}
+	if err := client.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// both writes records and their copies.
+func (w *world) both(numbers ...int) {
+	w.write("A", topic, numbers...)
+	w.write("B", "A."+topic, numbers...)
+}
+
+// deleteBefore is retention.
+func (w *world) deleteBefore(alias, topic string, offset int64) {
+	w.Helper()
+	client, err := w.env.Client(alias)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	var offsets kadm.Offsets
+	offsets.AddOffset(topic, 0, offset, -1)
+	if _, err := kadm.NewClient(client).DeleteRecords(w.Context(), offsets); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) compare(ctx context.Context) []verify.PartitionReport {
+	w.Helper()
+	r, err := verify.Compare(ctx, w.options)
+	if err != nil || r.Error != "" {
+		w.Fatal(err, r.Error)
+	}
+	return r.Partitions
+}
+
+func (w *world) wants(got verify.PartitionReport, verdict verify.Verdict, counts verify.Counts) {
+	w.Helper()
+	if got.Verdict != verdict || got.Counts != counts {
+		w.Errorf("%s (%s)\n got %+v\nwant %s %+v", got.Verdict, got.Why, got.Counts, verdict, counts)
+	}
+}
+
+// upTo are the numbers from one up to and without another.
+func upTo(from, end int) (numbers []int) {
+	for n := from; n < end; n++ {
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+func TestProgressComesToItsEnd(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 3000)...)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.Equal, verify.Counts{Equal: 3000})
+		if want := (verify.Range{SourceLast: 2999, TargetLast: 2999, Records: 3000}); len(got.Ranges) != 1 || got.Ranges[0] != want {
+			w.Errorf("equal ranges %+v", got.Ranges)
+		}
+		p := w.options.Progress
+		if p.Records.Load() != 3000 || p.Done.Load() != p.Total.Load() || p.Total.Load() != 6000 || p.Bytes.Load() == 0 {
+			w.Errorf("%d records, %d of %d offsets, %d bytes", p.Records.Load(), p.Done.Load(), p.Total.Load(), p.Bytes.Load())
+		}
+	})
+}
+
+func TestTheRateIsKept(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 3000)...)
+		const perSecond = 64 << 10
+		w.options.Limit = rate.NewLimiter(perSecond, perSecond)
+		began := time.Now()
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 3000})
+		want := float64(w.options.Progress.Bytes.Load()) / perSecond
+		if took := time.Since(began).Seconds(); took < 0.9*want-1 || took > 1.1*want+1 {
+			w.Errorf("%d bytes took %.1f s, want %.1f", w.options.Progress.Bytes.Load(), took, want)
+		}
+	})
+}
+
+// Retention takes records of either side in front of the reader.
+func TestRetentionWhileItIsRead(t *testing.T) {
+	for side, alias := range []string{"A", "B"} {
+		inBubble(t, [2]int32{1, 1}, func(w *world) {
+			w.both(upTo(0, 10_000)...)
+			name := topic
+			if alias == "B" {
+				name = "A." + topic
+			}
+			w.options.Limit = rate.NewLimiter(256<<10, 256<<10)
+			done := make(chan verify.PartitionReport)
+			go func() { done <- w.compare(w.Context())[0] }()
+			time.Sleep(5 * time.Second) // of 80
+			w.deleteBefore(alias, name, 9000)
+			got := <-done
+			gone := got.ExpiredSource
+			if verify.Side(side) == verify.Target {
+				gone = got.ExpiredTarget
+			}
+			if got.Verdict != verify.Equal || got.Equal < 1000 || gone < 1000 || got.Equal+gone != 10_000 {
+				w.Errorf("%s: %s %s %+v", alias, got.Verdict, got.Why, got.Counts)
+			}
+		})
+	}
+}
+
+func TestAStopTellsWhatIsKnown(t *testing.T) {
+	for _, planted := range []bool{false, true} {
+		inBubble(t, [2]int32{1, 1}, func(w *world) {
+			if planted {
+				w.write("A", topic, 77)
+			}
+			w.both(upTo(100, 10_000)...)
+			w.options.Limit = rate.NewLimiter(256<<10, 256<<10)
+			ctx, cancel := context.WithTimeout(w.Context(), 20*time.Second)
+			defer cancel()
+			got := w.compare(ctx)[0]
+			want := verify.Counts{Equal: got.Equal}
+			verdict := verify.Unfinished
+			if planted {
+				want.Missing, verdict = 1, verify.Different
+			}
+			w.wants(got, verdict, want)
+			if planted && got.First.Source.Value == nil {
+				w.Errorf("the first difference is not shown: %+v", got.First.Source)
+			}
+			if got.Equal == 0 || got.Equal == 9900 || got.Why != "stopped before the end" {
+				w.Errorf("%d records are equal, %s", got.Equal, got.Why)
+			}
+		})
+	}
+}
+
+// A cluster goes away in the middle: what was found until then is told, and no verdict on the rest.
+func TestAClusterGoesAway(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 10_000)...)
+		w.options.Limit = rate.NewLimiter(256<<10, 256<<10)
+		done := make(chan verify.PartitionReport)
+		go func() { done <- w.compare(w.Context())[0] }()
+		time.Sleep(20 * time.Second) // of 80
+		w.env.Kafka("B").Close()
+		got := <-done
+		w.wants(got, verify.NotComparable, verify.Counts{Equal: got.Equal})
+		if got.Equal == 0 || got.Equal == 10_000 || !strings.Contains(got.Why, "A."+topic+"-0") {
+			w.Errorf("%d records are equal, %s", got.Equal, got.Why)
+		}
+	})
+}
+
+func TestACursorThatClaimsMoreThanThereIs(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 100)...)
+		w.write("A", topic, upTo(100, 120)...)
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 100, Behind: 20})
+		tp := kafka.TopicPartition{Topic: topic}
+		w.options.Claims = map[kafka.TopicPartition]verify.Claim{tp: {Offset: 105}}
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.Different, verify.Counts{Equal: 100, Missing: 5, Behind: 15})
+		if got.First == nil || got.First.Kind != verify.Missing || got.First.Source.Offset != 100 || !strings.HasPrefix(*got.First.Source.Value, `"100 xxx`) {
+			w.Errorf("first difference %+v", got.First)
+		}
+		w.options.Claims[tp] = verify.Claim{Offset: 105, SourceTopicID: "of its predecessor"}
+		got = w.compare(w.Context())[0]
+		w.wants(got, verify.Equal, verify.Counts{Equal: 100, Behind: 20})
+		if len(got.Notes) != 1 {
+			w.Errorf("notes %q", got.Notes)
+		}
+	})
+}
+
+func TestSince(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.write("B", "A."+topic, 5) // in the wrong place, and too old to be looked at
+		w.both(upTo(0, 3000)...)
+		w.options.Since = 1_000_000 + 1000
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 2000})
+		w.options.Since = 2_000_000
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{})
+		w.options.Since = 0
+		w.wants(w.compare(w.Context())[0], verify.Different, verify.Counts{Equal: 3000, Extra: 1})
+	})
+}
+
+func TestPartitionsThatOneSideLacks(t *testing.T) {
+	inBubble(t, [2]int32{2, 1}, func(w *world) {
+		w.both(upTo(0, 10)...)
+		got := w.compare(w.Context())
+		w.wants(got[0], verify.Equal, verify.Counts{Equal: 10})
+		w.wants(got[1], verify.Equal, verify.Counts{}) // nothing to copy there
+	})
+	inBubble(t, [2]int32{1, 2}, func(w *world) {
+		w.both(upTo(0, 10)...)
+		client, err := w.env.Client("B", kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer client.Close()
+		if err := client.ProduceSync(w.Context(), &kgo.Record{Topic: "A." + topic, Partition: 1, Value: []byte("x")}).FirstErr(); err != nil {
+			w.Fatal(err)
+		}
+		w.wants(w.compare(w.Context())[1], verify.Different, verify.Counts{Extra: 1})
+	})
+}
+
+func TestNothingToCompare(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 10)...)
+		w.deleteBefore("A", topic, 10)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.NotComparable, verify.Counts{ExpiredSource: 10})
+		w.deleteBefore("B", "A."+topic, 10)
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{})
+		w.options.Topics, _ = spec.ParsePatterns("order")
+		if _, err := verify.Compare(w.Context(), w.options); !errors.Is(err, verify.ErrNoTopic) || !strings.Contains(err.Error(), "orders") {
+			w.Errorf("a pattern for a part of a name: %v", err)
+		}
+	})
+}
+
+// Two logs that share their timestamps but nothing else, of more records than are looked ahead.
+func TestAnotherTopicAltogether(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		const records = verify.Lookahead + 1000
+		w.write("A", topic, upTo(0, records)...)
+		var others []int
+		for n := range records {
+			others = append(others, n+1_000_000)
+		}
+		w.write("B", "A."+topic, others...)
+		got := w.compare(w.Context())[0]
+		if got.Verdict != verify.Different || got.Equal != 0 || !slices.Equal(got.Ranges, []verify.Range{}) {
+			w.Errorf("%s %+v", got.Verdict, got.Counts)
+		}
+	})
+}
