@@ -187,6 +187,8 @@ func (c *Cluster) aside(l lane) *kgo.Client {
 			panic(fmt.Sprintf("kafka: options that were good once: %v", err))
 		}
 		c.asides[l] = client
+		// It gets to know the brokers now: later the one that it asks may be frozen, which would hold up what is to be kept going.
+		c.tasks.Go(func() { _ = client.Ping(c.ctx) })
 	}
 	if c.asides[l] == nil {
 		return c.client // which is closed, and says so

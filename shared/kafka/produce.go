@@ -109,6 +109,7 @@ type producer struct {
 }
 
 func (c *Cluster) producer(broker int32) *producer {
+	c.aside(suspects) // which is to be ready when it is needed
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.producers[broker]
