@@ -255,10 +255,11 @@ func (c *Cluster) askMetadata(ctx context.Context, req *kmsg.MetadataRequest) (*
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	first, stop := context.WithTimeout(limited, firstTry)
+	again := *req // what was given up may still be looked at
 	resp, err := req.RequestWith(first, c.client)
 	stop()
 	if err != nil && first.Err() != nil && limited.Err() == nil {
-		resp, err = req.RequestWith(limited, c.client)
+		resp, err = again.RequestWith(limited, c.client)
 	}
 	return answered[*kmsg.MetadataResponse](ctx, c, resp, err)
 }
