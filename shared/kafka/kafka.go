@@ -14,6 +14,13 @@
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
 // every answer, and writes nothing at all to a broker until it has passed. What replicas may hold up goes another way, see aside.
+//
+// Non-obvious, each met by a test:
+//   - One partition whose followers are silent holds up its produce request until the request's timeout, and with it everything that
+//     comes behind on the connection, cursors and other topics alike.
+//   - A broker that is frozen rather than dead takes connections and requests. Whoever asks "any broker" asks that one too, a client that
+//     is just getting to know the cluster included.
+//   - A request that was given up may still be read by franz-go: ask again with a copy.
 package kafka
 
 import (
