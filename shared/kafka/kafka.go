@@ -15,8 +15,14 @@
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
 // every answer, and writes nothing at all to a connection until it has passed. What replicas may hold up goes another way, see aside.
 //
-// Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
-// throws away what it has read. That is no error, and the fetches after it are better small.
+// Non-obvious, each met by a test:
+//   - One partition whose followers are silent holds up its produce request until the request's timeout, and with it everything that
+//     comes behind on the connection, cursors and other topics alike.
+//   - A broker that is frozen rather than dead takes connections and requests. Whoever asks "any broker" asks that one too, a client that
+//     is just getting to know the cluster included.
+//   - A request that was given up may still be read by franz-go: ask again with a copy.
+//   - Where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and throws away
+//     what it has read. That is no error, and the fetches after it are better small.
 package kafka
 
 import (
@@ -192,6 +198,8 @@ func (c *Cluster) aside(l lane) *kgo.Client {
 			panic(fmt.Sprintf("kafka: options that were good once: %v", err))
 		}
 		c.asides[l] = client
+		// It gets to know the brokers now: later the one that it asks may be frozen, which would hold up what is to be kept going.
+		c.tasks.Go(func() { _ = client.Ping(c.ctx) })
 	}
 	if c.asides[l] == nil {
 		return c.client // which is closed, and says so
@@ -258,10 +266,11 @@ func (c *Cluster) askMetadata(ctx context.Context, req *kmsg.MetadataRequest) (*
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	first, stop := context.WithTimeout(limited, firstTry)
+	again := *req // what was given up may still be looked at
 	resp, err := req.RequestWith(first, c.client)
 	stop()
 	if err != nil && first.Err() != nil && limited.Err() == nil {
-		resp, err = req.RequestWith(limited, c.client)
+		resp, err = again.RequestWith(limited, c.client)
 	}
 	return answered[*kmsg.MetadataResponse](ctx, c, resp, err)
 }

@@ -84,8 +84,9 @@ type produceCall struct {
 	tp       TopicPartition
 	id       TopicID
 	batch    batch.Batch
-	sent     bool // and from then on waited for; guarded by the group's lock
-	apart    bool // its request goes aside; valid once it is picked
+	sent     bool      // and from then on waited for; guarded by the group's lock
+	apart    bool      // its request goes aside; valid once it is picked
+	left     time.Time // when it was sent
 	produced Produced
 	err      error
 	done     chan struct{}
@@ -109,6 +110,7 @@ type producer struct {
 }
 
 func (c *Cluster) producer(broker int32) *producer {
+	c.aside(suspects) // which is to be ready when it is needed
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.producers[broker]
@@ -204,7 +206,7 @@ func (p *producer) depart(calls []*produceCall) (leaving []*produceCall) {
 				delete(p.busy, call.tp)
 				continue
 			}
-			call.sent = true
+			call.sent, call.left = true, time.Now()
 			leaving = append(leaving, call)
 		}
 		return queue
@@ -243,7 +245,7 @@ func (p *producer) judge(calls []*produceCall) {
 		if !anyOf(call.err, []error{ErrRequestTimedOut, ErrNotEnoughReplicasAppended}) {
 			continue
 		}
-		if !call.apart || p.sound == nil { // another one begins: one of those that were sound is concerned
+		if p.sound == nil || !call.apart && call.left.After(p.stalled) { // another one begins: one that was sound is concerned
 			p.sound = make(map[TopicPartition]bool)
 		}
 		p.stalled = time.Now()
