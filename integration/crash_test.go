@@ -80,10 +80,7 @@ func (h hunt) feed(next int) int {
 
 // after lets a random part of a time pass.
 func (h hunt) after(most time.Duration) {
-	select {
-	case <-h.k.t.Context().Done():
-	case <-time.After(time.Duration(h.random.Int64N(int64(most)))):
-	}
+	pass(h.k.t, time.Duration(h.random.Int64N(int64(most))))
 }
 
 // seeded makes a test's randomness, and says how to have the same again.
