@@ -257,7 +257,7 @@ func (m *mirror) note(ctx context.Context, o lease.Outcome, end int64, d lease.D
 	now := time.Now()
 	g := lease.Gap{
 		Topic: m.from.Topic, Partition: m.from.Partition, Effect: o.Effect, Reason: held.Reason, Detail: held.Detail, Decision: d, By: by,
-		From: o.From, To: o.To, Count: o.Count, Target: end, At: now,
+		Epoch: m.at.Epoch, From: o.From, To: o.To, Count: o.Count, Target: end, At: now,
 	}
 	if m.at.Timestamp >= 0 {
 		g.Before = time.UnixMilli(m.at.Timestamp)

@@ -21,7 +21,10 @@ import (
 
 // What a run has to know of its topics before it starts, and what follows from it.
 
-const identityTag = 0x6B // top byte of every producer id of ours; brokers issue theirs from 0 upwards
+const (
+	identityTag = 0x6B    // top byte of every producer id of ours; brokers issue theirs from 0 upwards
+	epochs      = 1 << 15 // of one producer id
+)
 
 // facts are what two topics have to do with each other.
 type facts struct {
@@ -70,16 +73,20 @@ func missing(err error, reason lease.Reason, format string, args ...any) error {
 	return permanent(err)
 }
 
-// identity is the producer id of one source partition on one target topic, and the generation. Nobody issues or stores it. A topic
-// without an id goes by its name, marked as such.
-func (f facts) identity(partition int32, epoch int16) batch.Identity {
+// identity is the producer id of one source partition on one target topic, and the epoch, of a generation. Nobody issues or stores it. A
+// topic without an id goes by its name, marked as such.
+func (f facts) identity(partition, generation int32) batch.Identity {
 	h := sha256.New()
-	for _, part := range []string{f.source.ClusterID, f.source.key(), strconv.Itoa(int(partition)), f.target.key()} {
+	parts := []string{f.source.ClusterID, f.source.key(), strconv.Itoa(int(partition)), f.target.key()}
+	if series := generation / epochs; series > 0 { // the epochs of those before are used up
+		parts = append(parts, strconv.Itoa(int(series)))
+	}
+	for _, part := range parts {
 		binary.Write(h, binary.BigEndian, uint32(len(part)))
 		h.Write([]byte(part))
 	}
 	id := binary.BigEndian.Uint64(h.Sum(nil))>>8 | identityTag<<56
-	return batch.Identity{ProducerID: int64(id), Epoch: epoch}
+	return batch.Identity{ProducerID: int64(id), Epoch: int16(generation % epochs)}
 }
 
 // assume makes m's identity what the cursor says.

@@ -96,6 +96,7 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	if m.facts, err = m.identify(soft, fresh); err != nil {
 		return err
 	}
+	m.facts.compacted = m.facts.compacted || m.at.Running // the policy may have changed since, and what it took is gone
 	if fresh {
 		return m.begin(ctx, soft)
 	}
@@ -118,7 +119,7 @@ func (m *mirror) open(ctx, soft context.Context) error {
 
 // admit notes why the copy is not exactly once. That stays once records have landed under it, whatever is found later.
 func (m *mirror) admit(why string) {
-	if why != m.at.ExactlyOnce && (why != "" || m.at.Sequence == 0) {
+	if why != m.at.ExactlyOnce && (why != "" || m.at.Sequence == 0 && m.at.ExactlyOnce != repeated) {
 		m.at.ExactlyOnce = why
 		m.unsaved, m.unshown = true, true
 	}
@@ -141,10 +142,10 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 		if m.at.Sequence != known || m.splitBytes != size {
 			known, size, uncertain = m.at.Sequence, m.splitBytes, 0
 		}
+		m.certain = !unknown.mayLand()
 		if uncertain++; uncertain > maxUncertain {
 			return unknown.verdict()
 		}
-		m.certain = false
 		m.log.Debug("position unknown", "cause", unknown)
 		if err := m.pause(soft, uncertain); err != nil {
 			return err
@@ -366,6 +367,7 @@ func (m *mirror) commit(ctx context.Context) error {
 }
 
 func (m *mirror) publish(ctx context.Context) error {
+	m.awaitShown() // or that would lie above this one
 	if err := m.cursors.Publish(ctx, m.from.Topic, m.from.Partition, m.at); err != nil {
 		return fmt.Errorf("write cursor of %s to %s: %w", m.from, m.flow.OffsetsTopic, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -19,7 +20,6 @@ const (
 	settleLimit = 2 * time.Minute // for the high watermark to reach the log end; behind a stalled follower 39 s were measured
 	settleStep  = 500 * time.Millisecond
 	maxScan     = 1 << 20 // reads of one scan or skip, so that none goes on for ever
-	maxEpoch    = 1<<15 - 1
 	maxDistance = 1 << 30 // sequences further apart could as well be behind as ahead
 )
 
@@ -96,7 +96,7 @@ func (m *mirror) locate(ctx, soft context.Context) error {
 func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) {
 	switch {
 	case m.facts.compacted:
-		return m.readBackCompacted(soft, end)
+		return m.readBackCompacted(soft, landed, end)
 	case m.anonymous():
 		return m.readBack(soft, end)
 	}
@@ -108,6 +108,9 @@ func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) 
 // source that may show other records by now than those that are perhaps still on their way.
 func (m *mirror) locateAfter(ctx, soft context.Context, cause *unknownError) error {
 	before := m.at
+	if now, err := m.identify(soft, false); err == nil {
+		m.facts.compacted = m.facts.compacted || now.compacted
+	}
 	if err := m.locate(ctx, soft); err != nil {
 		return err
 	}
@@ -120,7 +123,7 @@ func (m *mirror) locateAfter(ctx, soft context.Context, cause *unknownError) err
 		return m.nextGeneration(ctx, soft)
 	case errors.Is(cause, kafka.ErrInvalidProducerEpoch):
 		return m.superseded(soft)
-	case m.facts.compacted && !is(cause, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge):
+	case m.facts.compacted && cause.mayLand():
 		return m.nextGeneration(ctx, soft)
 	}
 	return nil
@@ -185,27 +188,32 @@ func (m *mirror) renew(ctx, soft context.Context) error {
 	return m.nextGeneration(ctx, soft)
 }
 
-// nextGeneration moves to the next producer epoch with sequence 0 again. The commit of such a cursor has it in both places before a
-// batch follows.
+// nextGeneration moves to the next producer epoch with sequence 0 again, or to the next producer id where the epochs of this one are used
+// up. The commit of such a cursor has it in both places before a batch follows.
 func (m *mirror) nextGeneration(ctx, soft context.Context) error {
-	epoch := m.at.Epoch
+	generation := m.at.Epoch
 	producers, err := m.target.DescribeProducers(soft, m.to)
 	if err != nil && !kafka.Retriable(err) && !errors.Is(err, kafka.ErrTopicAuthorization) {
 		return fmt.Errorf("describe producers of %s: %w", m.to, err)
 	}
 	for _, p := range producers {
 		if p.ID == m.identity.ProducerID {
-			epoch = max(epoch, p.Epoch)
+			generation = max(generation, m.at.Epoch/epochs*epochs+int32(p.Epoch))
 		}
 	}
-	if epoch == maxEpoch {
-		return hold(lease.ReasonSequence, "%s has used up the %d generations of its producer id", m.to, maxEpoch+1)
+	if generation == math.MaxInt32 {
+		return hold(lease.ReasonSequence, "%s has used up its %d generations: create it anew", m.to, math.MaxInt32)
 	}
-	m.at.Epoch, m.at.Sequence = epoch+1, 0
+	generation++
+	if generation%epochs == 0 && m.at.Producer != lease.NoProducer {
+		m.at.Producer = "" // the target issues another one where it has to
+	}
+	m.at.Epoch, m.at.Sequence = generation, 0
 	if err := m.assume(); err != nil {
 		return err
 	}
-	m.log.Info("next generation", "epoch", m.at.Epoch)
+	m.log.Info("next generation", "generation", generation)
+	m.awaitShown() // or that would lie above this one
 	return m.commit(ctx)
 }
 

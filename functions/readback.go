@@ -19,11 +19,11 @@ import (
 
 const (
 	readBackBytes = 1 << 20
-	mostReadBack  = 1 << 19 // records remembered at one time; a walk that would need more begins again where the cursor is
+	mostReadBack  = 1 << 19 // records remembered at one time
 )
 
 // repeated is why a copy is not exactly once any more, though nothing is missing.
-const repeated = "compacted source: some records were copied again after a crash"
+const repeated = "compacted source: some records may have been copied again after a crash"
 
 // A print tells one record from another without keeping it.
 type print struct {
@@ -82,15 +82,24 @@ func (m *mirror) readBack(soft context.Context, end int64) (place, error) {
 		m.to, other.landed, other.source, m.from, m.at.Target)
 }
 
-// readBackCompacted is the source's place behind what landed, or before it where compaction has made that unclear.
-func (m *mirror) readBackCompacted(soft context.Context, end int64) (place, error) {
+// readBackCompacted is the source's place behind the records that landed, or before it where compaction has made that unclear: in the
+// source, or in the copy, which then lacks some of them.
+func (m *mirror) readBackCompacted(soft context.Context, records, end int64) (place, error) {
 	start, err := m.target.LogStart(soft, m.to)
 	if err != nil {
 		return place{}, fmt.Errorf("read log start of %s: %w", m.to, err)
 	}
 	p := m.printer()
-	at, sure, err := resumeCompacted(m.here(), m.landedPrints(soft, p, start.Offset, end), m.sourcePrints(soft, p, m.here()))
-	if err == nil && !sure {
+	left := int64(0)
+	landed := func(yield func(print, error) bool) {
+		for l, err := range m.landedPrints(soft, p, start.Offset, end) {
+			if left++; !yield(l, err) {
+				return
+			}
+		}
+	}
+	at, sure, err := resumeCompacted(m.here(), landed, m.sourcePrints(soft, p, m.here()))
+	if err == nil && (!sure || left < records) {
 		m.log.Info("records that had landed are copied again, since compaction has made it unclear which they were", "from", at.offset)
 		m.admit(repeated)
 	}
@@ -257,7 +266,7 @@ func resumeBehind(start place, landed, source iter.Seq2[print, error]) (place, e
 			return at, &otherRecordError{landed: l.offset, source: walked[due].offset}
 		}
 		if len(walked) > mostReadBack {
-			return at, fmt.Errorf("more than %d records have landed since the last commit", mostReadBack)
+			return at, hold(lease.ReasonSequence, "more than %d records have landed since the cursor was written, and the target's log does not say whose they are", mostReadBack)
 		}
 	}
 	return at, nil

@@ -50,6 +50,11 @@ type unknownError struct {
 func (e *unknownError) Error() string { return fmt.Sprintf("write to %s: %v", e.m.to, e.cause) }
 func (e *unknownError) Unwrap() error { return e.cause }
 
+// mayLand says that the request may have landed, or may still: all but what a broker refuses before it appends anything.
+func (e *unknownError) mayLand() bool {
+	return !is(e.cause, kafka.ErrNotEnoughReplicas, kafka.ErrMessageTooLarge, kafka.ErrRecordListTooLarge)
+}
+
 // verdict is what remains when the position was found again and again and nothing came of it.
 func (e *unknownError) verdict() error {
 	if errors.Is(e.cause, kafka.ErrOutOfOrderSequence) {
@@ -136,6 +141,9 @@ func (m *mirror) outOfRange(soft context.Context) error {
 	if m.at.Offset > end.Offset {
 		return hold(lease.ReasonSourceTruncated, "%s ends at offset %d, before the next one to copy, %d: the source lost records that were copied", m.from, end.Offset, m.at.Offset)
 	}
+	if end.LeaderEpoch >= 0 && end.LeaderEpoch < m.at.SourceEpoch {
+		return hold(lease.ReasonSourceRecreated, "%s on %s was deleted and created again: its leader epoch is %d, the cursor was written in %d", m.from.Topic, m.flow.Source, end.LeaderEpoch, m.at.SourceEpoch)
+	}
 	if m.at.SourceEpoch >= 0 { // a leader that can't tell where that epoch ended answers so too
 		m.at.SourceEpoch = -1
 		m.unsaved = true
@@ -148,11 +156,17 @@ func isDiverged(err error) bool {
 	return is
 }
 
-// diverged is what follows when the source's log was cut before the cursor and has grown again: with other records.
+// diverged is what follows when the source's log was cut before the cursor and has grown again: with other records. A leader that copied a
+// compacted log never met the epochs of which nothing was left, and answers much the same; there the end lies behind the cursor.
 func (m *mirror) diverged(err error) error {
 	diverged, _ := errors.AsType[*kafka.DivergedError](err)
+	if m.facts.compacted && diverged.EndOffset >= m.at.Offset {
+		m.at.SourceEpoch = -1
+		m.unsaved = true
+		return fmt.Errorf("read %s at %d: %w", m.from, m.at.Offset, err)
+	}
 	return hold(lease.ReasonSourceTruncated, "%s lost the records from offset %d to %d that had been copied, and has written others there (unclean leader election): its leader epoch %d ended at %d, the cursor is of epoch %d",
-		m.from, diverged.EndOffset, m.at.Offset-1, diverged.Epoch, diverged.EndOffset, m.at.SourceEpoch)
+		m.from, min(diverged.EndOffset, m.at.Offset), m.at.Offset-1, diverged.Epoch, diverged.EndOffset, m.at.SourceEpoch)
 }
 
 // permanent makes a hold of what will not pass by itself within a few tries: a missing right, a request that the broker does not know.

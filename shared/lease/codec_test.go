@@ -69,7 +69,7 @@ func TestUnreadableValues(t *testing.T) {
 
 func TestNewer(t *testing.T) {
 	const top = 1<<31 - 1
-	at := func(epoch int16, sequence int32, offset int64) Cursor {
+	at := func(epoch int32, sequence int32, offset int64) Cursor {
 		return Cursor{Epoch: epoch, Sequence: sequence, Offset: offset}
 	}
 	decided := func(c Cursor, at int64) Cursor {

@@ -52,8 +52,9 @@ type Cursor struct {
 	Target int64
 	// Sequence counts the records landed under this identity, modulo 2³¹: it is that of the next one.
 	Sequence int32
-	// Epoch is the generation: content is a function of the sequence within one.
-	Epoch int16
+	// Epoch is the generation: content is a function of the sequence within one. Its lower 15 bits are the producer epoch. When those
+	// are used up, the next generation has another producer id, with epoch 0.
+	Epoch int32
 	// SourceTopicID and TargetTopicID notice topics that were created again.
 	SourceTopicID, TargetTopicID string
 	// SourceEpoch is the source's leader epoch at Offset-1, to notice a truncated log.
@@ -122,7 +123,7 @@ type wireCursor struct {
 	Version       int      `json:"kferry.version"`
 	Target        int64    `json:"kferry.target"`
 	Sequence      int32    `json:"kferry.sequence"`
-	Epoch         int16    `json:"kferry.epoch"`
+	Epoch         int32    `json:"kferry.epoch"`
 	SourceTopicID string   `json:"kferry.sourceTopicId"`
 	TargetTopicID string   `json:"kferry.targetTopicId"`
 	SourceEpoch   int32    `json:"kferry.sourceLeaderEpoch"`

@@ -75,12 +75,9 @@ func parseKey(key string) (kafka.TopicPartition, error) {
 //
 // What Get returns is on the offsets topic if it has to be: see beginning.
 func (c *Cursors) Get(ctx context.Context, topic string, partition int32) (Cursor, uint64, error) {
-	found, err := c.read(ctx, c.keyOf(topic, partition))
+	found, err := c.find(ctx, topic, partition)
 	if err != nil {
 		return Cursor{}, 0, err
-	}
-	if found.deleted {
-		return Cursor{}, 0, c.missing(ctx, topic, partition)
 	}
 	cur, err := decodeCursor(found.value)
 	if err != nil {
@@ -96,16 +93,28 @@ func (c *Cursors) Get(ctx context.Context, topic string, partition int32) (Curso
 // first does, so that every batch of ours lies above a known cursor whatever is lost. Whoever wrote it may have died before that.
 func (c Cursor) beginning() bool { return c.Sequence == 0 && !c.Foreign }
 
-// missing tells a partition that has no cursor from a bucket that has none yet.
-func (c *Cursors) missing(ctx context.Context, topic string, partition int32) error {
+// find returns a partition's entry, and tells a partition that has no cursor from a bucket that has none yet: what was looked for before
+// the bucket was loaded is looked for again.
+func (c *Cursors) find(ctx context.Context, topic string, partition int32) (entry, error) {
+	key := c.keyOf(topic, partition)
+	found, err := c.read(ctx, key)
+	if err != nil || !found.deleted {
+		return found, err
+	}
 	loaded, err := c.Loaded(ctx)
-	if err == nil {
+	switch {
+	case err != nil:
+	case !loaded:
 		err = ErrNotLoaded
-		if loaded {
+	default:
+		if found, err = c.read(ctx, key); err == nil && found.deleted {
 			err = ErrNoCursor
 		}
 	}
-	return fmt.Errorf("cursor of %s %s-%d: %w", c.flow.Name(), topic, partition, err)
+	if err != nil {
+		err = fmt.Errorf("cursor of %s %s-%d: %w", c.flow.Name(), topic, partition, err)
+	}
+	return found, err
 }
 
 // read returns the entry of a key, marked as deleted where there is none.

@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// gapKind is the kind of the notes that hold gaps. The offset of their keys is Gap.From.
-const gapKind = "gap"
+// gapKind begins the kind of the notes that hold gaps; the generation that the decision ended follows. So each decision has a gap of its
+// own, and one that is carried out a second time after a crash has the same. The offset of their keys is Gap.From.
+const gapKind = "gap-"
 
 // Who decides.
 const (
@@ -31,6 +34,7 @@ type Gap struct {
 	Detail    string   `json:"detail"` // of the hold
 	Decision  Decision `json:"decision"`
 	By        string   `json:"by"`
+	Epoch     int32    `json:"epoch"`  // the generation that the decision ended
 	From      int64    `json:"from"`   // source offsets …
 	To        int64    `json:"to"`     // … exclusive
 	Count     int64    `json:"count"`  // of them; -1: unknown
@@ -62,7 +66,7 @@ func (g Gap) String() string {
 }
 
 func (g Gap) key() NoteKey {
-	return NoteKey{Kind: gapKind, Topic: g.Topic, Partition: g.Partition, Offset: g.From}
+	return NoteKey{Kind: gapKind + strconv.Itoa(int(g.Epoch)), Topic: g.Topic, Partition: g.Partition, Offset: g.From}
 }
 
 // PutGap records a gap, or that it is acknowledged.
@@ -91,7 +95,7 @@ func gapsOf(notes map[NoteKey]Note) []Gap {
 	var gaps []Gap
 	for key, n := range notes {
 		var g Gap
-		if key.Kind == gapKind && json.Unmarshal(n.Value, &g) == nil {
+		if strings.HasPrefix(key.Kind, gapKind) && json.Unmarshal(n.Value, &g) == nil {
 			gaps = append(gaps, g)
 		}
 	}

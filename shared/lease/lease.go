@@ -232,7 +232,7 @@ func (l *Lease) Trusting(ctx context.Context) (context.Context, context.CancelFu
 	ctx, cancel := context.WithCancelCause(ctx)
 	var timer *time.Timer
 	timer = time.AfterFunc(math.MaxInt64, func() {
-		if left := time.Until(l.Trust()); left > 0 {
+		if left := time.Until(l.Trust()); left > 0 && ctx.Err() == nil {
 			timer.Reset(left)
 			return
 		}

@@ -23,7 +23,7 @@ const noteConnector = "kferry"
 //
 // On the offsets topic it is a key that Connect ignores, in KV the entry note.<flow>.<kind>.<topic>.<partition>.<offset>:
 //
-//	["kferry",{"flow":"A->B","kind":"gap","topic":"orders","partition":0,"offset":150}]
+//	["kferry",{"flow":"A->B","kind":"gap-0","topic":"orders","partition":0,"offset":150}]
 type NoteKey struct {
 	Kind      string `json:"kind"`
 	Topic     string `json:"topic"`     // on the source; "" where it is about the whole flow
@@ -97,6 +97,25 @@ func (c *Cursors) keepNote(ctx context.Context, key NoteKey, n Note) error {
 	})
 }
 
+// takeNote keeps what the offsets topic has, unless a later note has come to KV meanwhile.
+func (c *Cursors) takeNote(ctx context.Context, key NoteKey, n Note) error {
+	found, err := c.read(ctx, key.kept(c.flow))
+	if err != nil {
+		return err
+	}
+	if !found.deleted {
+		if was, err := decodeNote(found.value); err == nil && !was.At.Before(n.At) {
+			return nil
+		}
+	} else {
+		found.revision = 0
+	}
+	if _, err = c.putValue(ctx, found.key, n.encode(), found.revision); errors.Is(err, ErrLost) {
+		return nil // to a PutNote, which writes later ones only
+	}
+	return err
+}
+
 // Notes returns every note of the flow, up to date. Before Load, the result may be incomplete.
 func (c *Cursors) Notes(ctx context.Context) (map[NoteKey]Note, error) {
 	return c.notes.get(ctx, "read notes of "+c.flow.Name())
@@ -119,7 +138,7 @@ func (c *Cursors) agreeOnNotes(ctx context.Context, published map[NoteKey]Note) 
 	}
 	for key, n := range published {
 		if was, known := kept[key]; !known || was.At.Before(n.At) {
-			if err := c.keepNote(ctx, key, n); err != nil {
+			if err := c.takeNote(ctx, key, n); err != nil {
 				return nil, err
 			}
 		}
