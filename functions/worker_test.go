@@ -439,3 +439,26 @@ func TestSilentOffsetsTopicHoldsUpNoRecords(t *testing.T) {
 		w.exact()
 	})
 }
+
+// A cluster that is back is found within seconds, however long it was away; and meanwhile it is not asked all the time.
+func TestReturningClusterIsFoundSoon(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.stream(11 * time.Minute)
+		w.worker(0)
+		w.offersFor(5 * time.Second)
+		away := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: replica, Err: kerr.NotEnoughReplicas, Count: -1})
+		w.offersFor(10 * time.Minute)
+		if asked := away.Hits(); asked > 1200 {
+			t.Errorf("asked %d times in ten minutes", asked)
+		}
+		away.Remove()
+		before, back := w.targetEnd(0), time.Now()
+		w.eventually("the copy goes on", func() bool { w.offerBehind(); return w.targetEnd(0) > before })
+		if took := time.Since(back); took > 5*time.Second {
+			t.Errorf("went on %v after the cluster was back", took)
+		}
+		w.eventually("the failure is forgotten", func() bool { _, failed := w.state(0); return !failed })
+		w.complete()
+		w.exact()
+	})
+}

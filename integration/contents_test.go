@@ -39,7 +39,7 @@ func putting(t *testing.T, c *testbed.Cluster, topic string, opts ...kgo.Opt) pu
 	t.Helper()
 	return putter{t, c.Client(append([]kgo.Opt{
 		kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(16 << 20), kgo.MaxBufferedBytes(64 << 20),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(64 << 20), kgo.MaxBufferedBytes(128 << 20),
 	}, opts...)...), topic}
 }
 

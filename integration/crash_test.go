@@ -109,7 +109,7 @@ func (f far) killedWorker(t *testing.T) {
 	load := largeBatches
 	load.Records = 12 << 20 / load.ValueBytes
 	hunt{
-		k: k, topic: topic, load: load, kills: times(3, 30), within: 700 * time.Millisecond, random: seeded(t),
+		k: k, topic: topic, load: load, kills: times(3, 12), within: 700 * time.Millisecond, random: seeded(t),
 		prey: func() *testbed.Process { return k.start("worker") },
 	}.run()
 }
@@ -203,7 +203,7 @@ func (f far) killedWithDefaults(t *testing.T) {
 	k.start("coordinator")
 	c := hire(k, 3, seeded(t))
 	k.grows(topic, 2000)
-	for range times(3, 40) {
+	for range times(3, 20) {
 		c.strike(topic, 1)
 	}
 	k.row.demand(t, soon)
@@ -220,7 +220,7 @@ func (f far) killedRun(t *testing.T) {
 			load := smallBatches
 			load.Records = 60_000
 			hunt{
-				k: k, topic: topic, load: load, kills: times(2, 15), within: 700 * time.Millisecond, early: true, random: seeded(t),
+				k: k, topic: topic, load: load, kills: times(2, 8), within: 700 * time.Millisecond, early: true, random: seeded(t),
 				prey: func() *testbed.Process {
 					if disk == "lost" {
 						if err := os.RemoveAll(k.env["KFERRY_DATA"]); err != nil {

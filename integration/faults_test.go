@@ -185,7 +185,7 @@ func (f far) twoWorkers(t *testing.T) {
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("coordinator")
 	workers := []*testbed.Process{k.start("worker"), k.start("worker")}
-	rounds, takenOver := times(4, 30), 0
+	rounds, takenOver := times(4, 15), 0
 	random := seeded(t)
 	for round := 0; takenOver < rounds; round++ {
 		if round == 4*rounds {
@@ -224,7 +224,7 @@ func (f far) frozenBeforeCommit(t *testing.T) {
 	k.start("coordinator")
 	workers := []*testbed.Process{k.start("worker")} // it has all leases
 	k.grows(topic, 2000)
-	rounds := times(2, 20)
+	rounds := times(2, 6)
 	for range rounds {
 		workers = append(workers, k.start("worker"))
 		late, successor := workers[0], workers[1]
@@ -263,7 +263,7 @@ func (f far) natsLost(t *testing.T) {
 	worker := wiped.start("worker")
 	killed := *wiped
 	killed.row = f.report.row("NATS killed")
-	wipes := times(2, 10)
+	wipes := times(2, 6)
 	for range wipes {
 		wiped.grows(topic, 5000)
 		nats.Wipe()
@@ -295,7 +295,7 @@ func (f far) workerDrains(t *testing.T) {
 	k.start("coordinator")
 	worker := k.start("worker")
 	k.grows(topic, 5000)
-	rounds := times(2, 20)
+	rounds := times(2, 6)
 	for range rounds {
 		next := k.start("worker")
 		k.grows(topic, 2000)
@@ -325,7 +325,7 @@ func (f far) coordinators(t *testing.T) {
 	one.row = f.report.row("one of two coordinators killed")
 	clocks := *k
 	clocks.row = f.report.row("clock jumps of an hour")
-	for round := range times(3, 12) {
+	for round := range times(3, 9) {
 		testbed.Eventually(t, soon, "every partition to be idle", func() bool { return sum(metrics(t, worker), "kferry_leases_held") == 0 })
 		before := k.target.Ends(k.copyOf(topic))
 		at := k
@@ -387,7 +387,7 @@ func (f far) targetRestarted(t *testing.T) {
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, load, 20_000, 2000)
 	run := k.start("run")
-	kills := times(1, 12)
+	kills := times(1, 5)
 	for range kills {
 		k.grows(topic, 3000)
 		k.target.Kill(0)
@@ -409,7 +409,7 @@ func (f far) targetRestarted(t *testing.T) {
 		paused.row = f.report.row(oblivion.fault)
 		load.First = flow.Stop()
 		flow = traffic(&paused, topic, load, 5000, 2000)
-		rounds := times(1, 8)
+		rounds := times(1, 3)
 		for range rounds {
 			paused.grows(topic, 3000)
 			run.Pause()
@@ -445,7 +445,7 @@ func (f far) connectionsCut(t *testing.T) {
 	flow := traffic(k, topic, smallBatches, 50_000, 4000)
 	k.start("run")
 	random := seeded(t)
-	cuts := times(24, 200)
+	cuts := times(24, 100)
 	for i := range cuts {
 		k.grows(topic, 1+random.Int64N(1500))
 		proxy := []*testbed.Proxy{f.source.Proxy(0), f.target.Proxy(0)}[i%2]
@@ -472,7 +472,7 @@ func (f far) connectionsStalled(t *testing.T) {
 	k.source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 20_000, 2000)
 	k.start("run")
-	rounds := times(1, 6)
+	rounds := times(1, 2)
 	slow := *k
 	slow.row = f.report.row("slow delivery")
 	for range rounds {
@@ -519,7 +519,7 @@ func (f far) answersStalled(t *testing.T) {
 	flow := traffic(k, topic, smallBatches, 20_000, 3000)
 	proxy := f.target.Proxy(0)
 	run := k.start("run")
-	rounds := times(2, 20)
+	rounds := times(2, 6)
 	for range rounds {
 		k.grows(topic, 2000)
 		proxy.Stall(testbed.Requests) // until all that is under way is answered

@@ -43,7 +43,7 @@ func testQuorum(t *testing.T, r *report) {
 	k.start("worker")
 	q := quorum{k, topic, r, seeded(t)}
 	load := smallBatches
-	for range times(1, 4) {
+	for range times(1, 2) {
 		for _, fault := range []func(quorum, string, *testbed.Cluster){quorum.leadersMove, quorum.brokerKilled, quorum.rollingRestart, quorum.majorityKilled} {
 			for i, c := range []*testbed.Cluster{source, target} {
 				side := []string{"source", "target"}[i]
@@ -78,7 +78,7 @@ func (q quorum) broken(c *testbed.Cluster) string {
 // leadersMove gives every partition another leader, by a changed order of its replicas and an election.
 func (q quorum) leadersMove(side string, c *testbed.Cluster) {
 	k := q.at("leaders move", side)
-	for range times(2, 10) {
+	for range times(2, 6) {
 		k.grows(q.topic, 1000+q.random.Int64N(2000))
 		before := c.Leaders(q.broken(c))
 		ends, since := k.target.Ends(k.copyOf(q.topic)), time.Now()
@@ -134,7 +134,7 @@ func (q quorum) elect(c *testbed.Cluster) {
 // brokerKilled is kill -9 of a broker: its partitions move to the others, and it comes back.
 func (q quorum) brokerKilled(side string, c *testbed.Cluster) {
 	k, back := q.at("broker killed (6 s until the cluster moves its leaders)", side), q.at("broker back", side)
-	for range times(1, 4) {
+	for range times(1, 2) {
 		k.grows(q.topic, 1000)
 		ends, since := k.target.Ends(k.copyOf(q.topic)), time.Now()
 		victim := int(q.random.Int64N(replicas))

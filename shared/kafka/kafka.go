@@ -15,8 +15,14 @@
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of
 // every answer, and writes nothing at all to a connection until it has passed. What replicas may hold up goes another way, see aside.
 //
-// Non-obvious: where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and
-// throws away what it has read. That is no error, and the fetches after it are better small.
+// Non-obvious, each met by a test:
+//   - One partition whose followers are silent holds up its produce request until the request's timeout, and with it everything that
+//     comes behind on the connection, cursors and other topics alike.
+//   - A broker that is frozen rather than dead takes connections and requests. Whoever asks "any broker" asks that one too, a client that
+//     is just getting to know the cluster included.
+//   - A request that was given up may still be read by franz-go: ask again with a copy.
+//   - Where a quota is used up a broker answers a fetch with no partition at all, not even those that were asked for, and throws away
+//     what it has read. That is no error, and the fetches after it are better small.
 package kafka
 
 import (
@@ -66,6 +72,9 @@ const (
 	defaultBudget = 32 << 20
 	// dialTimeout leaves time for a second server within answerTimeout.
 	dialTimeout = 4 * time.Second
+	// firstTry is how long the first broker that is asked for metadata may take, before another one is asked as well: it may be frozen,
+	// and everybody who misses something waits for the answer.
+	firstTry = 2500 * time.Millisecond
 	// answerTimeout bounds a request that franz-go may repeat, and a broker's silence on one that it does not.
 	answerTimeout = 10 * time.Second
 )
@@ -89,9 +98,9 @@ type Cluster struct {
 
 	introducing chan struct{} // of capacity 1: a producer id is being asked for
 
-	mu        sync.Mutex  // guards what follows
-	closed    bool        // no background task starts any more
-	second    *kgo.Client // see aside; nil until it is needed
+	mu        sync.Mutex         // guards what follows
+	closed    bool               // no background task starts any more
+	asides    [lanes]*kgo.Client // see aside; nil until they are needed
 	fetchers  map[int32]*fetcher
 	producers map[int32]*producer
 	offsets   map[offsetsKey]*group[*offsetCall]
@@ -156,33 +165,46 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 func (c *Cluster) Close() {
 	c.mu.Lock()
 	c.closed = true
-	second := c.second
+	asides := c.asides
 	c.mu.Unlock()
 	c.cancel()
 	c.client.Close()
-	if second != nil {
-		second.Close()
+	for _, aside := range asides {
+		if aside != nil {
+			aside.Close()
+		}
 	}
 	c.tasks.Wait()
 }
 
+// A lane is what goes aside.
+type lane int
+
+const (
+	suspects lane = iota // of Produce, see producer
+	writes               // of Write
+	lanes
+)
+
 // aside is a client with connections of its own, for requests that replicas may hold up. A broker reads nothing more from a connection
 // before it has answered what it read last: on the connection of all produce requests one partition without its followers would hold up
 // every other one.
-func (c *Cluster) aside() *kgo.Client {
+func (c *Cluster) aside(l lane) *kgo.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.second == nil && !c.closed {
+	if c.asides[l] == nil && !c.closed {
 		client, err := kgo.NewClient(c.opts...)
 		if err != nil {
 			panic(fmt.Sprintf("kafka: options that were good once: %v", err))
 		}
-		c.second = client
+		c.asides[l] = client
+		// It gets to know the brokers now: later the one that it asks may be frozen, which would hold up what is to be kept going.
+		c.tasks.Go(func() { _ = client.Ping(c.ctx) })
 	}
-	if c.second == nil {
+	if c.asides[l] == nil {
 		return c.client // which is closed, and says so
 	}
-	return c.second
+	return c.asides[l]
 }
 
 // start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.
@@ -236,7 +258,21 @@ func (c *Cluster) Ping(ctx context.Context) error {
 func (c *Cluster) describe(ctx context.Context) (*kmsg.MetadataResponse, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{}
-	return anyBroker[*kmsg.MetadataResponse](ctx, c, req)
+	return c.askMetadata(ctx, req)
+}
+
+// askMetadata asks another broker where the first one that comes to mind is slow, which may be frozen.
+func (c *Cluster) askMetadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	first, stop := context.WithTimeout(limited, firstTry)
+	again := *req // what was given up may still be looked at
+	resp, err := req.RequestWith(first, c.client)
+	stop()
+	if err != nil && first.Err() != nil && limited.Err() == nil {
+		resp, err = again.RequestWith(limited, c.client)
+	}
+	return answered[*kmsg.MetadataResponse](ctx, c, resp, err)
 }
 
 // anyBroker sends a request to whichever broker, or brokers, it is for. franz-go repeats it where that can help.

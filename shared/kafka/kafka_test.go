@@ -136,3 +136,26 @@ func TestManyTopicsShareAMetadataRequest(t *testing.T) {
 		}
 	})
 }
+
+// A frozen broker was once asked for metadata for ten seconds, and everybody who missed something waited.
+func TestFrozenBrokerIsNotTheOnlyOneAskedForMetadata(t *testing.T) {
+	inBubble(t, setup{brokers: 3}, func(w *world) {
+		w.create("t", 1)
+		release := make(chan struct{})
+		defer close(release)
+		requests := 0
+		w.fake.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			if requests++; requests == 1 {
+				w.fake.SleepControl(func() { <-release })
+			}
+			return nil, nil, false
+		})
+		asked := time.Now()
+		_, err := w.cluster.Topic(w.ctx, "t")
+		w.must(err)
+		if took := time.Since(asked); took < time.Second || took > 4*time.Second {
+			w.Errorf("took %v", took)
+		}
+	})
+}

@@ -85,7 +85,7 @@ func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error
 		req.Topics = append(req.Topics, topic)
 	}
 	asked := time.Now()
-	resp, err := anyBroker[*kmsg.MetadataResponse](ctx, c, req)
+	resp, err := c.askMetadata(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,9 @@ const (
 	// produceTimeout is how long a broker waits for replicas, and so what an incident of one partition costs its neighbours
 	// in a request.
 	produceTimeout = 5000 // milliseconds
+	// apartTimeout is the same for suspects, which are many and travel in turns. One that only takes longer than that goes on as soon
+	// as its replicas have what is missing.
+	apartTimeout = 1000
 	// produceRequests is how many requests to one broker may be in flight. The broker works on one at a time; the others
 	// are on the wire meanwhile.
 	produceRequests = 4
@@ -81,8 +84,9 @@ type produceCall struct {
 	tp       TopicPartition
 	id       TopicID
 	batch    batch.Batch
-	sent     bool // and from then on waited for; guarded by the group's lock
-	apart    bool // its request goes aside; valid once it is picked
+	sent     bool      // and from then on waited for; guarded by the group's lock
+	apart    bool      // its request goes aside; valid once it is picked
+	left     time.Time // when it was sent
 	produced Produced
 	err      error
 	done     chan struct{}
@@ -106,6 +110,7 @@ type producer struct {
 }
 
 func (c *Cluster) producer(broker int32) *producer {
+	c.aside(suspects) // which is to be ready when it is needed
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.producers[broker]
@@ -174,7 +179,7 @@ func (p *producer) take(calls []*produceCall, apart bool) []*produceCall {
 func (p *producer) send(calls []*produceCall) {
 	client := p.c.client
 	if calls[0].apart {
-		client = p.c.aside()
+		client = p.c.aside(suspects)
 		defer p.group.edit(func(queue []*produceCall) []*produceCall { p.apart = false; return queue })
 	}
 	bytes := int64(0)
@@ -201,7 +206,7 @@ func (p *producer) depart(calls []*produceCall) (leaving []*produceCall) {
 				delete(p.busy, call.tp)
 				continue
 			}
-			call.sent = true
+			call.sent, call.left = true, time.Now()
 			leaving = append(leaving, call)
 		}
 		return queue
@@ -240,7 +245,7 @@ func (p *producer) judge(calls []*produceCall) {
 		if !anyOf(call.err, []error{ErrRequestTimedOut, ErrNotEnoughReplicasAppended}) {
 			continue
 		}
-		if !call.apart || p.sound == nil { // another one begins: one of those that were sound is concerned
+		if p.sound == nil || !call.apart && call.left.After(p.stalled) { // another one begins: one that was sound is concerned
 			p.sound = make(map[TopicPartition]bool)
 		}
 		p.stalled = time.Now()
@@ -256,6 +261,9 @@ func newProduceRequest(calls []*produceCall) kmsg.Request {
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks = allReplicas
 	req.TimeoutMillis = produceTimeout
+	if calls[0].apart {
+		req.TimeoutMillis = apartTimeout
+	}
 	topics := make(map[TopicID]map[string]int)
 	for _, call := range calls {
 		if topics[call.id] == nil {

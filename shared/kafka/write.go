@@ -30,7 +30,7 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 	}
 	limited, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	client := c.aside()
+	client := c.aside(writes)
 	err := c.introduce(limited, client)
 	if err == nil {
 		err = client.ProduceSync(limited, batch...).FirstErr()

@@ -90,5 +90,6 @@
 //     one, then takes what there is.
 //   - Publishing while disconnected succeeds into a buffer. Whatever must be known to have happened is a request.
 //   - A consumer learns of a message shortly after its sender has the answer. A claim right behind an offer may find nothing.
+//   - A State's times are by the clock of the worker that wrote it. Clocks are set, so a wait that nobody can have meant is none.
 //   - ErrNoCursor means that the bucket was asked after it was loaded. An empty bucket means ErrNotLoaded.
 package lease
