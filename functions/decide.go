@@ -17,7 +17,10 @@ import (
 // How a partition goes on that was held until somebody decides: an operator, through the cursor, or the flow's policy. What comes of a
 // decision is lease.Standing's to say; here it is found out where the partition stands, and the next generation starts there.
 
-const countBytes = 1 << 20 // of one read of the target while what landed is counted
+const (
+	countBytes = 1 << 20 // of one read of the target while what landed is counted
+	mostLooked = 1 << 16 // records of the source among which the last one that landed is looked for
+)
 
 // decided carries out what an operator has decided about the hold in the cursor, or holds on.
 func (m *mirror) decided(ctx, soft context.Context) error {
@@ -188,14 +191,44 @@ func (m *mirror) copiedUpTo(soft context.Context, end int64, s lease.Standing) (
 	}
 	// Holes in what the source lost can't be counted: from here on it is at least that. Rather copied again than lost.
 	least := m.at.Offset + n
-	if end <= m.at.Target || m.at.Offset < s.Start || m.at.Offset > s.End || s.Parted != lease.Same {
+	switch {
+	case end <= m.at.Target, m.at.Offset > s.End, s.Parted != lease.Same:
 		return least, nil
+	case m.at.Offset < s.Start:
+		return m.behindLast(soft, least, s.Start, end)
 	}
 	copied, err := m.behind(soft, n, end)
 	if _, held := errors.AsType[*holdError](err); held {
 		return least, nil
 	}
 	return copied.offset, err
+}
+
+// behindLast is the source offset behind the last record that landed, where the source has lost what lies before and that can't be counted.
+// It is the first one that looks like it from the least offset on where it can be, so that nothing is passed over that has not landed.
+func (m *mirror) behindLast(soft context.Context, least, start, end int64) (int64, error) {
+	b, err := m.readBatch(soft, end-1)
+	if expired, err := m.expired(soft, end-1, err); expired || err != nil || !m.ours(b) {
+		return least, err
+	}
+	p := m.printer()
+	landed, err := m.appendPrints(nil, p, b, end-1)
+	if err != nil || len(landed) == 0 {
+		return least, err
+	}
+	looked := 0
+	for r, err := range m.sourcePrints(soft, p, place{max(start, least-1), -1}) {
+		switch {
+		case err != nil:
+			return least, err
+		case r.whole == landed[len(landed)-1].whole:
+			return r.after.offset, nil
+		}
+		if looked++; looked == mostLooked {
+			break
+		}
+	}
+	return least, nil // it is gone as well
 }
 
 // landedAmid counts the records of this identity that have landed since the cursor, whoever else has written among them. Their sequence
