@@ -92,6 +92,7 @@ func (m *mirror) goOn(ctx, soft context.Context, d lease.Decision, by string, he
 	if m.facts, err = m.identify(soft, true); err != nil {
 		return err
 	}
+	m.facts.compacted = m.facts.compacted || m.at.Running // as in open
 	if err := m.assume(); err != nil {
 		return err
 	}

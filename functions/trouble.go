@@ -118,7 +118,7 @@ func (m *mirror) unread(soft context.Context, err error) error {
 	case errors.Is(err, kafka.ErrOffsetOutOfRange):
 		return m.outOfRange(soft)
 	case isDiverged(err):
-		return m.diverged(err)
+		return m.diverged(soft, err)
 	case errors.Is(err, kafka.ErrCorruptMessage):
 		return hold(lease.ReasonCorruptBatch, "%s can't read %s at offset %d itself: %v", m.flow.Source, m.from, m.at.Offset, err)
 	}
@@ -158,7 +158,14 @@ func isDiverged(err error) bool {
 
 // diverged is what follows when the source's log was cut before the cursor and has grown again: with other records. A leader that copied a
 // compacted log never met the epochs of which nothing was left, and answers much the same; there the end lies behind the cursor.
-func (m *mirror) diverged(err error) error {
+func (m *mirror) diverged(soft context.Context, err error) error {
+	end, wrong := m.source.LogEnd(soft, m.from)
+	if wrong != nil {
+		return fmt.Errorf("read log end of %s: %w", m.from, wrong)
+	}
+	if m.at.Offset > end.Offset {
+		return m.outOfRange(soft)
+	}
 	diverged, _ := errors.AsType[*kafka.DivergedError](err)
 	if m.facts.compacted && diverged.EndOffset >= m.at.Offset {
 		m.at.SourceEpoch = -1

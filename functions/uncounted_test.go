@@ -304,13 +304,16 @@ func (w *world) sourceTail(from int64, n int) (all []batch.Batch) {
 
 // A target that takes no ids but its own is asked for one, and kept to it: exactly once holds.
 func TestTargetThatIssuesProducerIDs(t *testing.T) {
-	const computed = 0x6B // in the top byte
 	for nth := 3; nth <= 6; nth++ {
 		t.Run(fmt.Sprint(nth), func(t *testing.T) {
 			inWorld(t, setup{}, func(w *world) {
 				w.writeBatches(6, 10)
+				computed := int64(-1)
 				w.alterProduce(func(b batch.Batch) error {
-					if b.ProducerID()>>56 == computed {
+					if computed < 0 {
+						computed = b.ProducerID()
+					}
+					if b.ProducerID() == computed {
 						return kerr.InvalidProducerIDMapping
 					}
 					return nil
@@ -364,30 +367,30 @@ func TestBatchThatGrowsOnTheTargetIsSplit(t *testing.T) {
 	})
 }
 
+// answerFetch answers fetches from the source's topic, where answer says so, without records.
+func (w *world) answerFetch(end int64, answer func(asked kmsg.FetchRequestTopicPartition, given *kmsg.FetchResponseTopicPartition) bool) {
+	w.Helper()
+	w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.env.Kafka("A").KeepControl()
+		request := req.(*kmsg.FetchRequest)
+		if len(request.Topics) == 0 { // a consumer ends its session
+			return nil, nil, false
+		}
+		resp := fetched(request, nil, end).(*kmsg.FetchResponse)
+		return resp, nil, answer(request.Topics[0].Partitions[0], &resp.Topics[0].Partitions[0])
+	})
+}
+
 // The source elects a leader that lacks what was copied, and is written on: the log is as long as before, and another one.
 func TestSourceThatWasCutAndHasGrownAgain(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
 		w.copied()
-		epochs := make(chan int32, 100)
-		w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			w.env.Kafka("A").KeepControl()
-			request := req.(*kmsg.FetchRequest)
-			asked := request.Topics[0].Partitions[0]
-			select {
-			case epochs <- asked.LastFetchedEpoch:
-			default:
+		w.answerFetch(15, func(asked kmsg.FetchRequestTopicPartition, given *kmsg.FetchResponseTopicPartition) bool {
+			if asked.LastFetchedEpoch != 0 {
+				w.Errorf("asked with leader epoch %d, the records were written in epoch 0", asked.LastFetchedEpoch)
 			}
-			if asked.LastFetchedEpoch < 0 || asked.FetchOffset < 10 {
-				return nil, nil, false
-			}
-			resp := request.ResponseKind().(*kmsg.FetchResponse)
-			answer := kmsg.NewFetchResponseTopic()
-			answer.Topic, answer.TopicID = request.Topics[0].Topic, request.Topics[0].TopicID
-			p := kmsg.NewFetchResponseTopicPartition()
-			p.Partition, p.DivergingEpoch.Epoch, p.DivergingEpoch.EndOffset = asked.Partition, 0, 8
-			answer.Partitions = append(answer.Partitions, p)
-			resp.Topics = append(resp.Topics, answer)
-			return resp, nil, true
+			given.DivergingEpoch.Epoch, given.DivergingEpoch.EndOffset = 0, 8
+			return true
 		})
 		w.write(5)
 		w.offer(0)
@@ -395,8 +398,192 @@ func TestSourceThatWasCutAndHasGrownAgain(t *testing.T) {
 		if s, _ := w.state(0); !strings.Contains(s.Detail, "from offset 8 to 9") {
 			t.Errorf("says %q", s.Detail)
 		}
-		if epoch := <-epochs; epoch != 0 {
-			t.Errorf("asked with leader epoch %d, the records were written in epoch 0", epoch)
+	})
+}
+
+// rested waits until a worker has given the lease of a complete copy back.
+func (w *world) rested(p *process) {
+	w.Helper()
+	w.complete()
+	w.eventually("the lease is given back", func() bool { return p.count("kferry_leases_held") == 0 })
+}
+
+// put writes one record.
+func (w *world) put(key, value string) {
+	w.Helper()
+	client, err := w.env.Client("A", kgo.DefaultProduceTopic(topic), compressed)
+	w.must(err)
+	defer client.Close()
+	w.must(client.ProduceSync(w.Context(), kgo.KeySliceRecord([]byte(key), []byte(value))).FirstErr())
+}
+
+// A request that a run gave up on lands when the next run is about to send: under its sequence, with another record of the compacted
+// source. The broker must not take the one for the other.
+func TestLateBatchOfARunThatGaveUp(t *testing.T) {
+	inWorld(t, compacted, func(w *world) {
+		w.update(2, 10, 7)
+		p := w.worker(0)
+		w.rested(p)
+		w.put("k", "old")
+		id, requests, landed := w.env.Kafka("B").TopicInfo(replica).TopicID, 0, false
+		var late batch.Batch
+		w.env.Kafka("B").ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("B").KeepControl()
+			if !concerns(req, replica, id) || landed {
+				return nil, nil, false
+			}
+			if requests++; requests <= 7 {
+				late = slices.Clone(req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records)
+				return nil, errCut, true
+			}
+			landed = true
+			w.env.Kafka("B").SleepControl(func() {
+				_, err := w.target.Produce(w.Context(), kafka.TopicPartition{Topic: replica}, kafka.TopicID{}, late)
+				w.must(err)
+			})
+			return nil, nil, false
+		})
+		w.offer(0)
+		w.eventually("the run gives up", func() bool { _, failed := w.state(0); return failed && requests >= 7 })
+		if !w.cursor(0).Running {
+			t.Error("the cursor says that nothing is under way, and a request was not answered")
 		}
+		p.drain()
+		w.put("k", "new")
+		w.put("other", strings.Repeat("a", 2000))
+		w.env.Kafka("A").Compact()
+		w.worker(0)
+		w.complete()
+		if got, want := fmt.Sprint(w.finals("B", replica)), fmt.Sprint(w.finals("A", topic)); got != want || !landed {
+			t.Errorf("the copy ends with %s, the source with %s", got, want)
+		}
+	})
+}
+
+// A refusal before anything is appended leaves nothing that could still land.
+func TestRefusalsCostNoGeneration(t *testing.T) {
+	inWorld(t, compacted, func(w *world) {
+		w.update(2, 10, 7)
+		refused := 0
+		w.alterProduce(func(batch.Batch) error {
+			if refused++; refused < 30 {
+				return kerr.NotEnoughReplicas
+			}
+			return nil
+		})
+		w.worker(0)
+		w.complete()
+		if c := w.cursor(0); c.Epoch > 0 || refused < 30 {
+			t.Errorf("after %d refusals: %+v", refused, c)
+		}
+	})
+}
+
+// The epochs of a producer id are used up: the next generation has another id.
+func TestGenerationAfterTheLastEpoch(t *testing.T) {
+	const last = 1<<15 - 1
+	inWorld(t, compacted, func(w *world) {
+		w.update(1, 10, 7)
+		p := w.worker(0)
+		w.rested(p)
+		before := w.tail(0, 0)[0].ProducerID()
+		w.edit(0, func(c *lease.Cursor) { c.Epoch, c.Sequence, c.Running = last, 0, true })
+		w.update(1, 10, 7)
+		w.complete()
+		if c := w.compared(); !c.Exact() {
+			t.Errorf("the copy is not exact: %s", c)
+		}
+		all := w.tail(0, 11)
+		if b := all[len(all)-1]; b.ProducerID() == before || b.ProducerID()>>56 != 0x6B || b.ProducerEpoch() != 0 || b.BaseSequence() != 0 || w.cursor(0).Epoch != last+1 {
+			t.Errorf("goes on as producer %#x, epoch %d, sequence %d; cursor %+v", b.ProducerID(), b.ProducerEpoch(), b.BaseSequence(), w.cursor(0))
+		}
+	})
+}
+
+// A topic that was compacted when a worker died is not any more: what had gone by then is gone.
+func TestPolicyChangedBetweenCrashAndResume(t *testing.T) {
+	for nth := 2; nth <= 5; nth++ {
+		t.Run(fmt.Sprint(nth), func(t *testing.T) {
+			inWorld(t, compacted, func(w *world) {
+				w.update(6, 10, 7)
+				w.killAt(position{"B", kmsg.Produce, replica, nth}, w.worker(0), true)
+				w.env.Kafka("A").Compact()
+				w.alter("A", topic, "cleanup.policy", "delete")
+				w.worker(0)
+				w.complete()
+				if c := w.compared(); c.Lost+c.Doubled+c.Reordered > 0 {
+					t.Errorf("the copy is not exact: %s", c)
+				}
+			})
+		})
+	}
+}
+
+// The copy lacks some of what landed. What is copied again then is there, and it is said that it may be twice, for good.
+func TestCopyThatLacksWhatLanded(t *testing.T) {
+	both := setup{source: compacted.source, target: compacted.source}
+	for name, lose := range map[string]func(w *world){
+		"compacted": func(w *world) { w.env.Kafka("B").Compact() },
+		"expired":   func(w *world) { w.must(w.env.Kafka("B").DeleteRecords(replica, 0, 20)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, both, func(w *world) {
+				w.update(6, 10, 7)
+				w.killAt(position{"B", kmsg.Produce, replica, 5}, w.worker(0), true)
+				lose(w)
+				p := w.worker(0)
+				w.rested(p)
+				if got, want := fmt.Sprint(w.finals("B", replica)), fmt.Sprint(w.finals("A", topic)); got != want {
+					t.Errorf("the copy ends with %s, the source with %s", got, want)
+				}
+				if c := w.cursor(0); c.ExactlyOnce == "" || w.targetEnd(0) == w.sourceEnd(0) {
+					t.Errorf("the copy has %d records of %d, cursor %+v", w.targetEnd(0), w.sourceEnd(0), c)
+				}
+				w.edit(0, func(c *lease.Cursor) { c.Running = true }) // as after another crash, of a run that had copied nothing
+				w.update(1, 10, 7)
+				w.complete()
+				if c := w.cursor(0); c.ExactlyOnce == "" {
+					t.Errorf("forgotten: %+v", c)
+				}
+			})
+		})
+	}
+}
+
+// A leader that came to a compacted log late never met the epochs of which nothing was left, and answers as if the log had been cut: behind
+// the cursor.
+func TestLeaderThatNeverMetAnEpoch(t *testing.T) {
+	inWorld(t, compacted, func(w *world) {
+		w.update(2, 10, 7)
+		w.rested(w.worker(0))
+		times := 0
+		w.answerFetch(26, func(asked kmsg.FetchRequestTopicPartition, given *kmsg.FetchResponseTopicPartition) bool {
+			if asked.LastFetchedEpoch < 0 || asked.FetchOffset != 21 {
+				return false
+			}
+			times++
+			given.DivergingEpoch.Epoch, given.DivergingEpoch.EndOffset = asked.LastFetchedEpoch-1, 26
+			return true
+		})
+		w.update(1, 5, 7)
+		w.complete()
+		if c := w.compared(); !c.Exact() || times == 0 {
+			t.Errorf("asked %d times, and the copy is not exact: %s", times, c)
+		}
+	})
+}
+
+// Without topic ids the leader's epoch tells that a topic was created again: it begins anew.
+func TestSourceCreatedAgainUnderOneName(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.copied()
+		w.edit(0, func(c *lease.Cursor) { c.SourceEpoch = 5 }) // the first topic had seen five leaders
+		w.answerFetch(15, func(asked kmsg.FetchRequestTopicPartition, given *kmsg.FetchResponseTopicPartition) bool {
+			given.ErrorCode = kerr.OffsetOutOfRange.Code
+			return asked.LastFetchedEpoch > 0
+		})
+		w.write(5)
+		w.offer(0)
+		w.held(0, lease.ReasonSourceRecreated)
 	})
 }
