@@ -154,6 +154,11 @@ func (k *installation) resumes(topic string, before map[int32]int64, since time.
 	if len(before) == 0 {
 		k.t.Fatalf("%s has no partitions whose progress could be seen", k.copyOf(topic))
 	}
+	defer func() {
+		if k.t.Failed() {
+			k.t.Logf("before the fault the copy ended at %v; status says %v", before, k.status().partitions(topic))
+		}
+	}()
 	testbed.Eventually(k.t, copyWithin, "every partition of "+topic+" to move again", func() bool {
 		now := k.positions(topic)
 		for p, end := range before {

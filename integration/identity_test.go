@@ -102,7 +102,11 @@ func (k *installation) plant(topic string, at func(partition int) planted) {
 	k.target.CreateTopic(k.copyOf(topic), partitions, 1)
 	k.target.CreateTopic(offsets, partitions, 1, "cleanup.policy", "compact")
 	id := func(c *testbed.Cluster, topic string) string {
-		id := [16]byte(c.Topics(topic)[topic].ID)
+		var id [16]byte
+		testbed.Eventually(k.t, soon, topic+" to be known by its id", func() bool {
+			id = c.Topics(topic)[topic].ID
+			return id != [16]byte{}
+		})
 		return base64.RawURLEncoding.EncodeToString(id[:])
 	}
 	source, target := id(k.source, topic), id(k.target, k.copyOf(topic))

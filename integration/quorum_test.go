@@ -213,9 +213,9 @@ func testFrozenFollower(t *testing.T, r *report) {
 	defer unpause()
 	since := time.Now()
 	testbed.Eventually(t, soon, "a log end beyond its high watermark", func() bool { return len(unsettled(t, leader, copied)) > 0 })
+	sent := calm.Sent()
 	pace := watch(t, leader, k.copyOf(beside), led, frozen*2/3)
-	t.Logf("neighbours: %v", pace)
-	expected := 2000.0 * float64(len(led)) / neighbours * pace.lasted.Seconds()
+	expected := float64(calm.Sent()-sent) * float64(len(led)) / neighbours
 	if float64(pace.records) < expected/2 || pace.longest > soon {
 		t.Errorf("%d of %.0f records of neighbours were copied while a follower was silent, one of them stood still for %v", pace.records, expected, pace.longest)
 	}
