@@ -251,7 +251,7 @@ func TestVerifyCopies(t *testing.T) {
 	next = traffic.Stop()
 	k.await("verified-codecs")
 	k.stop(run)
-	if got := equalTopic(t, k.verify(0, "--topics", "verified-codecs", "--since", fmt.Sprint(time.Now().Add(-30*time.Minute).UnixMilli())), "verified-codecs"); got.Equal != 0 {
+	if got := equalTopic(t, k.verify(3, "--topics", "verified-codecs", "--since", fmt.Sprint(time.Now().Add(-30*time.Minute).UnixMilli())), "verified-codecs"); got.Equal != 0 {
 		t.Errorf("%d records are younger than any", got.Equal)
 	}
 

@@ -29,6 +29,10 @@ func TestVerify(t *testing.T) {
 	if code != 0 || r.Verdict != verify.Equal || total(r).Equal != 500 || total(r).Behind != 20 {
 		t.Errorf("20 records behind: exit code %d and\n%s", code, out)
 	}
+	code, out, _ = kferry(t, environ, "verify", "--since", "1ms")
+	if code != 3 || !strings.Contains(out, "NOT COMPARABLE: no record was compared: 0 records are equal; partitions: 3 equal") {
+		t.Errorf("no record is so young: exit code %d and\n%s", code, out)
+	}
 	w, err := env.Writer(target, source+".orders")
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +60,8 @@ func TestVerifyIsAskedWrongly(t *testing.T) {
 		`no topic matches "payments" among those that kafka-dc-1->central copies: orders`: {"--topics", "payments"},
 		`--topics "(": not a list of regular expressions`:                                 {"--topics", "("},
 		`--since "yesterday": give a time like`:                                           {"--since", "yesterday"},
+		`--since "2099-01-01T00:00:00Z": that is later than now`:                          {"--since", "2099-01-01T00:00:00Z"},
+		`--since "4070908800000": that is later than now`:                                 {"--since", "4070908800000"},
 		`--rate "1KiB": give a number of bytes a second, at least 16KiB`:                  {"--rate", "1KiB"},
 		`-o "xml": give table or json`:                                                    {"-o", "xml"},
 	} {

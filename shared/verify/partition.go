@@ -20,6 +20,8 @@ type partition struct {
 	source, target kafka.TopicPartition
 	logs           [2]log
 	rules          Rules
+	unclaimed      bool // whether no cursor says how far the copy should be
+	guessed        bool // whether settings couldn't be read, so that it is not known whether a side is compacted
 	report         PartitionReport
 }
 
@@ -35,7 +37,7 @@ func (p *partition) configure(s Side, c kafka.TopicConfig) {
 		p.rules.Timestamps = true
 	}
 	if c.Err != nil || len(c.Entries) == 0 {
-		p.rules.Compacted[s] = true
+		p.rules.Compacted[s], p.guessed = true, true
 		p.note("the settings of the %s can't be read, so that records may be absent as if it were compacted", s)
 		return
 	}
@@ -78,15 +80,15 @@ func (p *partition) compare(ctx context.Context) PartitionReport {
 	switch source, target := p.logs[Source], p.logs[Target]; {
 	case ctx.Err() != nil:
 		r.Verdict, r.Why = Unfinished, "not begun"
+	case source.err != nil:
+		r.Verdict, r.Why = NotComparable, "source: "+source.err.Error()
+	case target.err != nil:
+		r.Verdict, r.Why = NotComparable, "target: "+target.err.Error()
 	case source.lacking && target.end > target.start:
 		r.Verdict, r.Why = Different, fmt.Sprintf("the target has records, and the source has no partition %d", p.source.Partition)
 		r.Extra = target.span()
 	case target.lacking && source.span() > 0:
 		r.Verdict, r.Why = NotComparable, fmt.Sprintf("there is no %s on the target", p.target)
-	case source.err != nil:
-		r.Verdict, r.Why = NotComparable, "source: "+source.err.Error()
-	case target.err != nil:
-		r.Verdict, r.Why = NotComparable, "target: "+target.err.Error()
 	case source.lacking || target.lacking:
 		r.Verdict = Equal
 	default:
@@ -258,6 +260,9 @@ func (p *partition) conclude(ctx context.Context, o Outcome, err error) {
 	if o.First != nil {
 		r.First = p.show(ctx, *o.First)
 	}
+	if o.Behind > 0 && p.unclaimed {
+		p.note("no cursor says how far the copy should be, so that what is behind may be missing")
+	}
 	nothing := o.Equal == 0 && (o.Counts != Counts{} || len(r.Skipped) > 0)
 	switch {
 	case o.Different():
@@ -268,6 +273,8 @@ func (p *partition) conclude(ctx context.Context, o Outcome, err error) {
 		r.Verdict = NotComparable
 	case o.Uncompared > 0:
 		r.Verdict, r.Why = NotComparable, fmt.Sprintf("more than %d keys of a compacted topic were to be kept at a time", maxKeys)
+	case o.Compacted > 0 && p.guessed:
+		r.Verdict, r.Why = NotComparable, "records are absent as compaction would take them, and the settings can't be read"
 	case nothing && o.Behind > 0:
 		r.Verdict, r.Why = NotComparable, "nothing is copied yet"
 	case nothing:

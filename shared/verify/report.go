@@ -47,13 +47,24 @@ func unreadable(ctx context.Context) Verdict {
 type Report struct {
 	At      time.Time    `json:"at"` // when it began
 	Verdict Verdict      `json:"verdict"`
+	Why     string       `json:"why,omitempty"`
 	Flows   []FlowReport `json:"flows"`
 }
 
-// Add appends a flow's report.
+// Add appends a flow's report. Without a single equal record nothing is proved, so that all together is not comparable then.
 func (r *Report) Add(f FlowReport) {
 	r.Flows = append(r.Flows, f)
-	r.Verdict = worse(r.Verdict, f.Verdict)
+	r.Verdict, r.Why = "", ""
+	equal := int64(0)
+	for _, f := range r.Flows {
+		r.Verdict = worse(r.Verdict, f.Verdict)
+		for _, p := range f.Partitions {
+			equal += p.Equal
+		}
+	}
+	if r.Verdict == Equal && equal == 0 {
+		r.Verdict, r.Why = NotComparable, "no record was compared"
+	}
 }
 
 // A FlowReport is one flow's part of a Report.
@@ -251,7 +262,11 @@ func (r Report) Table(to io.Writer) error {
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))
 		}
 	}
-	_, err := fmt.Fprintf(to, "\n%s: %d records are equal; partitions: %s\n", strings.ToUpper(string(r.Verdict)), equal, strings.Join(parts, ", "))
+	verdict := strings.ToUpper(string(r.Verdict))
+	if r.Why != "" {
+		verdict += ": " + r.Why
+	}
+	_, err := fmt.Fprintf(to, "\n%s: %d records are equal; partitions: %s\n", verdict, equal, strings.Join(parts, ", "))
 	return err
 }
 
