@@ -191,12 +191,18 @@ func (c *comparison) compare(ctx context.Context, f spec.Flow) (verify.FlowRepor
 		Topics: c.topics, Since: c.since, Limit: c.limit, Progress: &c.progress,
 	}
 	// Before the comparison asks for the target's ends, so that all that is claimed lies below them.
-	cursors, err := lease.ReadCursors(ctx, f, o.Target)
+	cursors, gaps, err := lease.ReadCursorsAndGaps(ctx, f, o.Target)
 	if err != nil {
 		return verify.Unread(ctx, o, fmt.Errorf("target: %w", err)), nil
 	}
 	o.Claims = claims(cursors)
-	return verify.Compare(ctx, o)
+	r, err := verify.Compare(ctx, o)
+	for _, g := range gaps {
+		if slices.ContainsFunc(r.Partitions, func(p verify.PartitionReport) bool { return p.SourceTopic == g.Topic && p.Partition == g.Partition }) {
+			r.Gaps++
+		}
+	}
+	return r, err
 }
 
 // claims are what the cursors say of how far the copies reach.

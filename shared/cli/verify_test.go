@@ -6,6 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/local"
+	"github.com/kferry/kferry/shared/spec"
 	"github.com/kferry/kferry/shared/verify"
 )
 
@@ -45,10 +49,36 @@ func TestVerify(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "first difference: extra") || !strings.Contains(out, "DIFFERENT: 500 records are equal; partitions: 2 equal, 1 different") {
 		t.Errorf("a record of somebody else: exit code %d and\n%s", code, out)
 	}
+	if strings.Contains(out, "kferry gaps") {
+		t.Errorf("nobody has decided anything, and yet there are gaps:\n%s", out)
+	}
+	onRecord(t, env, environ, lease.Gap{Topic: "orders", Partition: 1, Effect: lease.Surplus}, lease.Gap{Topic: "payments", Effect: lease.Surplus})
+	if code, out, _ = kferry(t, environ, "verify"); code != 1 || !strings.Contains(out, "1 on record, and what they cost is found here as well: kferry gaps '"+source+"->"+target+"'") {
+		t.Errorf("a gap of a partition that is compared: exit code %d and\n%s", code, out)
+	}
 	env.Kafka(source).Close()
 	code, out, _ = kferry(t, environ, "verify")
 	if code != 3 || !strings.Contains(out, source+"->"+target+": not comparable: source: ") {
 		t.Errorf("a source that is down: exit code %d and\n%s", code, out)
+	}
+}
+
+// onRecord writes gaps as a worker does.
+func onRecord(t *testing.T, env *local.Env, environ []string, gaps ...lease.Gap) {
+	t.Helper()
+	s, err := spec.Load(nil, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := kafka.Open(env.Spec(target), kafka.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, g := range gaps {
+		if err := lease.WriteGap(t.Context(), s.Flows[0], c, g); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

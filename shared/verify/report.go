@@ -75,6 +75,9 @@ type FlowReport struct {
 	Verdict    Verdict           `json:"verdict"`
 	Error      string            `json:"error,omitempty"` // why nothing could be compared
 	Partitions []PartitionReport `json:"partitions"`
+	// Gaps on record for these partitions: decisions that left the copy other than its source. No comparison knows of them, so
+	// whoever compares says it; what such a decision cost is found as a difference all the same.
+	Gaps int `json:"gaps,omitempty"`
 }
 
 // A PartitionReport is one partition's part of a Report.
@@ -254,6 +257,9 @@ func (r Report) Table(to io.Writer) error {
 		}
 		for _, p := range f.Partitions {
 			p.remarks(to)
+		}
+		if f.Gaps > 0 {
+			fmt.Fprintf(to, "\n%s: decisions left gaps, %d on record, and what they cost is found here as well: kferry gaps '%s'\n", f.Flow, f.Gaps, f.Flow)
 		}
 	}
 	var parts []string
