@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func (p *partition) align(ctx context.Context, a *Aligner) error {
 	var streams [2]*stream
 	var from [2]chan chunk
 	for _, s := range []Side{Source, Target} {
-		streams[s], from[s] = p.stream(s), make(chan chunk, chunks)
+		streams[s], from[s] = p.stream(&p.logs[s]), make(chan chunk, chunks)
 		g.Go(func() error { return streams[s].run(ctx, from[s]) })
 	}
 	for equal := int64(0); ; {
@@ -214,7 +215,8 @@ func (p *partition) align(ctx context.Context, a *Aligner) error {
 	return g.Wait()
 }
 
-// later looks behind the ends for records that explain what compaction has taken: it went on while the logs were read.
+// later looks behind the ends for records that explain what compaction has taken: it went on while the logs were read. Where tombstones
+// are in question, it looks through the whole log for live records of their keys.
 func (p *partition) later(ctx context.Context, a *Aligner) error {
 	for _, s := range []Side{Source, Target} {
 		if !a.Waiting(s.other()) {
@@ -229,7 +231,7 @@ func (p *partition) later(ctx context.Context, a *Aligner) error {
 }
 
 func (p *partition) laterOf(ctx context.Context, s Side, a *Aligner) error {
-	l := p.logs[s]
+	l := p.logs[s] // a copy
 	ends, err := l.cluster.ListOffsets(ctx, []kafka.TopicPartition{l.tp}, kafka.Latest, l.isolation)
 	if err != nil {
 		return err
@@ -237,18 +239,25 @@ func (p *partition) laterOf(ctx context.Context, s Side, a *Aligner) error {
 	if err := ends[l.tp].Err; err != nil {
 		return err
 	}
-	r := l.cluster.NewReader(l.tp, l.end, ends[l.tp].Offset, l.isolation, readBytes)
+	compared := l.end
+	l.from, l.end = l.end, max(l.end, ends[l.tp].Offset)
+	if a.Deleted(s.other()) {
+		l.from = l.start
+	}
+	p.Progress.Total.Add(l.span())
+	r := p.stream(&l)
 	for {
-		records, err := r.Next(ctx)
-		if err == io.EOF {
-			return nil
-		}
+		c, err := r.chunk(ctx)
 		if err != nil {
 			return err
 		}
-		for _, record := range records {
-			a.Later(s, Entry{Key: keyOf(record)})
+		behind, _ := slices.BinarySearchFunc(c.entries, compared, func(e Entry, end int64) int { return cmp.Compare(e.Offset, end) })
+		a.Again(s, c.entries[:behind]...)
+		a.Later(s, c.entries[behind:]...)
+		if c.ended {
+			return nil
 		}
+		r.done(c)
 	}
 }
 

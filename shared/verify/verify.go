@@ -13,7 +13,8 @@
 //
 //   - reordered, where its equal is among the last Lookahead records that were on the other side alone;
 //   - duplicated, where the target had it within the last Lookahead records;
-//   - compacted, where the other side is a compacted topic that has a later record of the key, or it is a tombstone;
+//   - compacted, where the other side is a compacted topic that has a later record of the key; or where it is a
+//     tombstone, or in front of one, and the other side ends without a live record of the key;
 //   - expired, where the other side's log begins behind it, because retention or DeleteRecords took what was before;
 //   - not begun, in front of the first record that the two have in common, if the flow was to start later than with the first;
 //   - behind, at the end of the source, if the cursor doesn't claim that it was copied;

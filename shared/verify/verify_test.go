@@ -391,6 +391,74 @@ func TestSettingsThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// compacts makes the copy a compacted topic.
+func (w *world) compacts() {
+	w.Helper()
+	client, err := w.env.Client("B")
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	compact := "compact"
+	policy := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "cleanup.policy", Value: &compact}}
+	if _, err := kadm.NewClient(client).AlterTopicConfigs(w.Context(), policy, "A."+topic); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// delete appends tombstones of keys to partition 0 of the source.
+func (w *world) delete(keys ...int) {
+	w.Helper()
+	client, err := w.env.Client("A", kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(len(keys)+1))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	var records []*kgo.Record
+	for _, key := range keys {
+		records = append(records, &kgo.Record{Key: fmt.Append(nil, key), Timestamp: time.UnixMilli(1_100_000)})
+	}
+	if err := client.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// A compacted copy may lack a tombstone, unless the key is alive there: then the tombstone was lost.
+func TestALostTombstone(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.compacts()
+		w.both(1, 2, 3)
+		w.delete(2, 77) // 77 has never been on the target
+		w.both(200_004)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.Different, verify.Counts{Equal: 4, Missing: 1, Compacted: 1})
+		if got.First == nil || got.First.Source == nil || got.First.Source.Offset != 3 || got.First.Source.Value != nil {
+			w.Errorf("first difference %+v", got.First)
+		}
+		// What is live there is older than what is compared.
+		w.options.Since = 1_100_000
+		w.wants(w.compare(w.Context())[0], verify.Different, verify.Counts{Equal: 1, Missing: 1, Compacted: 1})
+		w.both(200_012) // and now key 2 has a later value on both sides
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 2, Compacted: 2})
+	})
+}
+
+// More keys than there is room for: those that were decided are equal, and that is not enough.
+func TestTooManyKeys(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		const room, more = 1 << 17, 1000
+		w.compacts()
+		w.both(1)
+		w.delete(upTo(100, 100+room+more)...)
+		w.both(200_000)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.NotComparable, verify.Counts{Equal: 2, Compacted: room, Uncompared: more})
+		if !strings.Contains(got.Why, "more than 131072 keys") {
+			w.Errorf("%s", got.Why)
+		}
+	})
+}
+
 // A record that is written and copied between the two questions for the ends lies behind the target's, never behind the source's.
 func TestTheTargetsEndIsAskedFirst(t *testing.T) {
 	inBubble(t, [2]int32{1, 1}, func(w *world) {
