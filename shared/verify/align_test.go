@@ -145,6 +145,7 @@ func TestAlign(t *testing.T) {
 		"its live record is older":     {compacted(true, true), "l:b k:- m:c", "k:a l:b m:c", verify.Counts{Equal: 2, Missing: 1, Compacted: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
 		"its live record in its place": {compacted(true, true), "l:b k:-@99 m:c", "l:b k:a@98 m:c", verify.Counts{Equal: 2, Missing: 1, Extra: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
 		"a foreign tombstone":          {compacted(true, true), "k:a l:b", "k:a l:b k:-", verify.Counts{Equal: 2, Extra: 1}, verify.Pair{Kind: verify.Extra, Source: -1, Target: 2}},
+		"a tombstone, then lost":       {compacted(false, true), "k:a k:- k:b m:c", "k:a m:c", verify.Counts{Equal: 2, Missing: 1, Compacted: 1}, verify.Pair{Kind: verify.Missing, Source: 2, Target: -1}},
 		"a tombstone, then changed":    {compacted(true, true), "l:b@1 k:-@3 k:c@7 m:d@9", "l:b@1 k:x@7 m:d@9", verify.Counts{Equal: 2, Changed: 1, Compacted: 1}, verify.Pair{Kind: verify.Changed, Source: 2, Target: 1}},
 		"a tombstone, then written":    {compacted(true, true), "k:a k:- l:b k:c", "l:b k:c", verify.Counts{Equal: 2, Compacted: 2}, verify.Pair{}},
 		"a tombstone, then behind":     {verify.Rules{Timestamps: true, Claimed: 3, Compacted: [2]bool{true, true}}, "k:a k:- l:b k:c", "k:a l:b", verify.Counts{Equal: 2, Compacted: 1, Behind: 1}, verify.Pair{}},
