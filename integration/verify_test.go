@@ -251,7 +251,7 @@ func TestVerifyCopies(t *testing.T) {
 	next = traffic.Stop()
 	k.await("verified-codecs")
 	k.stop(run)
-	if got := equalTopic(t, k.verify(0, "--topics", "verified-codecs", "--since", fmt.Sprint(time.Now().Add(-30*time.Minute).UnixMilli())), "verified-codecs"); got.Equal != 0 {
+	if got := equalTopic(t, k.verify(3, "--topics", "verified-codecs", "--since", fmt.Sprint(time.Now().Add(-30*time.Minute).UnixMilli())), "verified-codecs"); got.Equal != 0 {
 		t.Errorf("%d records are younger than any", got.Equal)
 	}
 
@@ -357,15 +357,14 @@ func TestVerifyCompacted(t *testing.T) {
 		}
 	}
 
-	// A key that the source never had, and one whose last record the target hasn't.
-	plain := both.Client()
-	foreign := kgo.KeySliceRecord([]byte("foreign"), []byte("x"))
-	foreign.Topic = k.copyOf("compacted-source")
-	if err := plain.ProduceSync(t.Context(), foreign).FirstErr(); err != nil {
+	// A key that the source never had, and the deletion of one that is alive there.
+	plain := both.Client(kgo.DefaultProduceTopic(k.copyOf("compacted-source")))
+	foreign, deletion := kgo.KeySliceRecord([]byte("foreign"), []byte("x")), kgo.KeySliceRecord([]byte("once5"), nil)
+	if err := plain.ProduceSync(t.Context(), foreign, deletion).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	k.verify(0, "--topics", "compacted-both,compacted-target")
-	if got := k.verify(1, "--topics", "compacted-source")[0]; got.Extra != 1 || got.Missing+got.Changed+got.Duplicated+got.Reordered != 0 {
-		t.Errorf("a foreign key on the target: %+v", got.counts)
+	if got := k.verify(1, "--topics", "compacted-source")[0]; got.Extra != 2 || got.Missing+got.Changed+got.Duplicated+got.Reordered != 0 {
+		t.Errorf("a foreign key and a foreign tombstone on the target: %+v", got.counts)
 	}
 }

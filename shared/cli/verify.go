@@ -145,10 +145,14 @@ func parseSince(text string, now time.Time) (int64, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago).UnixMilli(), nil
 	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil && t.UnixMilli() > 0 {
-		return t.UnixMilli(), nil
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if t, notTime := time.Parse(time.RFC3339, text); notTime == nil {
+		ms, err = t.UnixMilli(), nil
 	}
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms > 0 {
+	switch {
+	case err == nil && ms > now.UnixMilli():
+		return 0, fmt.Errorf("that is later than now, %s, and no record would be compared; give a time that has passed", now.UTC().Format(time.RFC3339))
+	case err == nil && ms > 0:
 		return ms, nil
 	}
 	return 0, errors.New("give a time like 2026-11-24T08:00:00Z, milliseconds since 1970, or how long ago, like 36h")
@@ -187,12 +191,18 @@ func (c *comparison) compare(ctx context.Context, f spec.Flow) (verify.FlowRepor
 		Topics: c.topics, Since: c.since, Limit: c.limit, Progress: &c.progress,
 	}
 	// Before the comparison asks for the target's ends, so that all that is claimed lies below them.
-	cursors, err := lease.ReadCursors(ctx, f, o.Target)
+	cursors, gaps, err := lease.ReadCursorsAndGaps(ctx, f, o.Target)
 	if err != nil {
 		return verify.Unread(ctx, o, fmt.Errorf("target: %w", err)), nil
 	}
 	o.Claims = claims(cursors)
-	return verify.Compare(ctx, o)
+	r, err := verify.Compare(ctx, o)
+	for _, g := range gaps {
+		if slices.ContainsFunc(r.Partitions, func(p verify.PartitionReport) bool { return p.SourceTopic == g.Topic && p.Partition == g.Partition }) {
+			r.Gaps++
+		}
+	}
+	return r, err
 }
 
 // claims are what the cursors say of how far the copies reach.

@@ -224,8 +224,7 @@ func (a *Aligner) match(s, t Entry) {
 	a.counts.Equal++
 	a.reached = s.Offset
 	a.recent.add(a.ident(s))
-	a.settle(Source, s)
-	a.settle(Target, t)
+	a.agree(s.Key)
 	if !a.open {
 		a.open = true
 		if len(a.ranges) == maxRanges {
@@ -461,6 +460,8 @@ func (a *Aligner) twins(source, target []Entry) map[int]int {
 }
 
 func (a *Aligner) pairUp(s, t Entry) {
+	a.outlive(Source, s.Key)
+	a.outlive(Target, t.Key)
 	if a.gap.alike == 0 || s.Offset < a.gap.pair.Source {
 		a.gap.pair = &Pair{Kind: Changed, Source: s.Offset, Target: t.Offset}
 	}
@@ -492,6 +493,7 @@ const (
 
 // stray takes a record that is on one side alone, so far.
 func (a *Aligner) stray(s Side, e Entry) {
+	a.outlive(s, e.Key)
 	id := a.ident(e)
 	if a.reunite(s, e, id) {
 		return
@@ -669,6 +671,7 @@ func (a *Aligner) rest(s Side) {
 
 // later takes a source record behind the target's end that nobody claims to have copied.
 func (a *Aligner) later(e Entry) {
+	a.outlive(Source, e.Key)
 	if len(a.lonely[Target]) == 0 || !a.reunite(Source, e, a.ident(e)) {
 		a.counts.Behind++
 	}

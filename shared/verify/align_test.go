@@ -55,12 +55,18 @@ func number(word string) (n uint64) {
 	return n >> 8
 }
 
-// align runs two logs through an aligner, in pieces of some size.
+// align runs two logs through an aligner, in pieces of some size, and then once more as far as tombstones ask for it.
 func align(rules verify.Rules, piece int, logs [2][]verify.Entry) verify.Outcome {
 	a := verify.NewAligner(rules)
+	whole := logs
 	for {
 		s, done := a.Next()
 		if done {
+			for _, s := range []verify.Side{verify.Source, verify.Target} {
+				if a.Deleted(1 - s) {
+					a.Again(s, whole[s]...)
+				}
+			}
 			return a.Outcome()
 		}
 		if len(logs[s]) == 0 {
@@ -133,6 +139,18 @@ func TestAlign(t *testing.T) {
 		"source whole, target misses":  {compacted(true, false), "k:a l:b k:c", "l:b k:c", verify.Counts{Equal: 2, Missing: 1}, verify.Pair{Kind: verify.Missing, Source: 0, Target: -1}},
 		"tombstones gone on target":    {compacted(true, true), "k:a l:b k:- m:c", "l:b m:c", verify.Counts{Equal: 2, Compacted: 2}, verify.Pair{}},
 		"tombstones gone on source":    {compacted(true, true), "l:b m:c", "k:a l:b k:- m:c", verify.Counts{Equal: 2, Compacted: 2}, verify.Pair{}},
+		"a tombstone lost":             {compacted(true, true), "k:a l:b k:- m:c", "k:a l:b m:c", verify.Counts{Equal: 3, Missing: 1}, verify.Pair{Kind: verify.Missing, Source: 2, Target: -1}},
+		"a tombstone lost at the end":  {compacted(false, true), "k:a k:-", "k:a", verify.Counts{Equal: 1, Missing: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
+		"more than a tombstone lost":   {compacted(true, true), "k:a k:b l:b k:-", "k:a l:b", verify.Counts{Equal: 2, Missing: 2}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
+		"its live record is older":     {compacted(true, true), "l:b k:- m:c", "k:a l:b m:c", verify.Counts{Equal: 2, Missing: 1, Compacted: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
+		"its live record in its place": {compacted(true, true), "l:b k:-@99 m:c", "l:b k:a@98 m:c", verify.Counts{Equal: 2, Missing: 1, Extra: 1}, verify.Pair{Kind: verify.Missing, Source: 1, Target: -1}},
+		"a foreign tombstone":          {compacted(true, true), "k:a l:b", "k:a l:b k:-", verify.Counts{Equal: 2, Extra: 1}, verify.Pair{Kind: verify.Extra, Source: -1, Target: 2}},
+		"a tombstone, then lost":       {compacted(false, true), "k:a k:- k:b m:c", "k:a m:c", verify.Counts{Equal: 2, Missing: 1, Compacted: 1}, verify.Pair{Kind: verify.Missing, Source: 2, Target: -1}},
+		"a tombstone, then changed":    {compacted(true, true), "l:b@1 k:-@3 k:c@7 m:d@9", "l:b@1 k:x@7 m:d@9", verify.Counts{Equal: 2, Changed: 1, Compacted: 1}, verify.Pair{Kind: verify.Changed, Source: 2, Target: 1}},
+		"a tombstone, then written":    {compacted(true, true), "k:a k:- l:b k:c", "l:b k:c", verify.Counts{Equal: 2, Compacted: 2}, verify.Pair{}},
+		"a tombstone, then behind":     {verify.Rules{Timestamps: true, Claimed: 3, Compacted: [2]bool{true, true}}, "k:a k:- l:b k:c", "k:a l:b", verify.Counts{Equal: 2, Compacted: 1, Behind: 1}, verify.Pair{}},
+		"a tombstone not yet copied":   {verify.Rules{Timestamps: true, Compacted: [2]bool{true, true}}, "k:a l:b k:-", "k:a l:b", verify.Counts{Equal: 2, Behind: 1}, verify.Pair{}},
+		"a tombstone moved":            {compacted(true, true), "k:a k:- l:b m:c", "k:a l:b m:c k:-", verify.Counts{Equal: 3, Reordered: 1}, verify.Pair{Kind: verify.Reordered, Source: 1, Target: 3}},
 		"compacted and not yet copied": {verify.Rules{Timestamps: true, Compacted: [2]bool{true, true}}, "k:a l:b k:c m:d", "k:a l:b", verify.Counts{Equal: 2, Behind: 2}, verify.Pair{}},
 		"compacted, a value changed":   {compacted(true, true), "k:a@1 l:b@2 m:c@3", "k:a@1 l:x@2 m:c@3", verify.Counts{Equal: 2, Changed: 1}, verify.Pair{Kind: verify.Changed, Source: 1, Target: 1}},
 	}

@@ -71,8 +71,7 @@ type stream struct {
 	spare    chan []Entry // chunks that were used up
 }
 
-func (p *partition) stream(s Side) *stream {
-	l := &p.logs[s]
+func (p *partition) stream(l *log) *stream {
 	return &stream{
 		log: l, reader: l.cluster.NewReader(l.tp, l.from, l.end, l.isolation, readBytes),
 		limit: p.wait, progress: p.Progress, before: l.before, spare: make(chan []Entry, chunks+2),

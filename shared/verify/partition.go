@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ type partition struct {
 	source, target kafka.TopicPartition
 	logs           [2]log
 	rules          Rules
+	unclaimed      bool // whether no cursor says how far the copy should be
+	guessed        bool // whether settings couldn't be read, so that it is not known whether a side is compacted
 	report         PartitionReport
 }
 
@@ -35,7 +38,7 @@ func (p *partition) configure(s Side, c kafka.TopicConfig) {
 		p.rules.Timestamps = true
 	}
 	if c.Err != nil || len(c.Entries) == 0 {
-		p.rules.Compacted[s] = true
+		p.rules.Compacted[s], p.guessed = true, true
 		p.note("the settings of the %s can't be read, so that records may be absent as if it were compacted", s)
 		return
 	}
@@ -78,15 +81,15 @@ func (p *partition) compare(ctx context.Context) PartitionReport {
 	switch source, target := p.logs[Source], p.logs[Target]; {
 	case ctx.Err() != nil:
 		r.Verdict, r.Why = Unfinished, "not begun"
+	case source.err != nil:
+		r.Verdict, r.Why = NotComparable, "source: "+source.err.Error()
+	case target.err != nil:
+		r.Verdict, r.Why = NotComparable, "target: "+target.err.Error()
 	case source.lacking && target.end > target.start:
 		r.Verdict, r.Why = Different, fmt.Sprintf("the target has records, and the source has no partition %d", p.source.Partition)
 		r.Extra = target.span()
 	case target.lacking && source.span() > 0:
 		r.Verdict, r.Why = NotComparable, fmt.Sprintf("there is no %s on the target", p.target)
-	case source.err != nil:
-		r.Verdict, r.Why = NotComparable, "source: "+source.err.Error()
-	case target.err != nil:
-		r.Verdict, r.Why = NotComparable, "target: "+target.err.Error()
 	case source.lacking || target.lacking:
 		r.Verdict = Equal
 	default:
@@ -185,7 +188,7 @@ func (p *partition) align(ctx context.Context, a *Aligner) error {
 	var streams [2]*stream
 	var from [2]chan chunk
 	for _, s := range []Side{Source, Target} {
-		streams[s], from[s] = p.stream(s), make(chan chunk, chunks)
+		streams[s], from[s] = p.stream(&p.logs[s]), make(chan chunk, chunks)
 		g.Go(func() error { return streams[s].run(ctx, from[s]) })
 	}
 	for equal := int64(0); ; {
@@ -212,7 +215,8 @@ func (p *partition) align(ctx context.Context, a *Aligner) error {
 	return g.Wait()
 }
 
-// later looks behind the ends for records that explain what compaction has taken: it went on while the logs were read.
+// later looks behind the ends for records that explain what compaction has taken: it went on while the logs were read. Where tombstones
+// are in question, it looks through the whole log for live records of their keys.
 func (p *partition) later(ctx context.Context, a *Aligner) error {
 	for _, s := range []Side{Source, Target} {
 		if !a.Waiting(s.other()) {
@@ -227,7 +231,7 @@ func (p *partition) later(ctx context.Context, a *Aligner) error {
 }
 
 func (p *partition) laterOf(ctx context.Context, s Side, a *Aligner) error {
-	l := p.logs[s]
+	l := p.logs[s] // a copy
 	ends, err := l.cluster.ListOffsets(ctx, []kafka.TopicPartition{l.tp}, kafka.Latest, l.isolation)
 	if err != nil {
 		return err
@@ -235,18 +239,25 @@ func (p *partition) laterOf(ctx context.Context, s Side, a *Aligner) error {
 	if err := ends[l.tp].Err; err != nil {
 		return err
 	}
-	r := l.cluster.NewReader(l.tp, l.end, ends[l.tp].Offset, l.isolation, readBytes)
+	compared := l.end
+	l.from, l.end = l.end, max(l.end, ends[l.tp].Offset)
+	if a.Deleted(s.other()) {
+		l.from = l.start
+	}
+	p.Progress.Total.Add(l.span())
+	r := p.stream(&l)
 	for {
-		records, err := r.Next(ctx)
-		if err == io.EOF {
-			return nil
-		}
+		c, err := r.chunk(ctx)
 		if err != nil {
 			return err
 		}
-		for _, record := range records {
-			a.Later(s, Entry{Key: keyOf(record)})
+		behind, _ := slices.BinarySearchFunc(c.entries, compared, func(e Entry, end int64) int { return cmp.Compare(e.Offset, end) })
+		a.Again(s, c.entries[:behind]...)
+		a.Later(s, c.entries[behind:]...)
+		if c.ended {
+			return nil
 		}
+		r.done(c)
 	}
 }
 
@@ -258,6 +269,9 @@ func (p *partition) conclude(ctx context.Context, o Outcome, err error) {
 	if o.First != nil {
 		r.First = p.show(ctx, *o.First)
 	}
+	if o.Behind > 0 && p.unclaimed {
+		p.note("no cursor says how far the copy should be, so that what is behind may be missing")
+	}
 	nothing := o.Equal == 0 && (o.Counts != Counts{} || len(r.Skipped) > 0)
 	switch {
 	case o.Different():
@@ -268,6 +282,8 @@ func (p *partition) conclude(ctx context.Context, o Outcome, err error) {
 		r.Verdict = NotComparable
 	case o.Uncompared > 0:
 		r.Verdict, r.Why = NotComparable, fmt.Sprintf("more than %d keys of a compacted topic were to be kept at a time", maxKeys)
+	case o.Compacted > 0 && p.guessed:
+		r.Verdict, r.Why = NotComparable, "records are absent as compaction would take them, and the settings can't be read"
 	case nothing && o.Behind > 0:
 		r.Verdict, r.Why = NotComparable, "nothing is copied yet"
 	case nothing:

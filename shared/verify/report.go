@@ -47,13 +47,24 @@ func unreadable(ctx context.Context) Verdict {
 type Report struct {
 	At      time.Time    `json:"at"` // when it began
 	Verdict Verdict      `json:"verdict"`
+	Why     string       `json:"why,omitempty"`
 	Flows   []FlowReport `json:"flows"`
 }
 
-// Add appends a flow's report.
+// Add appends a flow's report. Without a single equal record nothing is proved, so that all together is not comparable then.
 func (r *Report) Add(f FlowReport) {
 	r.Flows = append(r.Flows, f)
-	r.Verdict = worse(r.Verdict, f.Verdict)
+	r.Verdict, r.Why = "", ""
+	equal := int64(0)
+	for _, f := range r.Flows {
+		r.Verdict = worse(r.Verdict, f.Verdict)
+		for _, p := range f.Partitions {
+			equal += p.Equal
+		}
+	}
+	if r.Verdict == Equal && equal == 0 {
+		r.Verdict, r.Why = NotComparable, "no record was compared"
+	}
 }
 
 // A FlowReport is one flow's part of a Report.
@@ -64,6 +75,9 @@ type FlowReport struct {
 	Verdict    Verdict           `json:"verdict"`
 	Error      string            `json:"error,omitempty"` // why nothing could be compared
 	Partitions []PartitionReport `json:"partitions"`
+	// Gaps on record for these partitions: decisions that left the copy other than its source. No comparison knows of them, so
+	// whoever compares says it; what such a decision cost is found as a difference all the same.
+	Gaps int `json:"gaps,omitempty"`
 }
 
 // A PartitionReport is one partition's part of a Report.
@@ -244,6 +258,9 @@ func (r Report) Table(to io.Writer) error {
 		for _, p := range f.Partitions {
 			p.remarks(to)
 		}
+		if f.Gaps > 0 {
+			fmt.Fprintf(to, "\n%s: decisions left gaps, %d on record, and what they cost is found here as well: kferry gaps '%s'\n", f.Flow, f.Gaps, f.Flow)
+		}
 	}
 	var parts []string
 	for _, v := range []Verdict{Equal, Different, NotComparable, Unfinished} {
@@ -251,7 +268,11 @@ func (r Report) Table(to io.Writer) error {
 			parts = append(parts, fmt.Sprintf("%d %s", n, v))
 		}
 	}
-	_, err := fmt.Fprintf(to, "\n%s: %d records are equal; partitions: %s\n", strings.ToUpper(string(r.Verdict)), equal, strings.Join(parts, ", "))
+	verdict := strings.ToUpper(string(r.Verdict))
+	if r.Why != "" {
+		verdict += ": " + r.Why
+	}
+	_, err := fmt.Fprintf(to, "\n%s: %d records are equal; partitions: %s\n", verdict, equal, strings.Join(parts, ", "))
 	return err
 }
 

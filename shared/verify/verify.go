@@ -13,7 +13,8 @@
 //
 //   - reordered, where its equal is among the last Lookahead records that were on the other side alone;
 //   - duplicated, where the target had it within the last Lookahead records;
-//   - compacted, where the other side is a compacted topic that has a later record of the key, or it is a tombstone;
+//   - compacted, where the other side is a compacted topic that has a later record of the key; or where it is a
+//     tombstone, or in front of one, and the other side ends without a live record of the key;
 //   - expired, where the other side's log begins behind it, because retention or DeleteRecords took what was before;
 //   - not begun, in front of the first record that the two have in common, if the flow was to start later than with the first;
 //   - behind, at the end of the source, if the cursor doesn't claim that it was copied;
@@ -27,9 +28,11 @@
 //
 //   - different: there is a difference, whatever else there is.
 //   - not comparable: no difference was found, and no record that is equal either though there are some; or keys of a compacted topic
-//     were too many to decide about all; or a side can't be read.
+//     were too many to decide about all; or records are absent as if by compaction, and the settings can't be read; or a side can't
+//     be read.
 //   - unfinished: stopped before the end, without a difference so far.
-//   - equal: everything that both sides still have is the same. Nothing to compare is equal.
+//   - equal: everything that both sides still have is the same. A partition with nothing to compare is equal, a whole report
+//     without one equal record is not comparable.
 //
 // # What it can't see
 //
@@ -210,17 +213,23 @@ func (o Options) copies(ctx context.Context, topics []kafka.Topic) (map[string]k
 // partitions are those of a topic and of its copy.
 func (o Options) partitions(t, copied kafka.Topic) (all []*partition) {
 	name := o.Flow.RemoteTopic(t.Name)
-	for i := range max(len(t.Partitions), len(copied.Partitions)) {
+	n := max(len(t.Partitions), len(copied.Partitions))
+	if t.Err != nil || copied.Err != nil {
+		n = max(n, 1) // one at least, to say it
+	}
+	for i := range n {
 		from := kafka.TopicPartition{Topic: t.Name, Partition: int32(i)}
 		p := &partition{Options: o, source: from, target: kafka.TopicPartition{Topic: name, Partition: int32(i)}}
-		p.logs[Source] = log{cluster: o.Source, tp: p.source, isolation: o.Flow.Isolation, lacking: i >= len(t.Partitions)}
-		p.logs[Target] = log{cluster: o.Target, tp: p.target, isolation: spec.ReadCommitted, lacking: i >= len(copied.Partitions)}
+		p.logs[Source] = log{cluster: o.Source, tp: p.source, isolation: o.Flow.Isolation, lacking: i >= len(t.Partitions), err: t.Err}
+		p.logs[Target] = log{cluster: o.Target, tp: p.target, isolation: spec.ReadCommitted, lacking: i >= len(copied.Partitions), err: copied.Err}
 		claim, claimed := o.Claims[from]
 		switch {
 		case claimed && claim.SourceTopicID != "" && claim.SourceTopicID != t.ID.String():
 			p.note("the cursor is of an earlier topic of this name, so it is not asked how far the copy should be")
 		case claimed:
 			p.rules.Claimed = claim.Offset
+		default:
+			p.unclaimed = true
 		}
 		all = append(all, p)
 	}
@@ -232,7 +241,7 @@ func (o Options) configure(ctx context.Context, all []*partition) error {
 	for s, c := range []*kafka.Cluster{o.Source, o.Target} {
 		var names []string
 		for _, p := range all {
-			if l := p.logs[s]; !l.lacking && !slices.Contains(names, l.tp.Topic) {
+			if l := p.logs[s]; !l.lacking && l.err == nil && !slices.Contains(names, l.tp.Topic) {
 				names = append(names, l.tp.Topic)
 			}
 		}
@@ -241,7 +250,7 @@ func (o Options) configure(ctx context.Context, all []*partition) error {
 			return fmt.Errorf("%s: %w", Side(s), err)
 		}
 		for _, p := range all {
-			if !p.logs[s].lacking {
+			if l := p.logs[s]; !l.lacking && l.err == nil {
 				p.configure(Side(s), configs[p.logs[s].tp.Topic])
 			}
 		}
@@ -253,7 +262,7 @@ func (o Options) configure(ctx context.Context, all []*partition) error {
 func (o Options) bound(ctx context.Context, s Side, c *kafka.Cluster, all []*partition) error {
 	var tps []kafka.TopicPartition
 	for _, p := range all {
-		if !p.logs[s].lacking {
+		if l := p.logs[s]; !l.lacking && l.err == nil {
 			tps = append(tps, p.logs[s].tp)
 		}
 	}
@@ -283,7 +292,7 @@ func (o Options) bound(ctx context.Context, s Side, c *kafka.Cluster, all []*par
 		}
 	}
 	for _, p := range all {
-		if l := &p.logs[s]; !l.lacking {
+		if l := &p.logs[s]; !l.lacking && l.err == nil {
 			l.bound(starts[l.tp], ends[l.tp])
 			if o.Since > 0 {
 				l.since(since[l.tp])

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/time/rate"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -232,13 +236,20 @@ func TestACursorThatClaimsMoreThanThereIs(t *testing.T) {
 	inBubble(t, [2]int32{1, 1}, func(w *world) {
 		w.both(upTo(0, 100)...)
 		w.write("A", topic, upTo(100, 120)...)
-		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 100, Behind: 20})
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.Equal, verify.Counts{Equal: 100, Behind: 20})
+		if len(got.Notes) != 1 || !strings.Contains(got.Notes[0], "no cursor says how far") {
+			w.Errorf("behind, by no cursor: notes %q", got.Notes)
+		}
 		tp := kafka.TopicPartition{Topic: topic}
 		w.options.Claims = map[kafka.TopicPartition]verify.Claim{tp: {Offset: 105}}
-		got := w.compare(w.Context())[0]
+		got = w.compare(w.Context())[0]
 		w.wants(got, verify.Different, verify.Counts{Equal: 100, Missing: 5, Behind: 15})
 		if got.First == nil || got.First.Kind != verify.Missing || got.First.Source.Offset != 100 || !strings.HasPrefix(*got.First.Source.Value, `"100 xxx`) {
 			w.Errorf("first difference %+v", got.First)
+		}
+		if len(got.Notes) != 0 {
+			w.Errorf("behind, by the cursor: notes %q", got.Notes)
 		}
 		w.options.Claims[tp] = verify.Claim{Offset: 105, SourceTopicID: "of its predecessor"}
 		got = w.compare(w.Context())[0]
@@ -295,6 +306,177 @@ func TestNothingToCompare(t *testing.T) {
 		if _, err := verify.Compare(w.Context(), w.options); !errors.Is(err, verify.ErrNoTopic) || !strings.Contains(err.Error(), "orders") {
 			w.Errorf("a pattern for a part of a name: %v", err)
 		}
+	})
+}
+
+// A report that compared nothing proves nothing, unless another flow's part does.
+func TestAReportWithoutAnEqualRecord(t *testing.T) {
+	t.Parallel()
+	var r verify.Report
+	r.Add(verify.FlowReport{Verdict: verify.Equal, Partitions: []verify.PartitionReport{{Verdict: verify.Equal}}})
+	if r.Verdict != verify.NotComparable || r.Why == "" {
+		t.Errorf("nothing was compared: %s %q", r.Verdict, r.Why)
+	}
+	r.Add(verify.FlowReport{Verdict: verify.Equal, Partitions: []verify.PartitionReport{{Verdict: verify.Equal, Counts: verify.Counts{Equal: 1}}}})
+	if r.Verdict != verify.Equal || r.Why != "" {
+		t.Errorf("and then a record: %s %q", r.Verdict, r.Why)
+	}
+}
+
+// A cluster that does not describe a topic has not said that it has no partitions.
+func TestATopicThatIsNotDescribed(t *testing.T) {
+	for _, side := range []string{"A", "B"} {
+		inBubble(t, [2]int32{1, 1}, func(w *world) {
+			w.both(upTo(0, 10)...)
+			w.refusesToDescribe(side)
+			got := w.compare(w.Context())
+			if len(got) != 1 {
+				w.Fatalf("%s: %d partitions", side, len(got))
+			}
+			w.wants(got[0], verify.NotComparable, verify.Counts{})
+			if !strings.Contains(got[0].Why, "TOPIC_AUTHORIZATION_FAILED") {
+				w.Errorf("%s: %s", side, got[0].Why)
+			}
+		})
+	}
+}
+
+// refusesToDescribe has a cluster answer that nobody may describe its topic.
+func (w *world) refusesToDescribe(alias string) {
+	name := topic
+	if alias == "B" {
+		name = "A." + topic
+	}
+	host, port, err := net.SplitHostPort(w.env.Spec(alias).BootstrapServers[0])
+	if err != nil {
+		w.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		w.Fatal(err)
+	}
+	fake := w.env.Kafka(alias)
+	fake.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		r := req.ResponseKind().(*kmsg.MetadataResponse)
+		r.Brokers = []kmsg.MetadataResponseBroker{{NodeID: 0, Host: host, Port: int32(number)}}
+		r.Topics = []kmsg.MetadataResponseTopic{{Topic: &name, ErrorCode: kerr.TopicAuthorizationFailed.Code}}
+		return r, nil, true
+	})
+}
+
+// Nobody knows whether the copy is compacted: what compaction would explain is not called equal, and all else still is.
+func TestSettingsThatCannotBeRead(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		fake := w.env.Kafka("B")
+		fake.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			fake.KeepControl()
+			r := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+			for _, asked := range req.(*kmsg.DescribeConfigsRequest).Resources {
+				r.Resources = append(r.Resources, kmsg.DescribeConfigsResponseResource{
+					ErrorCode: kerr.TopicAuthorizationFailed.Code, ResourceType: asked.ResourceType, ResourceName: asked.ResourceName,
+				})
+			}
+			return r, nil, true
+		})
+		w.both(upTo(0, 10)...)
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 10})
+		w.write("A", topic, 10) // its key comes again
+		w.both(upTo(11, 30)...)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.NotComparable, verify.Counts{Equal: 29, Compacted: 1})
+		if !strings.Contains(got.Why, "settings can't be read") || len(got.Notes) != 1 {
+			w.Errorf("%s, notes %q", got.Why, got.Notes)
+		}
+	})
+}
+
+// compacts makes the copy a compacted topic.
+func (w *world) compacts() {
+	w.Helper()
+	client, err := w.env.Client("B")
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	compact := "compact"
+	policy := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "cleanup.policy", Value: &compact}}
+	if _, err := kadm.NewClient(client).AlterTopicConfigs(w.Context(), policy, "A."+topic); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// delete appends tombstones of keys to partition 0 of the source.
+func (w *world) delete(keys ...int) {
+	w.Helper()
+	client, err := w.env.Client("A", kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(len(keys)+1))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer client.Close()
+	var records []*kgo.Record
+	for _, key := range keys {
+		records = append(records, &kgo.Record{Key: fmt.Append(nil, key), Timestamp: time.UnixMilli(1_100_000)})
+	}
+	if err := client.ProduceSync(w.Context(), records...).FirstErr(); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// A compacted copy may lack a tombstone, unless the key is alive there: then the tombstone was lost.
+func TestALostTombstone(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.compacts()
+		w.both(1, 2, 3)
+		w.delete(2, 77) // 77 has never been on the target
+		w.both(200_004)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.Different, verify.Counts{Equal: 4, Missing: 1, Compacted: 1})
+		if got.First == nil || got.First.Source == nil || got.First.Source.Offset != 3 || got.First.Source.Value != nil {
+			w.Errorf("first difference %+v", got.First)
+		}
+		// What is live there is older than what is compared.
+		w.options.Since = 1_100_000
+		w.wants(w.compare(w.Context())[0], verify.Different, verify.Counts{Equal: 1, Missing: 1, Compacted: 1})
+		w.both(200_012) // and now key 2 has a later value on both sides
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 2, Compacted: 2})
+	})
+}
+
+// More keys than there is room for: those that were decided are equal, and that is not enough.
+func TestTooManyKeys(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		const room, more = 1 << 17, 1000
+		w.compacts()
+		w.both(1)
+		w.delete(upTo(100, 100+room+more)...)
+		w.both(200_000)
+		got := w.compare(w.Context())[0]
+		w.wants(got, verify.NotComparable, verify.Counts{Equal: 2, Compacted: room, Uncompared: more})
+		if !strings.Contains(got.Why, "more than 131072 keys") {
+			w.Errorf("%s", got.Why)
+		}
+	})
+}
+
+// A record that is written and copied between the two questions for the ends lies behind the target's, never behind the source's.
+func TestTheTargetsEndIsAskedFirst(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 10)...)
+		first := "" // cluster that was asked
+		for _, alias := range []string{"A", "B"} {
+			fake := w.env.Kafka(alias)
+			fake.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+				if first == "" || first == alias {
+					first = alias
+					fake.KeepControl()
+					return nil, nil, false
+				}
+				fake.SleepControl(func() { w.both(10) })
+				return nil, nil, false
+			})
+		}
+		w.wants(w.compare(w.Context())[0], verify.Equal, verify.Counts{Equal: 10, Behind: 1})
 	})
 }
 
