@@ -116,6 +116,23 @@ func TestCaughtUpWaitsForTheVerdictOnARecreatedTopic(t *testing.T) {
 	})
 }
 
+// The copy is gone, and one of its partitions had never been begun: nobody creates the topic for that one alone.
+func TestCaughtUpEndsWhenTheCopyOfAPartlyBegunTopicIsGone(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5) // the second partition is empty
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{Offset: 5}))
+		ctx, cancel := context.WithTimeout(in.Context(), 10*time.Minute)
+		defer cancel()
+		got := <-in.catchUp(ctx, in.run())
+		if got.err != nil || got.Complete() || len(got.Flows[0].Stopped) != 2 || got.Flows[0].Stopped[0].Reason != lease.ReasonTargetRecreated || got.Flows[0].Stopped[1].Reason != lease.ReasonTopicMissing {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
 func TestCaughtUpNeedsAnAnswerOfEveryFlow(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})

@@ -133,7 +133,8 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(fmt.Errorf("target topic %q: %w", target, room.Err)) })
 		return
 	}
-	if len(room.Partitions) < len(topic.Partitions) && !v.lost(topic, len(room.Partitions)) {
+	lost := v.lost(topic, len(room.Partitions))
+	if len(room.Partitions) < len(topic.Partitions) && !lost {
 		p.offer(v, v.topicsTask(topic.Name))
 	}
 	p.everyPartition(v, topic, target, func(at *Partition) {
@@ -144,6 +145,8 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 			at.await(v, len(room.Partitions))
 		case at.Begun:
 			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
+		case lost:
+			at.hold(lease.ReasonTopicMissing, fmt.Sprintf("%q on %s is created once it is decided how the partitions go on that were copied to it", target, v.Flow.Target))
 		default:
 			at.await(v, len(room.Partitions))
 		}
