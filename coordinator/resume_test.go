@@ -105,15 +105,23 @@ func TestResumeMeetsAWorker(t *testing.T) {
 
 func TestResumeSaysWhatItDoesNot(t *testing.T) {
 	bubble(t, func(in *installation) {
-		holding(in, "held")
+		cursors, _ := holding(in, "held")
+		in.create("A", "orders-eu", 2, 0)
+		in.create("B", "A.orders-eu", 2, 0)
+		for p := range int32(2) {
+			must(cursors.Create(in.Context(), "orders-eu", p, lease.Cursor{Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()}}))
+		}
 		for _, test := range []struct {
 			coordinator.Request
 			says string
 		}{
-			{coordinator.Request{Flow: "A->B", Partition: 1, Decision: lease.AcceptGap}, "does not wait for a decision: it is idle"},
+			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 1, Decision: lease.AcceptGap}, "does not wait for a decision: it is idle"},
 			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 0, Decision: lease.From(6)}, "offset 6 is not in the source's log, which has 0 to 5"},
-			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: -1, Decision: lease.From(4)}, "give --topic and --partition"},
-			{coordinator.Request{Flow: "A->X", Partition: -1, Decision: lease.AcceptGap}, "flows are A->B, C->B"},
+			{coordinator.Request{Flow: "A->B", Topic: "orders-eu", Partition: -1, Decision: lease.From(0)}, "an offset is one partition's, and 2 would be concerned: give --topic and --partition"},
+			{coordinator.Request{Flow: "A->X", Partition: -1, Decision: lease.AcceptGap}, `there is no flow "A->X"`},
+			{coordinator.Request{Flow: "A->B", Topic: "orders-us", Partition: -1, Decision: lease.AcceptGap}, `A->B copies no topic "orders-us"`},
+			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 77, DryRun: true}, "A->B copies no orders-77"},
+			{coordinator.Request{Flow: "A->B", Partition: 77, DryRun: true}, "A->B copies no partition 77"},
 		} {
 			all, err := coordinator.Resume(in.Context(), in.Options, test.Request)
 			says := ""
@@ -133,4 +141,17 @@ func TestResumeSaysWhatItDoesNot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A topic stands for those of its partitions that wait: the healthy ones are no failure, and don't keep an offset from being one partition's.
+func TestResumeOfATopicIsForThoseThatWait(t *testing.T) {
+	for _, d := range []lease.Decision{lease.AcceptGap, lease.From(4)} {
+		bubble(t, func(in *installation) {
+			holding(in, "held")
+			all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Topic: "orders", Partition: -1, Decision: d}))
+			if len(all.All) != 1 || !all.All[0].Written || all.All[0].Source() != (kafka.TopicPartition{Topic: "orders"}) {
+				in.Errorf("%s: %+v", d, all.All)
+			}
+		})
+	}
 }

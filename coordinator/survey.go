@@ -121,7 +121,7 @@ func Status(ctx context.Context, o Options) Survey {
 
 func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.State, error) {
 	if queue == nil {
-		return nil, errors.New("none is running")
+		return nil, errors.New("none is given")
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()

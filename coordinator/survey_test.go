@@ -47,7 +47,7 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 			"A.orders-eu   0          missing                -       1           -           1",
 			"offset 2 is not ours\n  It stays so until you decide, with one of:\n    kferry resume -f m.yaml 'A->B' --topic orders --partition 0 --accept-gap   goes on behind what is there\n",
 			"dead->B can't be looked at",
-			"Not shown are failures and back-off, which only the queue knows: none is running",
+			"Not shown are failures and back-off, which only the queue knows: none is given",
 		} {
 			if !strings.Contains(text.String(), want) {
 				in.Errorf("table lacks %q", want)
