@@ -95,9 +95,12 @@ func TestResumeWithoutAQueue(t *testing.T) {
 		t.Errorf("the run after the decision: exit code %d and\n%s", code, err)
 	}
 	_, out, _ = kferry(t, environ, "gaps", "-o", "json")
-	var gaps []struct{ Flow, Effect, Reason, By, Acknowledged string }
+	var gaps []struct {
+		Flow, Effect, Reason, By, Acknowledged string
+		Count                                  int64
+	}
 	if err := json.Unmarshal([]byte(out), &gaps); err != nil || len(gaps) != 1 || gaps[0].Flow != flow || gaps[0].Effect != "surplus" ||
-		gaps[0].Reason != "foreign_writer" || gaps[0].By != "operator" || gaps[0].Acknowledged == "" {
+		gaps[0].Reason != "foreign_writer" || gaps[0].By != "operator" || gaps[0].Acknowledged == "" || gaps[0].Count != -1 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if n := records(t, env); n != 71 {
