@@ -67,7 +67,7 @@ type Partition struct {
 	End           int64 // the source's end
 	Lag           int64 // offsets to look at
 	// Decision is what becomes of a hold that would wait for a person: what one has decided, else the flow's policy; "" is to wait.
-	Decision string
+	Decision lease.Decision
 }
 
 // Source is the partition on the source.
@@ -142,7 +142,9 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		case int(at.Partition) < len(room.Partitions):
 			p.mirror(v, topic.ID, room.ID, at)
 		case at.Begun && at.decision(v.Flow, lease.ReasonTargetRecreated) != "":
-			at.await(v, len(room.Partitions))
+			if at.await(v, len(room.Partitions)); at.State != Held { // by what keeps the topic from being created
+				at.Decision = at.decision(v.Flow, lease.ReasonTargetRecreated)
+			}
 		case at.Begun:
 			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
 		case lost:
@@ -167,14 +169,11 @@ func (v View) lost(topic kafka.Topic, exist int) (lost bool) {
 }
 
 // decision is what becomes of a hold for a reason, see Partition.Decision.
-func (at *Partition) decision(f spec.Flow, reason lease.Reason) string {
+func (at *Partition) decision(f spec.Flow, reason lease.Reason) lease.Decision {
 	if at.Cursor.Hold.Reason == reason && at.Cursor.Decision != "" {
-		return string(at.Cursor.Decision)
+		return at.Cursor.Decision
 	}
-	if action := f.OnHold.For(string(reason)); reason.Decide() && action != spec.ActionHold {
-		return string(action)
-	}
-	return ""
+	return lease.Policy(f, reason)
 }
 
 // refuse says why a topic must not be copied at all.
@@ -228,7 +227,7 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 			if state.Detail != "" && state.Reason != held.Reason {
 				at.Detail += "; " + state.Detail
 			}
-			at.Next = state.Next
+			at.Next = v.next(state)
 			at.Due = p.offer(v, task)
 		}
 		return

@@ -59,9 +59,9 @@ type PartitionSurvey struct {
 	Detail string       `json:"detail,omitempty"`
 	// Decide is true where the partition stays held until a person decides. Decision is what goes on by itself: that of a person, which
 	// a worker is about to carry out, or the flow's policy.
-	Decide   bool       `json:"decide,omitempty"`
-	Decision string     `json:"decision,omitempty"`
-	Gaps     int        `json:"unacknowledged_gaps,omitempty"`
+	Decide   bool           `json:"decide,omitempty"`
+	Decision lease.Decision `json:"decision,omitempty"`
+	Gaps     int            `json:"unacknowledged_gaps,omitempty"`
 	Since    *time.Time `json:"since,omitempty"`
 	Next     *time.Time `json:"next,omitempty"`   // the next try
 	Worker   string     `json:"worker,omitempty"` // that ran it last

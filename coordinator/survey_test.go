@@ -90,6 +90,35 @@ func TestStatusSaysWhatWaitsBehindAnOpenTransaction(t *testing.T) {
 	})
 }
 
+// Where one partition has been decided about, the next one still asks; and a decision is shown while the copy's topic is being created.
+func TestStatusTellsWhatIsDecided(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5)
+		in.create("B", "A.orders", 2, 0)
+		in.create("A", "orders-eu", 1, 5) // its copy is gone
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		held := lease.Cursor{Offset: 3, Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours"}}
+		must(cursors.Create(in.Context(), "orders", 1, held))
+		held.Decision = lease.AcceptGap
+		must(cursors.Create(in.Context(), "orders", 0, held))
+		held.Hold.Reason, held.Decision = lease.ReasonTargetRecreated, lease.Restart
+		must(cursors.Create(in.Context(), "orders-eu", 0, held))
+		var text bytes.Buffer
+		in.must(coordinator.Status(in.Context(), in.Options).Table(&text))
+		for _, want := range []string{
+			"  It goes on by decision (accept-gap) when a worker looks next.\n",
+			"--topic orders --partition 1 --accept-gap",
+			"A->B orders-eu-0: missing\n  \"A.orders-eu\" has 0 partitions on the target so far\n  It goes on by decision (restart) once its target partition is created.\n",
+		} {
+			if !strings.Contains(text.String(), want) {
+				in.Errorf("status lacks %q:\n%s", want, &text)
+			}
+		}
+	})
+}
+
 // What the cluster that answers knows is shown, with the reason why there is no more.
 func TestStatusWhileOneClusterIsDown(t *testing.T) {
 	for _, dead := range []string{"A", "B"} {

@@ -22,6 +22,17 @@ const (
 // From is the decision to go on at an offset of the source.
 func From(offset int64) Decision { return Decision("from:" + strconv.FormatInt(offset, 10)) }
 
+// Policy is what a flow's policy decides for a hold; "" is to wait for a person.
+func Policy(f spec.Flow, reason Reason) Decision {
+	switch f.OnHold.For(string(reason)) {
+	case spec.ActionSkip:
+		return AcceptGap
+	case spec.ActionRestart:
+		return Restart
+	}
+	return ""
+}
+
 // Offset is that of a From.
 func (d Decision) Offset() (int64, bool) {
 	text, is := strings.CutPrefix(string(d), "from:")
