@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -80,7 +82,7 @@ func TestResumeWritesTheDecisionToBothPlaces(t *testing.T) {
 	}
 }
 
-// A worker that runs the partition in this very moment is fenced off; one that has gone on in earnest is left alone.
+// A worker that runs the partition in this very moment is fenced off.
 func TestResumeMeetsAWorker(t *testing.T) {
 	bubble(t, func(in *installation) {
 		cursors, _ := holding(in, "held")
@@ -98,6 +100,32 @@ func TestResumeMeetsAWorker(t *testing.T) {
 			in.Fatalf("got %+v", all)
 		}
 		if c, _, err := cursors.Get(in.Context(), "orders", 0); err != nil || c.Decision != lease.Restart {
+			in.Errorf("cursor %+v, %v", c, err)
+		}
+	})
+}
+
+// One that has gone on in earnest, while it was looked at what the decision would do, is left alone.
+func TestResumeLeavesAWorkerAloneThatHasGoneOn(t *testing.T) {
+	bubble(t, func(in *installation) {
+		cursors, _ := holding(in, "held")
+		gone, isOn := make(chan struct{}), false
+		in.Env.Kafka("A").ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			if !isOn {
+				isOn = true
+				in.Env.Kafka("A").SleepControl(func() {
+					defer close(gone)
+					in.commit(in.Options.Spec.Flows[0], "orders", 0, 5)
+				})
+			}
+			return nil, nil, false
+		})
+		all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 0, Decision: lease.Restart}))
+		<-gone
+		if len(all.All) != 1 || all.All[0].Written || all.All[0].Err == nil || all.All[0].Err.Error() != "has gone on meanwhile" {
+			in.Errorf("got %+v", all)
+		}
+		if c, _, err := cursors.Get(in.Context(), "orders", 0); err != nil || c.Decision != "" || c.Offset != 5 {
 			in.Errorf("cursor %+v, %v", c, err)
 		}
 	})

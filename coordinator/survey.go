@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -62,9 +63,9 @@ type PartitionSurvey struct {
 	Decide   bool           `json:"decide,omitempty"`
 	Decision lease.Decision `json:"decision,omitempty"`
 	Gaps     int            `json:"unacknowledged_gaps,omitempty"`
-	Since    *time.Time `json:"since,omitempty"`
-	Next     *time.Time `json:"next,omitempty"`   // the next try
-	Worker   string     `json:"worker,omitempty"` // that ran it last
+	Since    *time.Time     `json:"since,omitempty"`
+	Next     *time.Time     `json:"next,omitempty"`   // the next try
+	Worker   string         `json:"worker,omitempty"` // that ran it last
 
 	Cursor     *int64   `json:"cursor"`      // the next source offset to look at; null before the first run
 	SourceEnd  int64    `json:"source_end"`  // as the flow's isolation level sees it
@@ -189,26 +190,28 @@ func (p pair) openTransactions(ctx context.Context, partitions []Partition) map[
 		mu   sync.Mutex // guards open
 		open = map[kafka.TopicPartition]*OpenTransaction{}
 	)
-	var tps []kafka.TopicPartition
+	ends := map[kafka.TopicPartition]int64{}
 	for _, at := range partitions {
 		if at.State != Failed && at.State != Gone {
-			tps = append(tps, at.Source())
+			ends[at.Source()] = at.End
 		}
 	}
-	watermarks := p.source.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	watermarks := p.source.OffsetsNow(ctx, slices.Collect(maps.Keys(ends)), kafka.Latest, spec.ReadUncommitted)
+	maps.DeleteFunc(ends, func(tp kafka.TopicPartition, end int64) bool {
+		return watermarks[tp].Err != nil || watermarks[tp].Offset <= end
+	})
+	// Asked once more, since records that were only written between the two questions wait for nothing.
+	stable := p.source.OffsetsNow(ctx, slices.Collect(maps.Keys(ends)), kafka.Latest, spec.ReadCommitted)
 	var g errgroup.Group
 	g.SetLimit(ageReads)
 	for _, at := range partitions {
-		end, known := watermarks[at.Source()]
-		if !known || end.Err != nil || end.Offset <= at.End {
+		end := watermarks[at.Source()]
+		if still, asked := stable[at.Source()]; !asked || still.Err != nil || still.Offset != at.End {
 			continue
 		}
 		g.Go(func() error {
 			o := &OpenTransaction{LastStable: at.End, LogEnd: end.Offset, Waiting: end.Offset - at.End}
 			if first, err := p.source.Written(ctx, at.Source(), at.End, spec.ReadUncommitted); err == nil {
-				if !first.Transactional {
-					return nil // it was written between the two questions
-				}
 				o.ProducerID, o.Since = &first.ProducerID, &first.At
 			}
 			mu.Lock()

@@ -3,12 +3,14 @@ package coordinator_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
@@ -86,6 +88,28 @@ func TestStatusSaysWhatWaitsBehindAnOpenTransaction(t *testing.T) {
 		in.must(client.EndTransaction(in.Context(), kgo.TryCommit))
 		if o := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0].OpenTransaction; o != nil {
 			in.Errorf("after the commit: %+v", o)
+		}
+	})
+}
+
+// What is written to a plain topic while status asks waits for no transaction.
+func TestStatusOfABusyTopicKnowsOfNoTransaction(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		source, asked := in.Env.Kafka("A"), false
+		source.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if r := req.(*kmsg.ListOffsetsRequest); r.IsolationLevel != 0 || r.Topics[0].Partitions[0].Timestamp != kafka.Latest || asked {
+				return nil, nil, false
+			}
+			asked = true // for the watermark, after the last stable offset
+			source.SleepControl(func() { in.write("A", "orders", 3) })
+			return nil, nil, false
+		})
+		source.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), asked })
+		survey := coordinator.Status(in.Context(), in.Options)
+		if o := survey.Flows[0].Partitions[0].OpenTransaction; !asked || o != nil {
+			in.Errorf("asked %v: %+v", asked, o)
 		}
 	})
 }

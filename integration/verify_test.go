@@ -357,7 +357,7 @@ func TestVerifyCompacted(t *testing.T) {
 		}
 	}
 
-	// A key that the source never had, and one whose last record the target hasn't.
+	// A key that the source never had.
 	plain := both.Client()
 	foreign := kgo.KeySliceRecord([]byte("foreign"), []byte("x"))
 	foreign.Topic = k.copyOf("compacted-source")
