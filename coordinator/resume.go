@@ -166,7 +166,9 @@ func (p pair) standing(ctx context.Context, at Partition, ends map[kafka.TopicPa
 			*ask.to = s.End
 		}
 	}
-	if epoch := at.Cursor.SourceEpoch; at.Begun && epoch >= 0 && at.Reason == lease.ReasonSourceTruncated {
+	// As a worker asks it: whatever the hold is for, the source may have lost what was copied as well.
+	another := at.Reason == lease.ReasonSourceRecreated || at.Reason == lease.ReasonNoCursor
+	if epoch := at.Cursor.SourceEpoch; at.Begun && epoch >= 0 && !another {
 		if end, err := p.source.EpochEnd(ctx, tp, epoch); err == nil && end >= 0 && end < s.Copied {
 			s.Parted = end
 		}

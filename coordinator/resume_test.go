@@ -131,6 +131,30 @@ func TestResumeLeavesAWorkerAloneThatHasGoneOn(t *testing.T) {
 	})
 }
 
+// Somebody else wrote to the copy, and the source has lost the last record that was copied, and got others: a dry run knows it as a worker does.
+func TestResumeAsksWhereTheSourceParted(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 3)
+		cursors := in.Queue.Cursors(in.Options.Spec.Flows[0], in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{
+			Offset: 3, Target: 3, SourceEpoch: 0, Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()},
+		}))
+		in.Env.Kafka("A").ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+			p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+			p.EndOffset = 2
+			resp.Topics = append(resp.Topics, kmsg.OffsetForLeaderEpochResponseTopic{Topic: "orders", Partitions: []kmsg.OffsetForLeaderEpochResponseTopicPartition{p}})
+			return resp, nil, true
+		})
+		all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Partition: -1, Decision: lease.AcceptGap, DryRun: true}))
+		if len(all.All) != 1 || len(all.All[0].Choices) != 1 || all.All[0].Choices[0].Offset != 2 {
+			in.Errorf("got %+v", all)
+		}
+	})
+}
+
 func TestResumeSaysWhatItDoesNot(t *testing.T) {
 	bubble(t, func(in *installation) {
 		cursors, _ := holding(in, "held")
