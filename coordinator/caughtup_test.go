@@ -116,6 +116,49 @@ func TestCaughtUpWaitsForTheVerdictOnARecreatedTopic(t *testing.T) {
 	})
 }
 
+// The copy is gone, and one of its partitions had never been begun: nobody creates the topic for that one alone.
+func TestCaughtUpEndsWhenTheCopyOfAPartlyBegunTopicIsGone(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5) // the second partition is empty
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{Offset: 5}))
+		ctx, cancel := context.WithTimeout(in.Context(), 10*time.Minute)
+		defer cancel()
+		got := <-in.catchUp(ctx, in.run())
+		if got.err != nil || got.Complete() || len(got.Flows[0].Stopped) != 2 || got.Flows[0].Stopped[0].Reason != lease.ReasonTargetRecreated || got.Flows[0].Stopped[1].Reason != lease.ReasonTopicMissing {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
+// A hold that somebody has decided about ends, even if it takes its worker a second try.
+func TestCaughtUpWaitsForADecisionToBeCarriedOut(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		hold := lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()}
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{Offset: 3, Hold: hold, Decision: lease.AcceptGap}))
+		in.must(in.Queue.PutState(in.Context(), lease.Task{Kind: lease.KindMirror, Flow: "A->B", Topic: "orders"}, lease.State{
+			Reason: lease.ReasonError, Detail: "a broker was busy", Since: time.Now(), Next: time.Now().Add(50 * time.Second),
+		}))
+		ended := in.catchUp(in.Context(), in.run())
+		select {
+		case got := <-ended:
+			in.Fatalf("gave up before the next try: %+v", got)
+		case <-time.After(40 * time.Second):
+		}
+		in.commit(flow, "orders", 0, 5)
+		if got := <-ended; !got.Complete() {
+			in.Errorf("got %+v", got)
+		}
+	})
+}
+
 func TestCaughtUpNeedsAnAnswerOfEveryFlow(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.connect(spec.Cluster{Alias: "dead", BootstrapServers: []string{"127.0.0.1:1"}})

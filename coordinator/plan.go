@@ -67,7 +67,7 @@ type Partition struct {
 	End           int64 // the source's end
 	Lag           int64 // offsets to look at
 	// Decision is what becomes of a hold that would wait for a person: what one has decided, else the flow's policy; "" is to wait.
-	Decision string
+	Decision lease.Decision
 }
 
 // Source is the partition on the source.
@@ -133,7 +133,8 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(fmt.Errorf("target topic %q: %w", target, room.Err)) })
 		return
 	}
-	if len(room.Partitions) < len(topic.Partitions) && !v.lost(topic, len(room.Partitions)) {
+	lost := v.lost(topic, len(room.Partitions))
+	if len(room.Partitions) < len(topic.Partitions) && !lost {
 		p.offer(v, v.topicsTask(topic.Name))
 	}
 	p.everyPartition(v, topic, target, func(at *Partition) {
@@ -141,9 +142,13 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		case int(at.Partition) < len(room.Partitions):
 			p.mirror(v, topic.ID, room.ID, at)
 		case at.Begun && at.decision(v.Flow, lease.ReasonTargetRecreated) != "":
-			at.await(v, len(room.Partitions))
+			if at.await(v, len(room.Partitions)); at.State != Held { // by what keeps the topic from being created
+				at.Decision = at.decision(v.Flow, lease.ReasonTargetRecreated)
+			}
 		case at.Begun:
 			at.hold(lease.ReasonTargetRecreated, fmt.Sprintf("%q on %s was copied to and is gone; it is not created again, and copied to as before if the same one comes back", target, v.Flow.Target))
+		case lost:
+			at.hold(lease.ReasonTopicMissing, fmt.Sprintf("%q on %s is created once it is decided how the partitions go on that were copied to it", target, v.Flow.Target))
 		default:
 			at.await(v, len(room.Partitions))
 		}
@@ -164,14 +169,11 @@ func (v View) lost(topic kafka.Topic, exist int) (lost bool) {
 }
 
 // decision is what becomes of a hold for a reason, see Partition.Decision.
-func (at *Partition) decision(f spec.Flow, reason lease.Reason) string {
+func (at *Partition) decision(f spec.Flow, reason lease.Reason) lease.Decision {
 	if at.Cursor.Hold.Reason == reason && at.Cursor.Decision != "" {
-		return string(at.Cursor.Decision)
+		return at.Cursor.Decision
 	}
-	if action := f.OnHold.For(string(reason)); reason.Decide() && action != spec.ActionHold {
-		return string(action)
-	}
-	return ""
+	return lease.Policy(f, reason)
 }
 
 // refuse says why a topic must not be copied at all.
@@ -225,7 +227,7 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 			if state.Detail != "" && state.Reason != held.Reason {
 				at.Detail += "; " + state.Detail
 			}
-			at.Next = state.Next
+			at.Next = v.next(state)
 			at.Due = p.offer(v, task)
 		}
 		return

@@ -197,6 +197,9 @@ func (w *world) plan() string {
 		if !p.Next.IsZero() {
 			fmt.Fprintf(&out, "; next at %s", p.Next.Sub(dawn))
 		}
+		if p.Decision != "" {
+			fmt.Fprintf(&out, "; decided: %s", p.Decision)
+		}
 		out.WriteByte('\n')
 	}
 	return out.String()

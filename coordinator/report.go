@@ -145,7 +145,7 @@ func (f FlowSurvey) openGaps(to io.Writer, flags string) {
 // maxDetails bounds what is said of the partitions of one topic that are in the same trouble.
 const maxDetails = 3
 
-// A remark is about the partitions of one topic that are in the same state for the same reason.
+// A remark is about the partitions of one topic that are in the same state for the same reason and go on by the same decision.
 type remark struct {
 	PartitionSurvey // the first of them
 	partitions      []int32
@@ -158,13 +158,14 @@ func (f FlowSurvey) trouble() (all []*remark) {
 		topic string
 		State
 		lease.Reason
+		lease.Decision
 	}
 	known := map[kind]*remark{}
 	for _, p := range f.Partitions {
 		if p.Detail == "" || p.Detail == f.Error {
 			continue
 		}
-		k := kind{p.SourceTopic, p.State, p.Reason}
+		k := kind{p.SourceTopic, p.State, p.Reason, p.Decision}
 		if known[k] == nil {
 			known[k] = &remark{PartitionSurvey: p}
 			all = append(all, known[k])
@@ -210,7 +211,10 @@ func (r *remark) String() string {
 		text += fmt.Sprintf("\n  It goes on by decision (%s) when a worker looks next.", r.Decision)
 	case r.State == Held:
 		text += "\n  It goes on by itself once the cause is gone; workers look again every 30 s."
-	case r.Next != nil:
+	case r.Decision != "":
+		text += fmt.Sprintf("\n  It goes on by decision (%s) once its target partition is created.", r.Decision)
+	}
+	if r.State != Held && r.Next != nil {
 		text += "\n  Next try at " + r.Next.Format(time.TimeOnly) + "."
 	}
 	return text

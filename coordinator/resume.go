@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -28,8 +28,19 @@ func (r Request) selects(p Partition) bool {
 	return (r.Topic == "" || r.Topic == p.Topic) && (r.Partition < 0 || r.Partition == p.Partition)
 }
 
-// asks says whether a partition's own owner named it.
-func (r Request) asks() bool { return r.Topic != "" || r.Partition >= 0 }
+// asks says whether partitions are named, each of which has to answer. A topic stands for those of it that wait.
+func (r Request) asks() bool { return r.Partition >= 0 }
+
+// wanted is what is named, as people read it.
+func (r Request) wanted() string {
+	switch {
+	case !r.asks():
+		return fmt.Sprintf("topic %q", r.Topic)
+	case r.Topic == "":
+		return fmt.Sprintf("partition %d", r.Partition)
+	}
+	return kafka.TopicPartition{Topic: r.Topic, Partition: r.Partition}.String()
+}
 
 // A Resumption is what came of a Request for one partition.
 type Resumption struct {
@@ -68,11 +79,7 @@ func Resume(ctx context.Context, o Options, r Request) (Resumptions, error) {
 		}
 		return p.resume(ctx, o.Queue, found[i], lanes, r)
 	}
-	var names []string
-	for _, p := range pairs {
-		names = append(names, p.flow.Name())
-	}
-	return Resumptions{}, fmt.Errorf("there is no flow %q; flows are %s", r.Flow, strings.Join(names, ", "))
+	return Resumptions{}, fmt.Errorf("there is no flow %q", r.Flow)
 }
 
 func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *lanes, r Request) (all Resumptions, err error) {
@@ -87,6 +94,9 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 	plan, ends, err := p.plan(ctx, known.cursors, found, states, l)
 	if err != nil {
 		return all, err
+	}
+	if !slices.ContainsFunc(plan.Partitions, r.selects) && (r.Topic != "" || r.asks()) {
+		return all, fmt.Errorf("%s copies no %s; \"kferry status\" lists what it copies, as it is called on %s", r.Flow, r.wanted(), p.flow.Source)
 	}
 	for _, at := range plan.Partitions {
 		switch waits := at.State == Held && at.Reason.Decide(); {
@@ -156,7 +166,9 @@ func (p pair) standing(ctx context.Context, at Partition, ends map[kafka.TopicPa
 			*ask.to = s.End
 		}
 	}
-	if epoch := at.Cursor.SourceEpoch; at.Begun && epoch >= 0 && at.Reason == lease.ReasonSourceTruncated {
+	// As a worker asks it: whatever the hold is for, the source may have lost what was copied as well.
+	another := at.Reason == lease.ReasonSourceRecreated || at.Reason == lease.ReasonNoCursor
+	if epoch := at.Cursor.SourceEpoch; at.Begun && epoch >= 0 && !another {
 		if end, err := p.source.EpochEnd(ctx, tp, epoch); err == nil && end >= 0 && end < s.Copied {
 			s.Parted = end
 		}

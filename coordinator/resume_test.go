@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -80,7 +82,7 @@ func TestResumeWritesTheDecisionToBothPlaces(t *testing.T) {
 	}
 }
 
-// A worker that runs the partition in this very moment is fenced off; one that has gone on in earnest is left alone.
+// A worker that runs the partition in this very moment is fenced off.
 func TestResumeMeetsAWorker(t *testing.T) {
 	bubble(t, func(in *installation) {
 		cursors, _ := holding(in, "held")
@@ -103,17 +105,75 @@ func TestResumeMeetsAWorker(t *testing.T) {
 	})
 }
 
+// One that has gone on in earnest, while it was looked at what the decision would do, is left alone.
+func TestResumeLeavesAWorkerAloneThatHasGoneOn(t *testing.T) {
+	bubble(t, func(in *installation) {
+		cursors, _ := holding(in, "held")
+		gone, isOn := make(chan struct{}), false
+		in.Env.Kafka("A").ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			if !isOn {
+				isOn = true
+				in.Env.Kafka("A").SleepControl(func() {
+					defer close(gone)
+					in.commit(in.Options.Spec.Flows[0], "orders", 0, 5)
+				})
+			}
+			return nil, nil, false
+		})
+		all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 0, Decision: lease.Restart}))
+		<-gone
+		if len(all.All) != 1 || all.All[0].Written || all.All[0].Err == nil || all.All[0].Err.Error() != "has gone on meanwhile" {
+			in.Errorf("got %+v", all)
+		}
+		if c, _, err := cursors.Get(in.Context(), "orders", 0); err != nil || c.Decision != "" || c.Offset != 5 {
+			in.Errorf("cursor %+v, %v", c, err)
+		}
+	})
+}
+
+// Somebody else wrote to the copy, and the source has lost the last record that was copied, and got others: a dry run knows it as a worker does.
+func TestResumeAsksWhereTheSourceParted(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 3)
+		cursors := in.Queue.Cursors(in.Options.Spec.Flows[0], in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		must(cursors.Create(in.Context(), "orders", 0, lease.Cursor{
+			Offset: 3, Target: 3, SourceEpoch: 0, Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()},
+		}))
+		in.Env.Kafka("A").ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			resp := req.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+			p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+			p.EndOffset = 2
+			resp.Topics = append(resp.Topics, kmsg.OffsetForLeaderEpochResponseTopic{Topic: "orders", Partitions: []kmsg.OffsetForLeaderEpochResponseTopicPartition{p}})
+			return resp, nil, true
+		})
+		all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Partition: -1, Decision: lease.AcceptGap, DryRun: true}))
+		if len(all.All) != 1 || len(all.All[0].Choices) != 1 || all.All[0].Choices[0].Offset != 2 {
+			in.Errorf("got %+v", all)
+		}
+	})
+}
+
 func TestResumeSaysWhatItDoesNot(t *testing.T) {
 	bubble(t, func(in *installation) {
-		holding(in, "held")
+		cursors, _ := holding(in, "held")
+		in.create("A", "orders-eu", 2, 0)
+		in.create("B", "A.orders-eu", 2, 0)
+		for p := range int32(2) {
+			must(cursors.Create(in.Context(), "orders-eu", p, lease.Cursor{Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()}}))
+		}
 		for _, test := range []struct {
 			coordinator.Request
 			says string
 		}{
-			{coordinator.Request{Flow: "A->B", Partition: 1, Decision: lease.AcceptGap}, "does not wait for a decision: it is idle"},
+			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 1, Decision: lease.AcceptGap}, "does not wait for a decision: it is idle"},
 			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 0, Decision: lease.From(6)}, "offset 6 is not in the source's log, which has 0 to 5"},
-			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: -1, Decision: lease.From(4)}, "give --topic and --partition"},
-			{coordinator.Request{Flow: "A->X", Partition: -1, Decision: lease.AcceptGap}, "flows are A->B, C->B"},
+			{coordinator.Request{Flow: "A->B", Topic: "orders-eu", Partition: -1, Decision: lease.From(0)}, "an offset is one partition's, and 2 would be concerned: give --topic and --partition"},
+			{coordinator.Request{Flow: "A->X", Partition: -1, Decision: lease.AcceptGap}, `there is no flow "A->X"`},
+			{coordinator.Request{Flow: "A->B", Topic: "orders-us", Partition: -1, Decision: lease.AcceptGap}, `A->B copies no topic "orders-us"`},
+			{coordinator.Request{Flow: "A->B", Topic: "orders", Partition: 77, DryRun: true}, "A->B copies no orders-77"},
+			{coordinator.Request{Flow: "A->B", Partition: 77, DryRun: true}, "A->B copies no partition 77"},
 		} {
 			all, err := coordinator.Resume(in.Context(), in.Options, test.Request)
 			says := ""
@@ -133,4 +193,17 @@ func TestResumeSaysWhatItDoesNot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A topic stands for those of its partitions that wait: the healthy ones are no failure, and don't keep an offset from being one partition's.
+func TestResumeOfATopicIsForThoseThatWait(t *testing.T) {
+	for _, d := range []lease.Decision{lease.AcceptGap, lease.From(4)} {
+		bubble(t, func(in *installation) {
+			holding(in, "held")
+			all := must(coordinator.Resume(in.Context(), in.Options, coordinator.Request{Flow: "A->B", Topic: "orders", Partition: -1, Decision: d}))
+			if len(all.All) != 1 || !all.All[0].Written || all.All[0].Source() != (kafka.TopicPartition{Topic: "orders"}) {
+				in.Errorf("%s: %+v", d, all.All)
+			}
+		})
+	}
 }

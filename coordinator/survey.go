@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -59,12 +60,12 @@ type PartitionSurvey struct {
 	Detail string       `json:"detail,omitempty"`
 	// Decide is true where the partition stays held until a person decides. Decision is what goes on by itself: that of a person, which
 	// a worker is about to carry out, or the flow's policy.
-	Decide   bool       `json:"decide,omitempty"`
-	Decision string     `json:"decision,omitempty"`
-	Gaps     int        `json:"unacknowledged_gaps,omitempty"`
-	Since    *time.Time `json:"since,omitempty"`
-	Next     *time.Time `json:"next,omitempty"`   // the next try
-	Worker   string     `json:"worker,omitempty"` // that ran it last
+	Decide   bool           `json:"decide,omitempty"`
+	Decision lease.Decision `json:"decision,omitempty"`
+	Gaps     int            `json:"unacknowledged_gaps,omitempty"`
+	Since    *time.Time     `json:"since,omitempty"`
+	Next     *time.Time     `json:"next,omitempty"`   // the next try
+	Worker   string         `json:"worker,omitempty"` // that ran it last
 
 	Cursor     *int64   `json:"cursor"`      // the next source offset to look at; null before the first run
 	SourceEnd  int64    `json:"source_end"`  // as the flow's isolation level sees it
@@ -121,7 +122,7 @@ func Status(ctx context.Context, o Options) Survey {
 
 func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.State, error) {
 	if queue == nil {
-		return nil, errors.New("none is running")
+		return nil, errors.New("none is given")
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
@@ -189,26 +190,28 @@ func (p pair) openTransactions(ctx context.Context, partitions []Partition) map[
 		mu   sync.Mutex // guards open
 		open = map[kafka.TopicPartition]*OpenTransaction{}
 	)
-	var tps []kafka.TopicPartition
+	ends := map[kafka.TopicPartition]int64{}
 	for _, at := range partitions {
 		if at.State != Failed && at.State != Gone {
-			tps = append(tps, at.Source())
+			ends[at.Source()] = at.End
 		}
 	}
-	watermarks := p.source.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	watermarks := p.source.OffsetsNow(ctx, slices.Collect(maps.Keys(ends)), kafka.Latest, spec.ReadUncommitted)
+	maps.DeleteFunc(ends, func(tp kafka.TopicPartition, end int64) bool {
+		return watermarks[tp].Err != nil || watermarks[tp].Offset <= end
+	})
+	// Asked once more, since records that were only written between the two questions wait for nothing.
+	stable := p.source.OffsetsNow(ctx, slices.Collect(maps.Keys(ends)), kafka.Latest, spec.ReadCommitted)
 	var g errgroup.Group
 	g.SetLimit(ageReads)
 	for _, at := range partitions {
-		end, known := watermarks[at.Source()]
-		if !known || end.Err != nil || end.Offset <= at.End {
+		end := watermarks[at.Source()]
+		if still, asked := stable[at.Source()]; !asked || still.Err != nil || still.Offset != at.End {
 			continue
 		}
 		g.Go(func() error {
 			o := &OpenTransaction{LastStable: at.End, LogEnd: end.Offset, Waiting: end.Offset - at.End}
 			if first, err := p.source.Written(ctx, at.Source(), at.End, spec.ReadUncommitted); err == nil {
-				if !first.Transactional {
-					return nil // it was written between the two questions
-				}
 				o.ProducerID, o.Since = &first.ProducerID, &first.At
 			}
 			mu.Lock()

@@ -3,12 +3,14 @@ package coordinator_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
@@ -47,7 +49,7 @@ func TestStatusFromTheClustersAlone(t *testing.T) {
 			"A.orders-eu   0          missing                -       1           -           1",
 			"offset 2 is not ours\n  It stays so until you decide, with one of:\n    kferry resume -f m.yaml 'A->B' --topic orders --partition 0 --accept-gap   goes on behind what is there\n",
 			"dead->B can't be looked at",
-			"Not shown are failures and back-off, which only the queue knows: none is running",
+			"Not shown are failures and back-off, which only the queue knows: none is given",
 		} {
 			if !strings.Contains(text.String(), want) {
 				in.Errorf("table lacks %q", want)
@@ -86,6 +88,57 @@ func TestStatusSaysWhatWaitsBehindAnOpenTransaction(t *testing.T) {
 		in.must(client.EndTransaction(in.Context(), kgo.TryCommit))
 		if o := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0].OpenTransaction; o != nil {
 			in.Errorf("after the commit: %+v", o)
+		}
+	})
+}
+
+// What is written to a plain topic while status asks waits for no transaction.
+func TestStatusOfABusyTopicKnowsOfNoTransaction(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		source, asked := in.Env.Kafka("A"), false
+		source.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if r := req.(*kmsg.ListOffsetsRequest); r.IsolationLevel != 0 || r.Topics[0].Partitions[0].Timestamp != kafka.Latest || asked {
+				return nil, nil, false
+			}
+			asked = true // for the watermark, after the last stable offset
+			source.SleepControl(func() { in.write("A", "orders", 3) })
+			return nil, nil, false
+		})
+		source.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), asked })
+		survey := coordinator.Status(in.Context(), in.Options)
+		if o := survey.Flows[0].Partitions[0].OpenTransaction; !asked || o != nil {
+			in.Errorf("asked %v: %+v", asked, o)
+		}
+	})
+}
+
+// Where one partition has been decided about, the next one still asks; and a decision is shown while the copy's topic is being created.
+func TestStatusTellsWhatIsDecided(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 2, 5)
+		in.create("B", "A.orders", 2, 0)
+		in.create("A", "orders-eu", 1, 5) // its copy is gone
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		held := lease.Cursor{Offset: 3, Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours"}}
+		must(cursors.Create(in.Context(), "orders", 1, held))
+		held.Decision = lease.AcceptGap
+		must(cursors.Create(in.Context(), "orders", 0, held))
+		held.Hold.Reason, held.Decision = lease.ReasonTargetRecreated, lease.Restart
+		must(cursors.Create(in.Context(), "orders-eu", 0, held))
+		var text bytes.Buffer
+		in.must(coordinator.Status(in.Context(), in.Options).Table(&text))
+		for _, want := range []string{
+			"  It goes on by decision (accept-gap) when a worker looks next.\n",
+			"--topic orders --partition 1 --accept-gap",
+			"A->B orders-eu-0: missing\n  \"A.orders-eu\" has 0 partitions on the target so far\n  It goes on by decision (restart) once its target partition is created.\n",
+		} {
+			if !strings.Contains(text.String(), want) {
+				in.Errorf("status lacks %q:\n%s", want, &text)
+			}
 		}
 	})
 }

@@ -38,13 +38,8 @@ func (m *mirror) overrule(ctx, soft context.Context, end error) error {
 	if !is || m.revision == 0 || soft.Err() != nil {
 		return end
 	}
-	var decision lease.Decision
-	switch m.flow.OnHold.For(string(held.Reason)) {
-	case spec.ActionSkip:
-		decision = lease.AcceptGap
-	case spec.ActionRestart:
-		decision = lease.Restart
-	default:
+	decision := lease.Policy(m.flow, held.Reason)
+	if decision == "" {
 		return end
 	}
 	if m.at.Hold.Reason != held.Reason && !m.confirmed(ctx, held.Reason) {

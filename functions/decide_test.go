@@ -140,19 +140,19 @@ func TestDecisionsAreCarriedOut(t *testing.T) {
 			lease.From(5): {5, "", [3]int64{}},
 		},
 		"somebody else wrote to the target": {
-			lease.AcceptGap: {10, lease.Surplus, [3]int64{10, 10, 0}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 10, 10}},
+			lease.AcceptGap: {10, lease.Surplus, [3]int64{10, 10, -1}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 10, 10}},
 			lease.From(12): {12, lease.Skipped, [3]int64{10, 12, 2}},
 		},
 		"records doubled on the target": {
-			lease.AcceptGap: {10, lease.Surplus, [3]int64{10, 10, 0}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 10, 10}},
-			lease.From(10): {10, lease.Surplus, [3]int64{10, 10, 0}},
+			lease.AcceptGap: {10, lease.Surplus, [3]int64{10, 10, -1}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 10, 10}},
+			lease.From(10): {10, lease.Surplus, [3]int64{10, 10, -1}},
 		},
 		"cursors forgotten": {
-			lease.AcceptGap: {0, lease.Surplus, [3]int64{0, 0, 0}}, lease.Restart: {0, lease.Surplus, [3]int64{0, 0, 0}},
+			lease.AcceptGap: {0, lease.Surplus, [3]int64{0, 0, -1}}, lease.Restart: {0, lease.Surplus, [3]int64{0, 0, -1}},
 			lease.From(10): {10, lease.Skipped, [3]int64{0, 10, 10}},
 		},
 		"MirrorMaker wrote last": {
-			lease.AcceptGap: {12, lease.Surplus, [3]int64{12, 12, 0}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 12, 12}},
+			lease.AcceptGap: {12, lease.Surplus, [3]int64{12, 12, -1}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 12, 12}},
 			lease.From(14): {14, lease.Skipped, [3]int64{12, 14, 2}},
 		},
 	} {
@@ -249,7 +249,7 @@ func TestPoliciesDecide(t *testing.T) {
 		"source deleted records before they were copied": {"": {17, lease.Skipped, [3]int64{10, 17, 7}}},
 		"cursor beyond the source's end":                 {spec.ActionSkip: {15, lease.Surplus, [3]int64{15, 1010, 995}}},
 		"target ends before the cursor":                  {spec.ActionRestart: {0, lease.Repeated, [3]int64{0, 5, 5}}},
-		"somebody else wrote to the target":              {spec.ActionSkip: {10, lease.Surplus, [3]int64{10, 10, 0}}},
+		"somebody else wrote to the target":              {spec.ActionSkip: {10, lease.Surplus, [3]int64{10, 10, -1}}},
 	}
 	for name, s := range spoils {
 		if s.policy && outcomes[name] == nil {

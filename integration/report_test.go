@@ -81,6 +81,9 @@ func (r *row) compared(records int, d testbed.Difference) {
 
 // says adds words to the line.
 func (r *row) says(format string, args ...any) {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.note = fmt.Sprintf(format, args...)
@@ -126,6 +129,9 @@ func (r *report) publish(t *testing.T) {
 // demand holds the time that a fault's partitions stood still against a bound.
 func (r *row) demand(t *testing.T, most time.Duration) {
 	t.Helper()
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.resumed) == 0 {

@@ -56,6 +56,22 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// Every command that takes a flow says the same of one that there isn't, also where the shell has made a file of its second half.
+func TestFlowThatThereIsNot(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	for _, command := range [][]string{{"limit"}, {"verify"}, {"gaps"}, {"resume", "--dry-run"}} {
+		for name, says := range map[string]string{
+			"a->b":       `"a->b" is no flow; give one of '` + flow + "'\n",
+			source + "-": `"` + source + `-" is no flow; give one of '` + flow + "', in quotes: the shell took the > and what follows for itself",
+		} {
+			if code, _, err := kferry(t, environ, append(command, name)...); code != 2 || !strings.Contains(err, says) {
+				t.Errorf("%s %s: exit code %d, and says %q, not %q", command[0], name, code, err, says)
+			}
+		}
+	}
+}
+
 // A wrong variable is a wrong configuration, whatever flags stand beside it.
 func TestAWrongVariableIsNoWrongUsage(t *testing.T) {
 	t.Parallel()

@@ -25,14 +25,25 @@ type flowGap struct {
 
 // A gapRequest is what of all gaps somebody wants.
 type gapRequest struct {
-	flow, topic string // "" is any
-	partition   int32  // -1 is any
+	topic       string // "" is any
+	partition   int32  // or anyPartition
 	acknowledge bool
 	format      string
 }
 
-func (r gapRequest) selects(g flowGap) bool {
-	return (r.flow == "" || r.flow == g.Flow) && (r.topic == "" || r.topic == g.Topic) && (r.partition < 0 || r.partition == g.Partition)
+func (r gapRequest) selects(g lease.Gap) bool {
+	return (r.topic == "" || r.topic == g.Topic) && (r.partition == anyPartition || r.partition == g.Partition)
+}
+
+// String says what is asked for.
+func (r gapRequest) String() (text string) {
+	if r.topic != "" {
+		text += " of " + r.topic
+	}
+	if r.partition != anyPartition {
+		text += fmt.Sprintf(" in partition %d", r.partition)
+	}
+	return text
 }
 
 func newGaps(p Process) *cobra.Command {
@@ -43,110 +54,108 @@ func newGaps(p Process) *cobra.Command {
 		Long: "gaps lists what decisions have cost: source offsets that are not on the target, or are there twice, and records on the target that\n" +
 			"the source doesn't have. It is kept on the target. With --acknowledge, what a policy decided is no longer shown as open.",
 		Example: "  kferry gaps\n  kferry gaps 'A->B' --acknowledge --topic orders",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fmt.Errorf("gaps takes one flow, like 'A->B', or none for all, and %d are given", len(args))
-			}
-			return nil
-		},
+		Args:    oneFlowOrAll,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&r.topic, "topic", "", "only those of this topic, by its name on the source")
-	cmd.Flags().Int32Var(&r.partition, "partition", -1, "only those of this partition")
+	cmd.Flags().Int32Var(&r.partition, "partition", anyPartition, "only those of this partition")
 	cmd.Flags().BoolVar(&r.acknowledge, "acknowledge", false, "say that they are known: status and metrics show them no longer")
 	cmd.Flags().StringVarP(&r.format, "output", "o", formats[0], "table or json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(formats, r.format) {
 			return usageError{fmt.Errorf("-o %q: give table or json", r.format)}
 		}
-		if len(args) == 1 {
-			r.flow = args[0]
+		if err := checkPartition(cmd, r.partition); err != nil {
+			return err
 		}
-		if r.acknowledge && r.flow == "" {
-			return usageError{errors.New("--acknowledge is for one flow: name it, like \"A->B\"")}
+		if r.acknowledge && len(args) == 0 {
+			return usageError{errors.New("--acknowledge is for one flow: name it, like 'A->B'")}
 		}
-		return gaps(cmd, in, r)
+		return gaps(cmd, in, args, r)
 	}
 	return cmd
 }
 
-func gaps(cmd *cobra.Command, in *input, r gapRequest) error {
+func gaps(cmd *cobra.Command, in *input, named []string, r gapRequest) error {
 	s, err := in.load(cmd)
 	if err != nil {
 		return err
 	}
 	warn(cmd, s)
-	if _, known := s.Flow(r.flow); r.flow != "" && !known {
-		return fmt.Errorf("there is no flow %q; flows are %s", r.flow, flowNames(s))
+	flows, err := flowsNamed(s, named)
+	if err != nil {
+		return err
 	}
 	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return err
 	}
 	defer st.close()
-	found, err := st.gaps(cmd.Context(), r)
+	found, err := st.gaps(cmd.Context(), flows, r)
+	if err == nil && len(found) == 0 { // of a topic that the flow no longer copies there may be some
+		err = checkTopic(flows, r.topic)
+	}
 	if err == nil && r.acknowledge {
-		err = st.acknowledge(cmd.Context(), found)
+		err = st.acknowledge(cmd, flows[0], found)
 	}
 	if err != nil {
 		return err
 	}
-	return writeGaps(cmd.OutOrStdout(), found, r.format)
+	return writeGaps(cmd.OutOrStdout(), found, r)
 }
 
 // gaps reads those that are asked for from the targets.
-func (st *station) gaps(ctx context.Context, r gapRequest) ([]flowGap, error) {
+func (st *station) gaps(ctx context.Context, flows []spec.Flow, r gapRequest) ([]flowGap, error) {
 	found := []flowGap{}
-	for _, f := range st.spec.Flows {
-		if r.flow != "" && r.flow != f.Name() {
-			continue
-		}
+	for _, f := range flows {
 		all, err := lease.ReadGaps(ctx, f, st.clusters[f.Target])
 		if err != nil {
 			return nil, err
 		}
 		for _, g := range all {
-			if one := (flowGap{f.Name(), g}); r.selects(one) {
-				found = append(found, one)
+			if r.selects(g) {
+				found = append(found, flowGap{f.Name(), g})
 			}
 		}
 	}
 	return found, nil
 }
 
-// acknowledge marks the open ones, on the target and, for a coordinator that runs, in the queue.
-func (st *station) acknowledge(ctx context.Context, found []flowGap) error {
-	noQueue := st.findQueue(ctx, "gaps")
+// acknowledge marks a flow's open ones, on the target and, for a coordinator that runs, in the queue.
+func (st *station) acknowledge(cmd *cobra.Command, flow spec.Flow, found []flowGap) error {
+	ctx, target := cmd.Context(), st.clusters[flow.Target]
+	noQueue, alone := st.findQueue(ctx, "gaps"), false
 	for i := range found {
 		g := &found[i]
 		if !g.Open() {
 			continue
 		}
 		g.Acknowledged = time.Now()
-		flow, _ := st.spec.Flow(g.Flow)
-		target := st.clusters[flow.Target]
 		var err error
-		if st.queue != nil && noQueue == nil {
+		if noQueue == nil {
 			err = st.queue.Cursors(flow, target).PutGap(ctx, g.Gap)
 		} else {
-			err = lease.WriteGap(ctx, flow, target, g.Gap)
+			err, alone = lease.WriteGap(ctx, flow, target, g.Gap), true
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if alone {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: this is on %s alone, and a coordinator that runs shows the gaps until its next start: %v\n", flow.OffsetsTopic, noQueue)
+	}
 	return nil
 }
 
-func writeGaps(to io.Writer, found []flowGap, format string) error {
-	if format != "table" {
+func writeGaps(to io.Writer, found []flowGap, r gapRequest) error {
+	if r.format != "table" {
 		e := json.NewEncoder(to)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
 		return e.Encode(found)
 	}
 	if len(found) == 0 {
-		_, err := fmt.Fprintln(to, "No gaps.")
+		_, err := fmt.Fprintf(to, "No gaps%s.\n", r)
 		return err
 	}
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -170,15 +179,4 @@ func moment(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-func flowNames(s spec.Spec) string {
-	var names string
-	for _, f := range s.Flows {
-		if names != "" {
-			names += ", "
-		}
-		names += f.Name()
-	}
-	return names
 }

@@ -86,6 +86,61 @@ func (in *input) blame(cmd *cobra.Command, err error) error {
 	return usageError{errors.New(text)}
 }
 
+// flowsNamed are the flows of those names, or where none is given, all.
+func flowsNamed(s spec.Spec, given []string) ([]spec.Flow, error) {
+	if len(given) == 0 {
+		return s.Flows, nil
+	}
+	var flows []spec.Flow
+	for _, name := range given {
+		flow, known := s.Flow(name)
+		if !known {
+			hint := ""
+			if strings.HasSuffix(name, "-") {
+				hint = ", in quotes: the shell took the > and what follows for itself, and may have made a file of it"
+			}
+			return nil, usageError{fmt.Errorf("%q is no flow; give one of %s%s", name, names(s.Flows), hint)}
+		}
+		flows = append(flows, flow)
+	}
+	return flows, nil
+}
+
+func names(flows []spec.Flow) string {
+	var all []string
+	for _, f := range flows {
+		all = append(all, "'"+f.Name()+"'")
+	}
+	return strings.Join(all, ", ")
+}
+
+// oneFlowOrAll is what commands take that look at all flows unless one is named.
+func oneFlowOrAll(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s takes one flow, like 'A->B', or none for all, and %d are given", cmd.Name(), len(args))
+	}
+	return nil
+}
+
+// checkTopic refuses a --topic that none of the flows copies.
+func checkTopic(flows []spec.Flow, topic string) error {
+	if topic == "" || slices.ContainsFunc(flows, func(f spec.Flow) bool { return f.Selects(topic) }) {
+		return nil
+	}
+	return usageError{fmt.Errorf("--topic %q: no topic of this name is copied by %s; give it as it is called on the source", topic, names(flows))}
+}
+
+// anyPartition is a --partition that is not given.
+const anyPartition = -1
+
+// checkPartition refuses a --partition that would be taken for none.
+func checkPartition(cmd *cobra.Command, partition int32) error {
+	if cmd.Flags().Changed("partition") && partition < 0 {
+		return usageError{fmt.Errorf("--partition %d: give the number of a partition, which is 0 or more", partition)}
+	}
+	return nil
+}
+
 // logger writes text where people look at it, JSON elsewhere, unless the settings say otherwise.
 func (in *input) logger(s spec.Settings, screen *screen) *slog.Logger {
 	var level slog.Level

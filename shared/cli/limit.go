@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -26,14 +25,14 @@ type limitRequest struct {
 func newLimit(p Process) *cobra.Command {
 	var asked limitRequest
 	cmd := &cobra.Command{
-		Use:   "limit [FLOW]",
+		Use:   "limit [A->B]",
 		Short: "Show or set how fast a flow may read from its source",
 		Long: "limit shows the limits that hold. With --bytes or --records it sets one while workers run: it holds within a few seconds, for all\n" +
 			"workers together, in place of the configuration's and until it is cleared, also over restarts. It goes to the offsets topic and\n" +
 			"to the queue: the one at NATS_URL, or that of a \"kferry run\" on the same --data. Quote the flow, since shells take > for themselves.",
 		Example: "  kferry limit -f mirror.yaml\n  kferry limit -f mirror.yaml 'A->B' --bytes 5MiB\n" +
 			"  kferry limit -f mirror.yaml 'A->B' --topic orders --records 1000\n  kferry limit -f mirror.yaml 'A->B' --clear",
-		Args: cobra.MaximumNArgs(1),
+		Args: oneFlowOrAll,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&asked.topic, "topic", "", "the limit of one topic of the source, within the flow's")
@@ -52,24 +51,25 @@ func newLimit(p Process) *cobra.Command {
 		warn(cmd, s)
 		flows, err := flowsNamed(s, args)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		st, err := newStation(s, silent, nil, nil)
 		if err != nil {
 			return err
 		}
 		defer st.close()
-		if err := st.findQueue(cmd.Context(), "limit"); err != nil && s.Settings.NATSURL != "" {
-			return err // of a run that was killed the queue is still named
+		noQueue := st.findQueue(cmd.Context(), "limit")
+		if noQueue != nil && s.Settings.NATSURL != "" {
+			return noQueue // of a run that was killed the queue is still named
 		}
 		if change != nil {
 			if len(flows) > 1 {
 				return usageError{fmt.Errorf("a limit is one flow's; name one of %s", names(flows))}
 			}
-			if asked.topic != "" && !flows[0].Selects(asked.topic) {
-				return usageError{fmt.Errorf("--topic %q: %s does not copy a topic of this name; give it as it is called on %s", asked.topic, flows[0].Name(), flows[0].Source)}
+			if err := checkTopic(flows, asked.topic); err != nil {
+				return err
 			}
-			if err := st.setLimit(cmd, flows[0], asked.topic, change); err != nil {
+			if err := st.setLimit(cmd, flows[0], asked.topic, change, noQueue); err != nil {
 				return err
 			}
 		}
@@ -116,31 +116,8 @@ func parseRate(flag, text string, parse func(string) (int64, error)) (*int64, er
 	return &n, nil
 }
 
-// flowsNamed is the flow that is named, or where none is, all.
-func flowsNamed(s spec.Spec, args []string) ([]spec.Flow, error) {
-	if len(args) == 0 {
-		return s.Flows, nil
-	}
-	flow, known := s.Flow(args[0])
-	switch {
-	case known:
-		return []spec.Flow{flow}, nil
-	case strings.HasSuffix(args[0], "-"):
-		return nil, fmt.Errorf("%q is no flow; the shell took the rest for itself: write the flow in quotes, like '%s'", args[0], s.Flows[0].Name())
-	}
-	return nil, fmt.Errorf("%q is no flow; give one of %s", args[0], names(s.Flows))
-}
-
-func names(flows []spec.Flow) string {
-	var all []string
-	for _, f := range flows {
-		all = append(all, "'"+f.Name()+"'")
-	}
-	return strings.Join(all, ", ")
-}
-
 // setLimit changes the limit that was set while running.
-func (st *station) setLimit(cmd *cobra.Command, flow spec.Flow, topic string, change func(lease.Limit) lease.Limit) error {
+func (st *station) setLimit(cmd *cobra.Command, flow spec.Flow, topic string, change func(lease.Limit) lease.Limit, noQueue error) error {
 	target := st.clusters[flow.Target]
 	set, err := lease.ReadLimits(cmd.Context(), flow, target)
 	if err != nil {
@@ -154,8 +131,8 @@ func (st *station) setLimit(cmd *cobra.Command, flow spec.Flow, topic string, ch
 	if errors.Is(err, kafka.ErrUnknownTopic) {
 		return fmt.Errorf("%s on %s, where limits are kept, is not there yet; start kferry first, which creates it: %w", flow.OffsetsTopic, flow.Target, err)
 	}
-	if err == nil && st.queue == nil {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: no queue was found, so this is on %s alone and holds from the next start of a coordinator; give NATS_URL, or the --data of a \"kferry run\"\n", flow.OffsetsTopic)
+	if err == nil && noQueue != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: this is on %s alone and holds from the next start of a coordinator: %v\n", flow.OffsetsTopic, noQueue)
 	}
 	return err
 }

@@ -56,14 +56,12 @@ func TestLimitUsage(t *testing.T) {
 	t.Parallel()
 	_, environ := world(t, 0)
 	for says, args := range map[string][]string{
-		`"A->B" is no flow; give one of '` + flow + "'":       {"A->B"},
-		"write the flow in quotes, like '" + flow + "'":       {"kafka-dc-1-"},
 		`--bytes "5MB": not a number of bytes in a second`:    {flow, "--bytes", "5MB"},
 		`--records "-1": not a number of records in a second`: {flow, "--records", "-1"},
 		"--clear and a limit exclude each other":              {flow, "--clear", "--bytes", "1"},
 		"--topic is for a limit":                              {flow, "--topic", "orders"},
-		flow + " does not copy a topic of this name":          {flow, "--topic", "order", "--bytes", "1"},
-		"accepts at most 1 arg(s)":                            {flow, "5MiB"},
+		"no topic of this name is copied by '" + flow + "'":   {flow, "--topic", "order", "--bytes", "1"},
+		"limit takes one flow, like 'A->B', or none for all":  {flow, "5MiB"},
 	} {
 		code, _, err := kferry(t, environ, append([]string{"limit"}, args...)...)
 		if code != 2 || !strings.Contains(err, says) {

@@ -12,7 +12,7 @@ import (
 )
 
 func newResume(p Process) *cobra.Command {
-	r := coordinator.Request{Partition: -1}
+	r := coordinator.Request{Partition: anyPartition}
 	var accept, restart bool
 	var from int64
 	cmd := &cobra.Command{
@@ -31,13 +31,16 @@ func newResume(p Process) *cobra.Command {
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&r.Topic, "topic", "", "only partitions of this topic, by its name on the source")
-	cmd.Flags().Int32Var(&r.Partition, "partition", -1, "only this partition")
+	cmd.Flags().Int32Var(&r.Partition, "partition", anyPartition, "only this partition")
 	cmd.Flags().BoolVar(&accept, "accept-gap", false, "go on, and leave missing what can't be had any more")
 	cmd.Flags().BoolVar(&restart, "restart", false, "copy again from where the flow starts, behind all that is there")
 	cmd.Flags().Int64Var(&from, "from", 0, "go on at this offset of the source; for one partition")
 	cmd.Flags().BoolVar(&r.DryRun, "dry-run", false, "write nothing, show what would come of it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		r.Flow = args[0]
+		if err := checkPartition(cmd, r.Partition); err != nil {
+			return err
+		}
 		var decisions []lease.Decision
 		if accept {
 			decisions = append(decisions, lease.AcceptGap)
@@ -67,6 +70,13 @@ func resume(cmd *cobra.Command, in *input, r coordinator.Request) error {
 		return err
 	}
 	warn(cmd, s)
+	flows, err := flowsNamed(s, []string{r.Flow})
+	if err != nil {
+		return err
+	}
+	if err := checkTopic(flows, r.Topic); err != nil {
+		return err
+	}
 	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return err
@@ -115,7 +125,7 @@ func told(to io.Writer, all coordinator.Resumptions, r coordinator.Request) (com
 	case r.DryRun:
 		fmt.Fprintln(to, "Nothing is written.")
 	case written > 0 && all.Alone != "":
-		fmt.Fprintf(to, "Decided on the target alone, since no queue can be asked (%s): it takes effect at the next start.\n", all.Alone)
+		fmt.Fprintf(to, "Decided on the target alone, where it takes effect at the next start: %s.\n", all.Alone)
 	case written > 0:
 		fmt.Fprintln(to, "Decided. Workers carry it out; \"kferry status\" shows when they have.")
 	}

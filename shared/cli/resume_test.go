@@ -44,22 +44,19 @@ func TestResumeWithoutAQueue(t *testing.T) {
 	t.Parallel()
 	env, environ := held(t)
 	for args, want := range map[string]string{
-		"resume":                             "resume takes one flow, like 'A->B', and 0 are given",
-		"resume a->b":                        "nothing is decided",
-		"resume a->b --accept-gap --restart": "more than one thing is decided",
-		"gaps --acknowledge":                 "name it",
-		"gaps -o xml":                        "give table or json",
+		"resume":                                     "resume takes one flow, like 'A->B', and 0 are given",
+		"resume a->b":                                "nothing is decided",
+		"resume a->b --accept-gap --restart":         "more than one thing is decided",
+		"gaps --acknowledge":                         "name it",
+		"gaps -o xml":                                "give table or json",
+		"gaps a->b c->d":                             "gaps takes one flow, like 'A->B', or none for all, and 2 are given",
+		"gaps --topic nope":                          `--topic "nope": no topic of this name is copied by '` + flow + "'",
+		"gaps --partition -3":                        "--partition -3: give the number of a partition",
+		"resume a->b --partition -1 --restart":       "--partition -1: give the number of a partition",
+		"resume " + flow + " --topic nope --dry-run": `--topic "nope": no topic of this name is copied by '` + flow + "'",
+		"resume " + flow + " --topic " + copied + " --accept-gap": "give it as it is called on the source",
 	} {
 		if code, _, err := kferry(t, environ, strings.Fields(args)...); code != 2 || !strings.Contains(err, want) {
-			t.Errorf("%s: exit code %d and %q, want %q", args, code, err, want)
-		}
-	}
-	const flow = source + "->" + target
-	for args, want := range map[string]string{
-		"resume a->b --accept-gap": `there is no flow "a->b"; flows are ` + flow,
-		"gaps a->b":                `there is no flow "a->b"; flows are ` + flow,
-	} {
-		if code, _, err := kferry(t, environ, strings.Fields(args)...); code != 1 || !strings.Contains(err, want) {
 			t.Errorf("%s: exit code %d and %q, want %q", args, code, err, want)
 		}
 	}
@@ -78,9 +75,15 @@ func TestResumeWithoutAQueue(t *testing.T) {
 	if code, out, _ := kferry(t, environ, append(command, "--dry-run")...); code != 0 || !strings.Contains(out, "behind all that is on the target\nNothing is written.") {
 		t.Errorf("exit code %d and\n%s", code, out)
 	}
-	code, out, err := kferry(t, environ, "resume", flow, "--topic", "orders", "--partition", "9", "--accept-gap")
-	if code != 1 || !strings.Contains(out, "No partition of "+flow+" waits for a decision.") {
-		t.Errorf("exit code %d and\n%s%s", code, out, err)
+	for _, args := range [][]string{
+		{"resume", flow, "--topic", "orders", "--partition", "9", "--accept-gap"}, {"resume", flow, "--partition", "9", "--dry-run"},
+	} {
+		if code, out, err := kferry(t, environ, args...); code != 1 || !strings.Contains(err, flow+" copies no ") {
+			t.Errorf("%q: exit code %d and\n%s%s", args, code, out, err)
+		}
+	}
+	if code, out, _ := kferry(t, environ, "gaps", "--topic", "orders", "--partition", "9"); code != 0 || out != "No gaps of orders in partition 9.\n" {
+		t.Errorf("exit code %d and\n%s", code, out)
 	}
 	if code, out, _ := kferry(t, environ, command...); code != 0 || !strings.Contains(out, "it takes effect at the next start") {
 		t.Errorf("%q: exit code %d and\n%s", command, code, out)
@@ -92,9 +95,12 @@ func TestResumeWithoutAQueue(t *testing.T) {
 		t.Errorf("the run after the decision: exit code %d and\n%s", code, err)
 	}
 	_, out, _ = kferry(t, environ, "gaps", "-o", "json")
-	var gaps []struct{ Flow, Effect, Reason, By, Acknowledged string }
+	var gaps []struct {
+		Flow, Effect, Reason, By, Acknowledged string
+		Count                                  int64
+	}
 	if err := json.Unmarshal([]byte(out), &gaps); err != nil || len(gaps) != 1 || gaps[0].Flow != flow || gaps[0].Effect != "surplus" ||
-		gaps[0].Reason != "foreign_writer" || gaps[0].By != "operator" || gaps[0].Acknowledged == "" {
+		gaps[0].Reason != "foreign_writer" || gaps[0].By != "operator" || gaps[0].Acknowledged == "" || gaps[0].Count != -1 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if n := records(t, env); n != 71 {

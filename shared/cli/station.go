@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -74,13 +75,16 @@ func (st *station) openQueue(ctx context.Context, role, url string, server inPro
 	return err
 }
 
-// findQueue opens the queue that is named, or that of a kferry run on the same directory. Without one the station has none.
+// errNoQueue is that nothing says where a queue is.
+var errNoQueue = errors.New(`no queue was found; give NATS_URL, or the --data of a "kferry run"`)
+
+// findQueue opens the queue that is named, or that of a kferry run on the same directory. With an error the station has none.
 func (st *station) findQueue(ctx context.Context, role string) error {
 	settings := st.spec.Settings
 	if url := cmp.Or(settings.NATSURL, local.FindNATS(settings.Data)); url != "" {
 		return st.openQueue(ctx, role, url, nil)
 	}
-	return nil
+	return errNoQueue
 }
 
 // clientName is how NATS' reports call a process.

@@ -50,8 +50,8 @@ func newVerify(p Process) *cobra.Command {
 			return err
 		}
 		warn(cmd, s)
-		if c.flows, err = chosen(s, names); err != nil {
-			return usageError{err}
+		if c.flows, err = flowsNamed(s, names); err != nil {
+			return err
 		}
 		limitMemory(s.Settings.Memory)
 		if c.station, err = newStation(s, silent, nil, nil); err != nil {
@@ -86,25 +86,6 @@ func conclude(to io.Writer, report func(io.Writer) error, v verify.Verdict) erro
 		return errNotComparable
 	}
 	return errSaid
-}
-
-// chosen are the flows of those names, or all.
-func chosen(s spec.Spec, names []string) (flows []spec.Flow, err error) {
-	if len(names) == 0 {
-		return s.Flows, nil
-	}
-	var known []string
-	for _, f := range s.Flows {
-		known = append(known, f.Name())
-	}
-	for _, name := range names {
-		f, ok := s.Flow(name)
-		if !ok {
-			return nil, fmt.Errorf("there is no flow %q; give one of %s (in quotes, because of the >)", name, strings.Join(known, ", "))
-		}
-		flows = append(flows, f)
-	}
-	return flows, nil
 }
 
 // A comparison is what one call of verify does.

@@ -86,7 +86,6 @@ func TestVerifyIsAskedWrongly(t *testing.T) {
 	t.Parallel()
 	_, environ := world(t, 10)
 	for says, args := range map[string][]string{
-		`there is no flow "a->b"; give one of kafka-dc-1->central`:                        {"a->b"},
 		`no topic matches "payments" among those that kafka-dc-1->central copies: orders`: {"--topics", "payments"},
 		`--topics "(": not a list of regular expressions`:                                 {"--topics", "("},
 		`--since "yesterday": give a time like`:                                           {"--since", "yesterday"},

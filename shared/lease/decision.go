@@ -22,6 +22,17 @@ const (
 // From is the decision to go on at an offset of the source.
 func From(offset int64) Decision { return Decision("from:" + strconv.FormatInt(offset, 10)) }
 
+// Policy is what a flow's policy decides for a hold; "" is to wait for a person.
+func Policy(f spec.Flow, reason Reason) Decision {
+	switch f.OnHold.For(string(reason)) {
+	case spec.ActionSkip:
+		return AcceptGap
+	case spec.ActionRestart:
+		return Restart
+	}
+	return ""
+}
+
 // Offset is that of a From.
 func (d Decision) Offset() (int64, bool) {
 	text, is := strings.CutPrefix(string(d), "from:")
@@ -83,7 +94,7 @@ type Outcome struct {
 	Offset   int64 // the next source offset to copy
 	Effect   Effect
 	From, To int64 // source offsets that Effect is about, To exclusive
-	Count    int64 // of them; -1 where nobody knows how many there were
+	Count    int64 // of them, or of a Surplus that is somebody else's the records; -1 where nobody knows how many there are
 }
 
 // Decide computes what comes of a decision. Its error is for whoever decided.
@@ -141,7 +152,7 @@ func (s Standing) outcome(next int64) Outcome {
 	case s.Reason == ReasonSourceTruncated && s.Copied > next:
 		o.Effect, o.To, o.Count = Surplus, s.Copied, s.Copied-next
 	case s.Reason == ReasonForeignWriter, s.Reason == ReasonSequence, s.Reason == ReasonNoCursor:
-		o.Effect = Surplus
+		o.Effect, o.Count = Surplus, -1
 	}
 	return o
 }

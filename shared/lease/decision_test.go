@@ -43,6 +43,9 @@ func TestOutcomes(t *testing.T) {
 			Standing{Reason: ReasonRetentionGap, Copied: 100, Parted: Same, Start: 140, End: 140, Restart: 140}, AcceptGap,
 			Outcome{140, Skipped, 100, 140, 40},
 		},
+		"somebody else's records, which nobody has counted": {
+			Standing{Reason: ReasonForeignWriter, Copied: 50, Parted: Same, End: 50}, AcceptGap, Outcome{50, Surplus, 50, 50, -1},
+		},
 		"MirrorMaker's position is gone": {
 			Standing{Reason: ReasonNoCursor, Copied: 5, Parted: Same, Start: 50, End: 140}, AcceptGap, Outcome{50, Skipped, 5, 50, 45},
 		},
@@ -120,5 +123,19 @@ func TestLaterDecisionIsNewer(t *testing.T) {
 	second := first.Decided(Hold{Reason: ReasonNoCursor, Detail: "other"}, Restart, now.Add(-time.Hour))
 	if !second.Newer(first) || second.Hold.Detail != "d" || second.Decision != Restart || first.SourceEpoch != -1 {
 		t.Errorf("first %+v, second %+v", first, second)
+	}
+}
+
+func TestGapsAreTold(t *testing.T) {
+	for want, g := range map[string]Gap{
+		"offsets 10 to 12 (3) are missing on the target":                              {Effect: Skipped, From: 10, To: 13, Count: 3},
+		"what the deleted topic held from offset 10 on and was not copied is missing": {Effect: Skipped, From: 10, To: 10, Count: -1},
+		"offsets 10 to 12 (3) may be there twice":                                     {Effect: Repeated, From: 10, To: 13, Count: 3},
+		"offsets 10 to 12 (3) are on the target and no longer on the source":          {Effect: Surplus, From: 10, To: 13, Count: 3},
+		"the target holds records before its offset 50 that the source doesn't":       {Effect: Surplus, From: 10, To: 10, Count: -1, Target: 50},
+	} {
+		if got := g.String(); got != want {
+			t.Errorf("%+v is told as %q, want %q", g, got, want)
+		}
 	}
 }

@@ -53,7 +53,7 @@ func (g Gap) Open() bool { return g.Acknowledged.IsZero() }
 func (g Gap) String() string {
 	o := Outcome{Offset: g.To, Effect: g.Effect, From: g.From, To: g.To, Count: g.Count}
 	switch {
-	case g.Count < 0:
+	case g.Effect == Skipped && g.Count < 0:
 		return fmt.Sprintf("what the deleted topic held from offset %d on and was not copied is missing", g.From)
 	case g.Effect == Skipped:
 		return o.offsets("are") + " missing on the target"

@@ -53,7 +53,11 @@ func readInput(files []string, e environment, r *report) input {
 
 func (r *report) refusePlain(given []string, other string) {
 	for _, name := range given {
-		r.wrongf(value{path: name}, "describes a flow, and so does %s; unset one of them", other)
+		within := ""
+		if name == "KFERRY_ON_HOLD" {
+			within = ", or set kferry.on.hold in a sourceConnector's config there"
+		}
+		r.wrongf(value{path: name}, "describes a flow, and so does %s; unset one of them%s", other, within)
 	}
 }
 

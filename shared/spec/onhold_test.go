@@ -58,4 +58,8 @@ spec:
 	if err == nil || !strings.Contains(err.Error(), `kferry.on.hold: "source=skip": no action can be set for "source"`) {
 		t.Errorf("%v", err)
 	}
+	_, err = spec.Load(nil, []string{"KFERRY_MIRROR=" + resource, "KFERRY_ON_HOLD=retention_gap=hold"})
+	if err == nil || !strings.Contains(err.Error(), "KFERRY_ON_HOLD: describes a flow, and so does KFERRY_MIRROR; unset one of them, or set kferry.on.hold in a sourceConnector's config there") {
+		t.Errorf("%v", err)
+	}
 }
