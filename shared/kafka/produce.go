@@ -202,7 +202,7 @@ func (p *producer) send(calls []*produceCall) {
 func (p *producer) depart(calls []*produceCall) (leaving []*produceCall) {
 	p.group.edit(func(queue []*produceCall) []*produceCall {
 		for _, call := range calls {
-			if call.ctx.Err() != nil {
+			if over(call.ctx) {
 				delete(p.busy, call.tp)
 				continue
 			}
@@ -212,6 +212,12 @@ func (p *producer) depart(calls []*produceCall) (leaving []*produceCall) {
 		return queue
 	})
 	return leaving
+}
+
+// over says whether a context has ended, by the clock too: a process that was frozen runs on before its timers do.
+func over(ctx context.Context) bool {
+	deadline, has := ctx.Deadline()
+	return ctx.Err() != nil || has && !time.Now().Before(deadline)
 }
 
 // answer tells the calls of a request what became of their batches.

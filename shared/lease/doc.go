@@ -45,6 +45,10 @@
 // extension counts once the server has confirmed it; plain ones are lost without a word while the connection is down. One
 // request confirms any number, because a connection keeps its order: Extend sends all, and waits for the answer to the last.
 //
+// Trust that has ended stays ended. Between two workers the broker decides only as long as it remembers the producer, and it forgets
+// one whose records are older than a day whenever it looks (every ten minutes) and when it starts. A worker that was frozen and wakes up
+// beside its successor must not write one more batch then; before there was this rule, such batches landed twice.
+//
 // All processes of an installation are given one LeaseTime: it is a setting of the shared consumer, and the last to open it wins.
 //
 // # What is kept where

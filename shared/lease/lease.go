@@ -134,8 +134,9 @@ type Lease struct {
 	data  []byte // the task as it was offered, so that handing back keeps what a newer kferry put there
 	reply string // where the holder acknowledges
 
-	mu    sync.Mutex
-	trust time.Time // guarded by mu
+	mu      sync.Mutex // guards what follows
+	trust   time.Time
+	claimed bool // trust has had its first anchor
 }
 
 // Claim takes up to n leases, waiting for the first as long as wait. None at all is not an error.
@@ -220,7 +221,7 @@ func (q *Queue) leases(ctx context.Context, messages []jetstream.Msg) []*Lease {
 	return leases
 }
 
-// Trust is until when the holder may write. It is in the past once the lease is released.
+// Trust is until when the holder may write. It is in the past once the lease is released. Once it is, it stays so.
 func (l *Lease) Trust() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -269,15 +270,21 @@ func (q *Queue) Extend(ctx context.Context, leases ...*Lease) error {
 		return q.explain("extend leases", nats.ErrDisconnected)
 	}
 	for _, l := range leases {
-		l.trustUntil(anchor.Add(q.trust()))
+		l.trustFrom(anchor, q.trust())
 	}
 	return nil
 }
 
-func (l *Lease) trustUntil(t time.Time) {
+// trustFrom counts an extension that was sent at anchor. One that came too late revives nothing: the server takes it also from a holder
+// whose lease went to another one meanwhile.
+func (l *Lease) trustFrom(anchor time.Time, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t.After(l.trust) {
+	if l.claimed && anchor.After(l.trust) {
+		return
+	}
+	l.claimed = true
+	if t := anchor.Add(d); t.After(l.trust) {
 		l.trust = t
 	}
 }

@@ -425,3 +425,28 @@ func TestTrustingLastsAsLongAsTheLeaseIsExtended(t *testing.T) {
 		}
 	})
 }
+
+// A worker that was frozen extended its lease when it woke up, which the server takes from whoever held it once, and wrote beside its
+// successor.
+func TestLateExtensionRevivesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		other, _ := worker(t, env)
+		offer(t, q, mirror(0), true)
+		late := claim(t, q, 1, 1)[0]
+		ended := late.Trust()
+		time.Sleep(leaseTime + time.Second)
+		successor := claim(t, other, 1, 1)[0]
+		if err := late.Extend(t.Context()); err != nil {
+			t.Fatalf("extend: %v", err)
+		}
+		if late.Trust() != ended {
+			t.Errorf("trusted until %s, which ended %s ago at the time of the extension", late.Trust(), time.Since(ended))
+		}
+		before := successor.Trust()
+		time.Sleep(time.Second)
+		if err := successor.Extend(t.Context()); err != nil || !successor.Trust().After(before) {
+			t.Errorf("the successor is not trusted any longer: %v", err)
+		}
+	})
+}
