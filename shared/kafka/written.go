@@ -10,9 +10,8 @@ import (
 
 // Written is what a batch says of its writing.
 type Written struct {
-	At            time.Time // of its first record
-	ProducerID    int64     // -1 where the producer has none
-	Transactional bool
+	At         time.Time // of its first record
+	ProducerID int64     // -1 where the producer has none
 }
 
 // Written reads the header of the batch at an offset. The batch comes whole all the same. It fails where the record has no timestamp.
@@ -36,5 +35,5 @@ func (c *Cluster) Written(ctx context.Context, tp TopicPartition, offset int64, 
 	if written < 0 {
 		return Written{}, fmt.Errorf("read %s at %d: the record has no timestamp", tp, offset)
 	}
-	return Written{time.UnixMilli(written), first.ProducerID(), first.Transactional()}, nil
+	return Written{time.UnixMilli(written), first.ProducerID()}, nil
 }

@@ -228,7 +228,8 @@ func (l *Lease) Trust() time.Time {
 	return l.trust
 }
 
-// Trusting is a context that ends when Trust is over, however often that was put off until then.
+// Trusting is a context that ends when Trust is over, however often that was put off until then. Its deadline is Trust as of the question:
+// a process that was frozen runs on before its timers do.
 func (l *Lease) Trusting(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var timer *time.Timer
@@ -240,11 +241,19 @@ func (l *Lease) Trusting(ctx context.Context) (context.Context, context.CancelFu
 		cancel(context.DeadlineExceeded)
 	})
 	timer.Reset(time.Until(l.Trust()))
-	return ctx, func() {
+	return trusting{ctx, l}, func() {
 		timer.Stop()
 		cancel(nil)
 	}
 }
+
+type trusting struct {
+	context.Context
+	lease *Lease
+}
+
+// Deadline implements context.Context.
+func (t trusting) Deadline() (time.Time, bool) { return t.lease.Trust(), true }
 
 // Extend keeps the lease for another LeaseTime.
 func (l *Lease) Extend(ctx context.Context) error { return l.queue.Extend(ctx, l) }

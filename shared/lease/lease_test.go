@@ -419,6 +419,9 @@ func TestTrustingLastsAsLongAsTheLeaseIsExtended(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Error("ended although the lease was extended")
 		}
+		if end, is := ctx.Deadline(); !is || !end.Equal(l.Trust()) {
+			t.Errorf("its deadline is %s, the trust ends at %s", end, l.Trust())
+		}
 		<-ctx.Done()
 		if late := time.Since(l.Trust()); late < 0 || late > time.Millisecond {
 			t.Errorf("ended %s after the trust did", late)
