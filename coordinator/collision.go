@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -12,8 +13,31 @@ import (
 // their own about order and ownership, so all of them are held: which of them began would otherwise depend on who looked first.
 // A flow whose source is unreachable keeps the topics it had.
 type lanes struct {
-	mu   sync.Mutex
-	into map[lane][]origin
+	mu      sync.Mutex // guards what follows
+	into    map[lane][]origin
+	unheard []spec.Flow // whose topics are not known yet
+}
+
+// expect makes the others wait for a flow that is about to be looked at, see awaits.
+func (l *lanes) expect(f spec.Flow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unheard = append(l.unheard, f)
+}
+
+// awaits says whether a flow can't be planned yet: another one whose topics are not known keeps their names on the same target, or this one
+// does, so one of its topics could turn out to lead where another leads. Names with the source's alias in front don't meet.
+func (l *lanes) awaits(f spec.Flow) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.unheard, func(other spec.Flow) bool {
+		return other.Target == f.Target && (keepsNames(f) || keepsNames(other))
+	})
+}
+
+func keepsNames(f spec.Flow) bool {
+	_, keeps := f.Policy.(mm2.IdentityPolicy)
+	return keeps
 }
 
 // A lane is a topic on a target cluster.
@@ -28,6 +52,7 @@ func (o origin) String() string { return o.topic + " of " + o.flow }
 func (l *lanes) set(f spec.Flow, topics []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unheard = slices.DeleteFunc(l.unheard, func(other spec.Flow) bool { return other.Name() == f.Name() })
 	for at, origins := range l.into {
 		l.into[at] = slices.DeleteFunc(origins, func(o origin) bool { return o.flow == f.Name() })
 		if len(l.into[at]) == 0 {

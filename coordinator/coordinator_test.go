@@ -360,6 +360,44 @@ kferry_partitions_held{flow="C->B",reason="topic_collision"} 1`)
 	})
 }
 
+// A source that answers late may hold what leads into the same topic: the other flow doesn't begin before, but it does not wait for ever.
+func TestFlowsThatKeepNamesWaitForEachOther(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration // that the late source answers
+		offer bool          // whether the other flow begins before
+	}{
+		"late": {5 * time.Second, false},
+		"away": {time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(in *installation) {
+				for i, f := range []spec.Flow{flowTo("A", "B", "orders"), flowTo("C", "B", "orders")} {
+					f.Policy = mm2.IdentityPolicy{}
+					in.Options.Spec.Flows[i] = f
+				}
+				in.create("A", "orders", 1, 1)
+				in.create("C", "orders", 1, 1)
+				begun := time.Now()
+				in.connectThrough(in.Env.Spec("C"), func(ctx context.Context, network, address string) (net.Conn, error) {
+					if time.Since(begun) < c.after {
+						return nil, errors.New("away")
+					}
+					return in.Dial(ctx, network, address)
+				})
+				in.run()
+				if c.offer {
+					in.expect(20*time.Second, "topics A->B orders")
+					if waited := time.Since(begun); waited < 10*time.Second {
+						in.Errorf("waited for %s only", waited)
+					}
+					return
+				}
+				in.silent(20 * time.Second)
+			})
+		})
+	}
+}
+
 func TestOldestUnreplicatedRecord(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.create("A", "orders", 1, 1)

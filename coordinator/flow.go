@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	passTimeout = 30 * time.Second // of one pass, however many requests it takes
-	loadTimeout = 5 * time.Minute  // of reading a flow's cursors, which may be many
-	maxBackOff  = 3 * time.Second  // between passes over a flow that fails: a cluster that is back is found within that
-	agesAPass   = 8                // partitions whose oldest record is read in one pass
+	passTimeout  = 30 * time.Second // of one pass, however many requests it takes
+	lanesTimeout = 15 * time.Second // for the topics of other flows to become known: a source that is away must not stop those of others
+	loadTimeout  = 5 * time.Minute  // of reading a flow's cursors, which may be many
+	maxBackOff   = 3 * time.Second  // between passes over a flow that fails: a cluster that is back is found within that
+	agesAPass    = 8                // partitions whose oldest record is read in one pass
 )
 
 // flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported guards.
@@ -27,6 +28,7 @@ type flow struct {
 	metrics *metrics
 	log     *slog.Logger
 
+	born       time.Time
 	topics     topics
 	discovered time.Time // when topics were listed; zero is never
 	growing    bool      // the target is about to get topics or partitions: look again soon
@@ -46,6 +48,8 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 		queue: o.Queue, lanes: l, metrics: m,
 		log: o.Logger.With("flow", s.Name()),
 	}
+	f.born = time.Now()
+	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
 	return f
@@ -94,6 +98,9 @@ func (f *flow) pass(ctx context.Context) error {
 	defer cancel()
 	if err := f.discover(ctx); err != nil {
 		return err
+	}
+	if f.lanes.awaits(f.flow) && time.Since(f.born) < lanesTimeout {
+		return nil // the next pass asks again
 	}
 	view, err := f.look(ctx)
 	if err != nil {

@@ -89,6 +89,7 @@ func topicLedBy(t *testing.T, c *testbed.Cluster, broker int) string {
 	for i := range 20 {
 		topic := fmt.Sprintf("pairs-%d", i)
 		c.CreateTopic(topic, 1, 2)
+		testbed.Eventually(t, 10*time.Second, "the topic to be known", func() bool { return len(c.Leaders(topic)) == 1 })
 		if c.Leaders(topic)[0] == broker {
 			return topic
 		}
