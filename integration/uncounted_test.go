@@ -33,8 +33,8 @@ func updates(ctx context.Context, t *testing.T, c *testbed.Cluster, topic string
 	t.Helper()
 	const keys = 200
 	random, numbers := seeded(t), int32(len(c.Ends(topic)))
-	client := c.Client(kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	client := c.Client(kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.Lz4Compression()),
+		kgo.ProducerLinger(100*time.Millisecond)) // so that the copy, which sends one batch at a time over some distance, can keep up
 	done = make(chan struct{})
 	go func() {
 		defer close(done)
