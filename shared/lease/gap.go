@@ -80,8 +80,7 @@ func (c *Cursors) Gaps(ctx context.Context) ([]Gap, error) {
 
 // WriteGap is PutGap without a queue: on the offsets topic alone, where the next Load finds it.
 func WriteGap(ctx context.Context, flow spec.Flow, target *kafka.Cluster, g Gap) error {
-	n := Note{At: time.Now(), Value: encodeJSON(g)}
-	return writeAlone(ctx, flow, target, kafka.Record{Key: g.key().record(flow), Value: n.encode()})
+	return WriteNote(ctx, flow, target, g.key(), g)
 }
 
 // ReadGaps returns all gaps of the flow, from the offsets topic alone.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
-	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -81,13 +80,8 @@ func WriteNote(ctx context.Context, flow spec.Flow, target *kafka.Cluster, key N
 		return err
 	}
 	n := known[key].next(value)
-	r := kafka.Record{Key: key.record(flow), Value: n.encode()}
-	partitions, err := target.PartitionCount(ctx, flow.OffsetsTopic)
-	if err == nil {
-		r.Partition = mm2.OffsetsPartition(r.Key, partitions)
-		err = target.Write(ctx, flow.OffsetsTopic, []kafka.Record{r})
-	}
-	return wrap(err, "write %s to %s", key, flow.OffsetsTopic)
+	err = writeAlone(ctx, flow, target, kafka.Record{Key: key.record(flow), Value: n.encode()})
+	return wrap(err, "write %s", key)
 }
 
 func (c *Cursors) keepNote(ctx context.Context, key NoteKey, n Note) error {
