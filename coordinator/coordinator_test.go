@@ -445,6 +445,7 @@ func TestOldestUnreplicatedRecordGrowsWhileAClusterIsDown(t *testing.T) {
 		in.oldest("A->B", 0, 0)
 		in.oldest("dead->B", time.Minute, time.Second) // since the coordinator came: it has never looked
 
+		time.Sleep(coordinator.PassInterval / 2) // between two looks: one under way may have its answers already
 		line.Cut()
 		time.Sleep(5 * time.Minute)
 		in.oldest("A->B", 5*time.Minute-5*time.Second, 6*time.Second) // the target is asked every five seconds
