@@ -10,6 +10,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 const (
@@ -98,7 +99,7 @@ func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 	began := time.Now()
 	var goals []*goal
 	for _, f := range c.flows {
-		goals = append(goals, &goal{began: began, paused: !f.flow.Running, after: f.last().Passes})
+		goals = append(goals, &goal{began: began, paused: f.flow.State != spec.Running, after: f.last().Passes})
 	}
 	for {
 		open := 0

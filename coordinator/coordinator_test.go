@@ -78,7 +78,7 @@ func install(t *testing.T) *installation {
 
 func flowTo(source, target, topics string) spec.Flow {
 	return spec.Flow{
-		Source: source, Target: target, Running: true, Policy: mm2.DefaultPolicy{}, Refresh: 5 * time.Second,
+		Source: source, Target: target, State: spec.Running, Policy: mm2.DefaultPolicy{}, Refresh: 5 * time.Second,
 		Isolation: spec.ReadCommitted, ReplicationFactor: -1, OffsetsReplicationFactor: -1,
 		Filters:      []spec.Filter{{Topics: must(spec.ParsePatterns(topics))}},
 		OffsetsTopic: mm2.OffsetsTopic(source), Connector: "MirrorSourceConnector",

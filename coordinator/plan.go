@@ -84,7 +84,7 @@ func Make(v View) Plan {
 	}
 	p.gone(v)
 	p.sort()
-	if !v.Flow.Running {
+	if v.Flow.State != spec.Running {
 		p.pause()
 	}
 	return p

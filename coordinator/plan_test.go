@@ -68,7 +68,7 @@ var dawn = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld() *world {
 	return &world{coordinator.View{
 		Flow: spec.Flow{
-			Source: "A", Target: "B", Running: true, Policy: mm2.DefaultPolicy{},
+			Source: "A", Target: "B", State: spec.Running, Policy: mm2.DefaultPolicy{},
 			Filters: []spec.Filter{{Topics: must(spec.ParsePatterns(".*"))}},
 		},
 		Target:  map[string]kafka.Topic{},
@@ -124,7 +124,9 @@ func (w *world) change(what string) {
 	case what == "latest":
 		w.Flow.Start = spec.Latest
 	case what == "paused", what == "running":
-		w.Flow.Running = what == "running"
+		if w.Flow.State = spec.Paused; what == "running" {
+			w.Flow.State = spec.Running
+		}
 	case strings.HasPrefix(what, "on-hold="):
 		w.Flow.OnHold = must(spec.ParseOnHold(strings.TrimPrefix(what, "on-hold=")))
 	default:

@@ -61,7 +61,7 @@ func describe(to io.Writer, s spec.Spec) error {
 }
 
 func flowName(f spec.Flow) string {
-	if !f.Running {
+	if f.State != spec.Running {
 		return f.Name() + " (paused)"
 	}
 	return f.Name()

@@ -12,6 +12,9 @@ const MaxTopicName = 249
 // TopicsExcludeDefault is topics.exclude of MirrorMaker 4.0 and later: Java regexes that match whole names.
 var TopicsExcludeDefault = []string{`mm2.*\.internal`, `.*\.replica`, `__.*`}
 
+// GroupsExcludeDefault is groups.exclude: the groups whose positions are not translated, likewise.
+var GroupsExcludeDefault = []string{`console-consumer-.*`, `connect-.*`, `__.*`}
+
 // ConfigPropertiesExcludeDefault is config.properties.exclude: the topic settings that stay behind, as Java regexes. The two
 // last ones are what MirrorMaker 4.3 meant when it excluded the broker settings log.message.timestamp.before.max.ms and
 // log.message.timestamp.after.max.ms, which no topic has.

@@ -11,11 +11,15 @@ import (
 const (
 	SourceConnector     = "MirrorSourceConnector"        // in dedicated mode; Strimzi puts "<source>-><target>." in front
 	StrimziOffsetsTopic = "mirrormaker2-cluster-offsets" // where a resource doesn't name one
+	StrimziConnectGroup = "mirrormaker2-cluster"         // likewise
 	OffsetsPartitions   = 25                             // of an offsets topic that Connect creates
 )
 
 // OffsetsTopic is where dedicated mode keeps the offsets of flows from source.
 func OffsetsTopic(source string) string { return "mm2-offsets." + source + ".internal" }
+
+// ConnectGroup is the group of the workers of dedicated mode that run the flows from source.
+func ConnectGroup(source string) string { return source + "-mm2" }
 
 // SourceOffsetKey is the key under which Connect keeps how far a partition was copied:
 //

@@ -24,6 +24,8 @@ type Flow struct {
 	Refresh time.Duration
 	// MaxLeases is the most leases that the input wants at one time, 0 for no bound. Nobody acts on it yet.
 	MaxLeases int
+	// State is what the input wants of the copying of topics and records.
+	State State
 	// OffsetsTopic on the target holds the cursors, under keys that begin with Connector: those that the input's own
 	// MirrorMaker 2 would use.
 	OffsetsTopic, Connector string
@@ -35,8 +37,77 @@ type Flow struct {
 	Limits Limits
 	// OnHold says what to do where a partition would be held until a person decides.
 	OnHold OnHold
-	// Running is false while the input pauses or stops the flow.
-	Running bool
+	// ConnectGroup is the consumer group, on the target, of the Connect workers that would run the flow.
+	ConnectGroup string
+	// Configs and ACLs say how settings and rights follow their source once a copy exists.
+	Configs ConfigSync
+	ACLs    ACLSync
+	// Syncs are the positions that MirrorMaker's own tools translate by.
+	Syncs  OffsetSyncs
+	Groups Groups
+	// Heartbeats is whether the source's heartbeats are copied, whatever the filters say (KIP-1089).
+	Heartbeats bool
+}
+
+// A State is what somebody wants of a connector, as Connect has it.
+type State string
+
+// The states of a connector.
+const (
+	Running State = "running"
+	Paused  State = "paused"  // nothing is done, and everything is kept
+	Stopped State = "stopped" // likewise; its positions may be changed by hand
+	Absent  State = "absent"  // the input has no such connector
+)
+
+// ConfigSync is how the settings of a copy follow those of its source. Those that ConfigExclude matches stay behind.
+type ConfigSync struct {
+	Enabled  bool
+	Interval time.Duration
+	// SourceDefaults has the copy take also what the source's brokers say by default (use.defaults.from, KIP-894).
+	SourceDefaults bool
+	// Overrides keeps what somebody has set on the copy alone. MirrorMaker removes it.
+	Overrides bool
+}
+
+// ACLSync is how the rights on a copy follow those on its source.
+type ACLSync struct {
+	Enabled  bool
+	Interval time.Duration
+	// Revoke takes away on the target what was taken away on the source, of what kferry gave. MirrorMaker never does.
+	Revoke bool
+}
+
+// OffsetSyncs is where offset-syncs are written to.
+type OffsetSyncs struct {
+	Enabled           bool
+	Topic             string
+	OnSource          bool // rather than on the target (KIP-716)
+	ReplicationFactor int16
+}
+
+// Groups says which consumer groups' positions are translated, and what becomes of them.
+type Groups struct {
+	State            State
+	Include, Exclude Patterns
+	// Checkpoints are written to CheckpointsTopic.
+	Checkpoints                  bool
+	CheckpointsInterval          time.Duration
+	CheckpointsTopic             string
+	CheckpointsReplicationFactor int16
+	// Sync commits the positions on the target for groups that nobody uses there (KIP-545).
+	Sync         bool
+	SyncInterval time.Duration
+}
+
+// Selects says whether a group's positions are translated.
+func (g Groups) Selects(group string) bool { return Filter{g.Include, g.Exclude}.selects(group) }
+
+// A Heartbeat is one that is written to a cluster every Interval, so that MirrorMaker's tools see who copies there.
+type Heartbeat struct {
+	Source, Target    string // aliases
+	Interval          time.Duration
+	ReplicationFactor int16 // of the heartbeats topic, when it is created
 }
 
 // A Filter selects topics by name.

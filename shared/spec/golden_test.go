@@ -76,7 +76,7 @@ func describeFlow(text *strings.Builder, f spec.Flow) {
 		fmt.Fprintf(text, "  topics %s but not %s\n", filter.Topics, filter.Exclude)
 	}
 	fmt.Fprintf(text, "  orders becomes %s, replication factor %d\n", f.RemoteTopic("orders"), f.ReplicationFactor)
-	fmt.Fprintf(text, "  start %s, %s, refresh %s, leases %d, running %v\n", f.Start, f.Isolation, f.Refresh, f.MaxLeases, f.Running)
+	fmt.Fprintf(text, "  start %s, %s, refresh %s, leases %d, state %s\n", f.Start, f.Isolation, f.Refresh, f.MaxLeases, f.State)
 	fmt.Fprintf(text, "  offsets in %s, replication factor %d, key %s\n", f.OffsetsTopic, f.OffsetsReplicationFactor, f.Key("orders", 3))
 	if limits := f.Limits.String(); limits != "none" {
 		fmt.Fprintf(text, "  at most %s\n", limits)

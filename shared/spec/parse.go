@@ -134,15 +134,13 @@ func parseBool(text string) (bool, error) {
 	return false, errors.New("neither true nor false; give one of them")
 }
 
-// parseState says whether a connector in this state runs.
-func parseState(text string) (bool, error) {
-	switch text {
-	case "running":
-		return true, nil
-	case "paused", "stopped":
-		return false, nil
+// parseState reads the state of a connector that is there.
+func parseState(text string) (State, error) {
+	switch state := State(text); state {
+	case Running, Paused, Stopped:
+		return state, nil
 	}
-	return false, errors.New("unknown state; give running, paused or stopped")
+	return "", errors.New("unknown state; give running, paused or stopped")
 }
 
 func parseOneOf(words ...string) func(string) (string, error) {

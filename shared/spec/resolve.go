@@ -35,7 +35,7 @@ type mirror struct {
 	topics, exclude, policy, separator, replicationFactor, start, isolation, refresh, maxLeases value
 	configExclude, onHold, offsetsTopic, offsetsFactor                                          value
 	limits                                                                                      limitTexts
-	running                                                                                     bool
+	state                                                                                       State
 }
 
 const (
@@ -220,11 +220,11 @@ func (r *resolver) flow(m mirror) Flow {
 	m = r.inherit(m)
 	parseRefresh := parseDuration(leastRefresh)
 	leastLeases, connector := 0, mm2.SourceConnector
-	offsets := mm2.OffsetsTopic(m.source.text)
+	offsets, group := mm2.OffsetsTopic(m.source.text), mm2.ConnectGroup(m.source.text)
 	if m.resource {
 		parseRefresh, leastLeases = parseSeconds, 1
 		connector = FlowName(m.source.text, m.target.text) + "." + mm2.SourceConnector
-		offsets = mm2.StrimziOffsetsTopic
+		offsets, group = mm2.StrimziOffsetsTopic, mm2.StrimziConnectGroup
 	}
 	return Flow{
 		Source:                   m.source.text,
@@ -242,7 +242,18 @@ func (r *resolver) flow(m mirror) Flow {
 		ConfigExclude:            read(r.report, m.configExclude, ParsePatterns, defaultConfigExclude),
 		Limits:                   r.report.limits(m.limits, r.limits),
 		OnHold:                   read(r.report, m.onHold, ParseOnHold, nil),
-		Running:                  m.running,
+		State:                    m.state,
+		ConnectGroup:             group,
+		Configs:                  ConfigSync{Enabled: true, Interval: defaultRefresh, Overrides: true},
+		ACLs:                     ACLSync{Enabled: true, Interval: defaultRefresh},
+		Syncs:                    OffsetSyncs{Enabled: true, Topic: mm2.OffsetSyncsTopic(mm2.DefaultSeparator, m.source.text), ReplicationFactor: -1},
+		Groups: Groups{
+			State: Running, Include: allTopics, Exclude: defaultGroupsExclude,
+			Checkpoints: true, CheckpointsInterval: defaultRefresh,
+			CheckpointsTopic: mm2.CheckpointsTopic(mm2.DefaultSeparator, m.source.text), CheckpointsReplicationFactor: -1,
+			SyncInterval: defaultRefresh,
+		},
+		Heartbeats: true,
 	}
 }
 
@@ -263,6 +274,7 @@ func (r *resolver) inherit(m mirror) mirror {
 var (
 	allTopics            = mustPatterns(".*")
 	defaultTopicsExclude = mustPatterns(strings.Join(mm2.TopicsExcludeDefault, ","))
+	defaultGroupsExclude = mustPatterns(strings.Join(mm2.GroupsExcludeDefault, ","))
 	defaultConfigExclude = mustPatterns(strings.Join(mm2.ConfigPropertiesExcludeDefault, ","))
 )
 
@@ -323,7 +335,7 @@ func (f Flow) difference(g Flow) string {
 		return "rate limit"
 	case !maps.Equal(f.OnHold, g.OnHold):
 		return "kferry.on.hold"
-	case f.Running != g.Running:
+	case f.State != g.State:
 		return "state"
 	}
 	return ""

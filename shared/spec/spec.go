@@ -19,7 +19,9 @@ type Spec struct {
 	Name     string
 	Clusters []Cluster // by alias
 	Flows    []Flow    // by name
-	Settings Settings
+	// Heartbeats are those to be written, also between clusters that no flow leads from or to.
+	Heartbeats []Heartbeat
+	Settings   Settings
 	// Warnings are for people: what was set and has no effect, or not the effect one may expect.
 	Warnings []string
 }

@@ -223,15 +223,21 @@ func (r *resourceReader) connector(c mapping, m *mirror) {
 		bytes: config["kferry.rate.bytes"], records: config["kferry.rate.records"],
 		byBytes: config["kferry.rate.bytes.topics"], byRecords: config["kferry.rate.records.topics"],
 	}
-	m.running = r.running(c, config["enabled"])
+	m.state = r.state(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
 }
 
-// running is what state says, or else the older pause; a connector that is not enabled never runs.
-func (r *resourceReader) running(c mapping, enabled value) bool {
-	paused := read(r.report, c.text("pause", r.report), parseBool, false)
-	running := read(r.report, c.text("state", r.report), parseState, !paused)
-	return running && read(r.report, enabled, parseBool, true)
+// state is what state says, or else the older pause; a connector that is not enabled is stopped.
+func (r *resourceReader) state(c mapping, enabled value) State {
+	otherwise := Running
+	if read(r.report, c.text("pause", r.report), parseBool, false) {
+		otherwise = Paused
+	}
+	state := read(r.report, c.text("state", r.report), parseState, otherwise)
+	if !read(r.report, enabled, parseBool, true) {
+		return Stopped
+	}
+	return state
 }
 
 // config reads a free map of settings and notes those that do nothing.

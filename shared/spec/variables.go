@@ -194,7 +194,7 @@ func (e environment) input(r *report) input {
 			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
 			onHold:            e.value("KFERRY_ON_HOLD", e.OnHold),
 			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
-			running:           true,
+			state:             Running,
 		}},
 	}
 }
