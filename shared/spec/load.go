@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -33,22 +34,28 @@ func Load(files []string, environ []string) (Spec, error) {
 
 // readInput reads the one form of input that is given.
 func readInput(files []string, e environment, r *report) input {
-	plain := e.givenFlow()
 	mirror := e.value("KFERRY_MIRROR", e.Mirror)
+	var in input
+	var other string
 	switch {
 	case len(files) > 0:
 		if mirror.set {
 			r.wrongf(mirror, "is set although a file is given; unset it or leave the file out")
 		}
-		r.refusePlain(plain, "a file")
-		return readFiles(files, r)
+		in, other = readFiles(files, r), "a file"
 	case mirror.set:
-		r.refusePlain(plain, "KFERRY_MIRROR")
-		return readMirror(mirror, r)
-	case len(plain) > 0:
+		in, other = readMirror(mirror, r), "KFERRY_MIRROR"
+	case len(e.givenFlow()) > 0:
 		return e.input(r)
+	default:
+		return input{}
 	}
-	return input{}
+	plain := e.givenFlow()
+	if servers := e.value("KFERRY_TARGET_BOOTSTRAP_SERVERS", e.TargetServers); in.complete(servers, r) {
+		plain = slices.DeleteFunc(plain, func(name string) bool { return name == servers.path })
+	}
+	r.refusePlain(plain, other)
+	return in
 }
 
 func (r *report) refusePlain(given []string, other string) {

@@ -353,3 +353,21 @@ func TestLimits(t *testing.T) {
 		t.Errorf("no limit is %q", text)
 	}
 }
+
+// TestDestinationFromEnvironment has the addresses that a geo-replicator lacks in a variable, which is refused beside other files.
+func TestDestinationFromEnvironment(t *testing.T) {
+	const servers = "KFERRY_TARGET_BOOTSTRAP_SERVERS=hub:9092"
+	mirror := "kind: EventStreamsGeoReplicator\nmetadata: {name: hub}\n---\nspec:\n  clusters: [{alias: a, bootstrapServers: 'a:1'}]\n" +
+		"  mirrors: [{sourceCluster: a, sourceConnector: {}}]\n"
+	s := load(t, "KFERRY_MIRROR="+mirror, servers)
+	if len(s.Flows) != 1 || s.Flows[0].Name() != "a->hub-mm2connector" || s.Cluster("hub-mm2connector").BootstrapServers[0] != "hub:9092" {
+		t.Errorf("%+v", s)
+	}
+	described := mirror + "---\n{alias: hub-mm2connector, bootstrapServers: 'hub:1'}\n"
+	if _, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + described, servers}); err == nil || !strings.Contains(err.Error(), "KFERRY_TARGET_BOOTSTRAP_SERVERS: describes a flow") {
+		t.Errorf("addresses twice: %v", err)
+	}
+	if _, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + mirror, servers, "KFERRY_TOPICS=x"}); err == nil || !strings.Contains(err.Error(), "KFERRY_TOPICS: describes a flow") {
+		t.Errorf("topics twice: %v", err)
+	}
+}
