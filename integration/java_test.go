@@ -66,7 +66,7 @@ var goldenFiles = []string{
 func randomFile(r *rand.Rand) string {
 	parts := []string{
 		"a", "b", "A->B.topics", "key", "\\", "\\", "\\\\", "\n", "\n", "\n", "\r", "\r\n", "\\\n", "\\\r\n", " ", "\t", "\f", "=", "=", ":", "#", "!",
-		"\\u0041", "\\u00E9", "\\u003d", "\\u", "\\ud83d", "\\ude00", "\\uD83D\\uDE00", "\\t", "\\n", "\\f", "\\=", "\\:", "\\ ", "\\#", "\\.", ".*", ",", "\xe9", "\xff", "\x00", "\x85", "\x0b",
+		"\\u0041", "\\u00E9", "\\u003d", "\\u", "\\ud83d", "\\uD83D\\uDE00", "\\t", "\\n", "\\f", "\\=", "\\:", "\\ ", "\\#", "\\.", ".*", ",", "\xe9", "\xff", "\x00", "\x85", "\x0b",
 	}
 	var file strings.Builder
 	for range r.IntN(20) {
