@@ -215,6 +215,6 @@ func (e environment) input(r *report) input {
 	all := connector{at, Running, config}
 	return input{
 		clusters: []cluster{source, target},
-		mirrors:  []mirror{{plain, at, source.alias, target.alias, value{}, all, all, all}},
+		mirrors:  []mirror{{form: plain, at: at, source: source.alias, target: target.alias, sourceConnector: all, checkpointConnector: all, heartbeatConnector: all}},
 	}
 }
