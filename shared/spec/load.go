@@ -19,8 +19,10 @@ func Load(files []string, environ []string) (Spec, error) {
 	var r report
 	e := readEnvironment(environ, &r)
 	in := readInput(files, e, &r)
+	providers{environ: e.given, secrets: secrets{dir: e.Secrets}}.resolveInput(&r, &in)
 	in.limits = r.limits(e.limits(), Limits{})
 	s := in.resolve(&r)
+	s.keepTargets(e.targets(s, &r))
 	if len(s.Flows) == 0 && len(r.problems) == 0 {
 		r.noFlows(in)
 	}
@@ -69,7 +71,7 @@ func readFiles(files []string, r *report) input {
 			r.wrongf(value{path: name}, "%v", err)
 			continue
 		}
-		in.add(readResources(name, text, r))
+		in.add(readDescription(name, text, r))
 	}
 	return in
 }
@@ -77,14 +79,22 @@ func readFiles(files []string, r *report) input {
 // readMirror reads KFERRY_MIRROR: text has several lines or is in braces, a path neither.
 func readMirror(v value, r *report) input {
 	if strings.Contains(v.text, "\n") || strings.HasPrefix(strings.TrimSpace(v.text), "{") {
-		return readResources(v.path, []byte(v.text), r)
+		return readDescription(v.path, []byte(v.text), r)
 	}
 	text, err := readFile(v.text)
 	if err != nil {
 		r.wrong(v, err)
 		return input{}
 	}
-	return readResources(v.text, text, r)
+	return readDescription(v.text, text, r)
+}
+
+// readDescription reads a file of either form.
+func readDescription(file string, text []byte, r *report) input {
+	if isDedicated(text) {
+		return readDedicated(file, text, r)
+	}
+	return readResources(file, text, r)
 }
 
 func readFile(name string) ([]byte, error) {

@@ -16,6 +16,7 @@ import (
 type input struct {
 	clusters []cluster
 	mirrors  []mirror
+	secrets  []secretDoc
 	limits   Limits // of mirrors that say nothing about it
 }
 
@@ -42,6 +43,7 @@ const (
 func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
+	in.secrets = append(in.secrets, more.secrets...)
 }
 
 // A resolver knows all clusters and makes flows of mirrors.
@@ -124,7 +126,7 @@ func (r *resolver) cluster(c cluster) {
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
 		if earlier := given.config[key]; earlier.set && earlier.text != v.text {
-			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.text, earlier.place()))
+			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
 			continue
 		}
 		given.config[key] = v

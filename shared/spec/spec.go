@@ -10,6 +10,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,19 @@ func (s Spec) Flow(name string) (Flow, bool) {
 		}
 	}
 	return Flow{}, false
+}
+
+// keepTargets leaves out flows and heartbeats to clusters that are not listed; nil keeps all.
+func (s *Spec) keepTargets(aliases []string) {
+	if aliases == nil {
+		return
+	}
+	s.Flows = slices.DeleteFunc(s.Flows, func(f Flow) bool { return !slices.Contains(aliases, f.Target) })
+	s.Heartbeats = slices.DeleteFunc(s.Heartbeats, func(h Heartbeat) bool { return !slices.Contains(aliases, h.Target) })
+	s.Clusters = slices.DeleteFunc(s.Clusters, func(c Cluster) bool {
+		return !slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.Source == c.Alias || f.Target == c.Alias }) &&
+			!slices.ContainsFunc(s.Heartbeats, func(h Heartbeat) bool { return h.Source == c.Alias || h.Target == c.Alias })
+	})
 }
 
 // A Cluster is a Kafka cluster with an alias.
