@@ -283,7 +283,7 @@ func (r *resolver) checkKeys(m mirror) {
 func (r *resolver) check(config settings, acted keys) {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		v := config[key]
-		if strings.HasPrefix(key, providersKey) {
+		if v.lost || strings.HasPrefix(key, providersKey) {
 			continue
 		}
 		if reason := refusal(key, v.text); reason != "" {

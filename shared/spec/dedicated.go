@@ -50,7 +50,7 @@ func isDedicated(text []byte) bool {
 var propertiesLine = regexp.MustCompile(`^[\w.>-]+\s*=`)
 
 // yamlLine begins a document.
-var yamlLine = regexp.MustCompile(`^(apiVersion|kind|metadata|spec|items|mirrors):|^(---|[{%])`)
+var yamlLine = regexp.MustCompile(`^(apiVersion|kind|metadata|spec|items|mirrors|target|alias|authentication|tls|config):|^(-|[{%])`)
 
 // mostClusters bounds what lists every pair of them.
 const mostClusters = 100
@@ -67,8 +67,14 @@ func readDedicated(file string, text []byte, r *report) input {
 		r.wrongf(value{file: file, line: 1, path: "clusters"}, "is missing; list the clusters' aliases, like clusters = a, b")
 		return input{}
 	}
-	d.aliases = splitList(list.text)
-	if len(d.aliases) == 0 {
+	for _, text := range splitList(list.text) {
+		one := list
+		one.text = text
+		if alias := read(r, one, parseAlias, ""); alias != "" {
+			d.aliases = append(d.aliases, alias)
+		}
+	}
+	if len(splitList(list.text)) == 0 {
 		r.wrong(list, errors.New("names no cluster; list the clusters' aliases, like a, b"))
 	}
 	if len(d.aliases) > mostClusters {
@@ -148,14 +154,16 @@ func (d *dedicatedReader) top(is func(key string) bool) settings {
 // clientKey finds what every client of a cluster is told, and what is told to all clusters where it stands at the top.
 var clientKey = regexp.MustCompile(`^(bootstrap\.servers|security\.protocol|(ssl|sasl)\..*)$`)
 
-// workerKey finds what Connect's workers are told at the top.
+// isWorkerKey says whether Connect's workers are told of a key at the top, and nobody else.
+func isWorkerKey(key string) bool { return workerKey.MatchString(key) && !sourceKeys.has(key) }
+
 var workerKey = regexp.MustCompile(`^((offset|config|status)\.storage|(key|value|header)\.converter|task|worker|config\.providers)`)
 
 // cluster is that of an alias, with what Connect's workers are told where it is the target.
 func (d *dedicatedReader) cluster(list value, alias string) cluster {
 	config := d.top(clientKey.MatchString)
 	maps.Copy(config, d.owned[alias+"."])
-	maps.Copy(config, d.top(workerKey.MatchString))
+	maps.Copy(config, d.top(isWorkerKey))
 	servers, missing := config["bootstrap.servers"], list
 	if !servers.set {
 		missing.path = alias + ".bootstrap.servers"
@@ -173,7 +181,7 @@ func (d *dedicatedReader) mirror(list value, source, target string) mirror {
 	m.source.text, m.target.text = source, target
 	config := d.connectors(source, target, own)
 	beats := config["emit.heartbeats.enabled"]
-	if on := read(d.report, own["enabled"], parseBool, false); on {
+	if on := read(d.report, own["enabled"], parseBool, own["enabled"].set); on {
 		m.at = own["enabled"]
 		all := connector{at: m.at, state: Running, config: config}
 		m.sourceConnector, m.checkpointConnector, m.heartbeatConnector = all, all, all

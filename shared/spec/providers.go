@@ -56,20 +56,16 @@ func (p providers) resolve(r *report, declared settings, v value) value {
 	if !v.set || v.reference != "" {
 		return v
 	}
-	failed := false
 	text := reference.ReplaceAllStringFunc(v.text, func(whole string) string {
 		parts := reference.FindStringSubmatch(whole)
 		found, err := p.get(declared, parts[1], parts[2], parts[3])
 		if err != nil {
-			failed = true
+			v.lost = true
 			r.wrongf(v, "%s: %v", whole, err)
 		}
 		return found
 	})
-	switch {
-	case failed:
-		v.set = false // one mistake is enough
-	case text != v.text:
+	if text != v.text && !v.lost {
 		v.reference, v.text = v.text, text
 	}
 	return v
@@ -104,9 +100,7 @@ func (p providers) resolveInput(r *report, in *input) {
 func (p providers) resolveAll(r *report, declared, all settings) settings {
 	resolved := settings{}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		if v := p.resolve(r, declared, all[key]); v.set {
-			resolved[key] = v
-		}
+		resolved[key] = p.resolve(r, declared, all[key])
 	}
 	return resolved
 }

@@ -19,6 +19,7 @@ type value struct {
 	set  bool
 	// reference is the text as it was written, where a configuration provider gave the text: that is never shown.
 	reference string
+	lost      bool // a reference leads nowhere, which is reported
 }
 
 func (v value) place() string {
@@ -138,7 +139,7 @@ func plural(n int, noun string) string {
 
 // read parses a value that is set; otherwise stands in for one that isn't, or is wrong.
 func read[T any](r *report, v value, parse func(string) (T, error), otherwise T) T {
-	if !v.set {
+	if !v.set || v.lost {
 		return otherwise
 	}
 	parsed, err := parse(v.text)

@@ -17,7 +17,10 @@ type input struct {
 	clusters []cluster
 	mirrors  []mirror
 	secrets  []secretDoc
-	limits   Limits // of mirrors that say nothing about it
+	// targets are where mirrors lead to that name none, destinations those of geo-replicators.
+	targets      []value
+	destinations []destination
+	limits       Limits // of mirrors that say nothing about it
 }
 
 type cluster struct {
@@ -44,6 +47,8 @@ func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
 	in.secrets = append(in.secrets, more.secrets...)
+	in.targets = append(in.targets, more.targets...)
+	in.destinations = append(in.destinations, more.destinations...)
 }
 
 // A resolver knows all clusters and makes flows of mirrors.
@@ -67,6 +72,7 @@ func (in *input) resolve(r *report) Spec {
 	for _, c := range in.clusters {
 		all.cluster(c)
 	}
+	all.checkServers()
 	for _, m := range in.mirrors {
 		all.mirror(m)
 	}
@@ -120,13 +126,30 @@ func (r *resolver) cluster(c cluster) {
 			strings.Join(first.BootstrapServers, ","), r.given[alias].alias.place()))
 		return
 	}
-	r.mergeConfig(first, r.given[alias], c)
+	given := r.given[alias]
+	if first.BootstrapServers == nil && servers != nil {
+		first.BootstrapServers, given.servers = servers, c.servers
+		r.clusters[alias], r.given[alias] = first, given
+	}
+	r.mergeConfig(first, given, c)
+}
+
+// checkServers names the clusters that no description gives an address.
+func (r *resolver) checkServers() {
+	for _, alias := range slices.Sorted(maps.Keys(r.given)) {
+		if servers := r.given[alias].servers; !servers.set && servers.file != "" { // variables are checked where they are read
+			r.wrongf(servers, "is missing; a cluster needs an alias and bootstrapServers")
+		}
+	}
 }
 
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
-		if earlier := given.config[key]; earlier.set && earlier.text != v.text {
+		switch earlier := given.config[key]; {
+		case earlier.set && earlier.text != v.text && clusterConfigKeys.has(key):
 			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
+			continue
+		case earlier.set:
 			continue
 		}
 		given.config[key] = v

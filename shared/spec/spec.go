@@ -1,4 +1,4 @@
-// Package spec turns environment variables and KafkaMirrorMaker2 resources into one validated Spec.
+// Package spec turns environment variables, KafkaMirrorMaker2 resources and mm2.properties into one validated Spec.
 //
 // Invariants:
 //   - What a Spec holds is right: every alias is known, every address has a port, every pattern compiles. Code behind this

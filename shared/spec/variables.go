@@ -19,7 +19,7 @@ type Variable struct {
 
 // variables holds the text of every variable. Its tags are the documentation: Variables reads them.
 type variables struct {
-	Mirror        string `env:"KFERRY_MIRROR" meaning:"a KafkaMirrorMaker2 resource: the path of its file, or the text itself"`
+	Mirror        string `env:"KFERRY_MIRROR" meaning:"KafkaMirrorMaker2 resources or an mm2.properties: the path of the file, or the text itself"`
 	SourceAlias   string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
 	SourceServers string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
 	TargetAlias   string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
