@@ -1,7 +1,7 @@
 // Package coordinator decides what there is to do; it copies no records.
 //
 // For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
-// partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
+// partition that is behind, and one for every topic that lacks partitions on the target or differs from its copy in settings or rights. It reads and compares; whatever changes a
 // cluster is a task of the workers, except the cursors' topic, which must exist before any task can run.
 //
 // Invariants:
@@ -66,6 +66,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, f := range c.flows {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
+		g.Go(func() error { return f.follow(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
 	return g.Wait()

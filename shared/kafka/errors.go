@@ -50,6 +50,7 @@ var (
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
+	ErrSecurityDisabled          error = kerr.SecurityDisabled
 )
 
 // ErrUnanswered means that a request got no answer: the broker can't be reached, or the connection ended. The request may
