@@ -38,7 +38,7 @@ func Follow(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, 
 	if err != nil {
 		return follow.Change{}, err
 	}
-	change, err := f.compare(ctx, was.Afresh())
+	change, err := f.compare(ctx, was.Afresh(), follow.Of(f.flow))
 	if err != nil {
 		return follow.Change{}, err
 	}
@@ -91,8 +91,8 @@ func (f follower) remember(ctx context.Context, was, is follow.Note) error {
 	return f.cursors.PutNote(ctx, follow.Key(f.topic), is)
 }
 
-func (f follower) compare(ctx context.Context, note follow.Note) (follow.Change, error) {
-	look, err := follow.Read(ctx, f.flow, f.source, f.target, []string{f.topic}, map[string]follow.Note{f.topic: note}, follow.Of(f.flow))
+func (f follower) compare(ctx context.Context, note follow.Note, what follow.Subject) (follow.Change, error) {
+	look, err := follow.ReadOne(ctx, f.flow, f.source, f.target, f.topic, note, what)
 	if err != nil {
 		return follow.Change{}, fmt.Errorf("compare %q with its copy: %w", f.topic, err)
 	}
@@ -109,7 +109,7 @@ func (f follower) settings(ctx context.Context, c *follow.Change) error {
 	case err == nil:
 	case !refusal(err):
 		return err
-	case is(err, settingRefused...):
+	case is(err, settingRefused...) && len(c.Set)+len(c.Remove) > 1:
 		if err := f.oneByOne(ctx, c); err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func refused(c *follow.Change, key, why string) {
 // written again and again.
 func (f follower) shown(ctx context.Context, c *follow.Change) error {
 	for deadline := time.Now().Add(shownWithin); ; sleep(ctx, shownPause) {
-		rest, err := f.compare(ctx, c.Note)
+		rest, err := f.compare(ctx, c.Note, follow.Subject{Settings: true})
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, context.Cause(ctx))
 		}

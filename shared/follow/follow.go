@@ -114,15 +114,25 @@ type Look struct {
 // every 500 topics. Rights that can't be read are no error, see NoRights.
 func Read(ctx context.Context, f spec.Flow, source, target *kafka.Cluster, topics []string, notes map[string]Note, what Subject) (Look, error) {
 	l := Look{flow: f, topics: topics, notes: notes}
+	return l, l.read(ctx, source, target, what, "")
+}
+
+// ReadOne is Read for one topic, of which it says everything but the rights by other names than its own.
+func ReadOne(ctx context.Context, f spec.Flow, source, target *kafka.Cluster, topic string, note Note, what Subject) (Look, error) {
+	l := Look{flow: f, topics: []string{topic}, notes: map[string]Note{topic: note}}
+	return l, l.read(ctx, source, target, what, topic)
+}
+
+func (l *Look) read(ctx context.Context, source, target *kafka.Cluster, what Subject, alone string) error {
 	if what.Settings {
 		if err := l.readSettings(ctx, source, target); err != nil {
-			return l, err
+			return err
 		}
 	}
 	if what.Rights {
-		l.readRights(ctx, source, target)
+		l.readRights(ctx, source, target, alone)
 	}
-	return l, nil
+	return nil
 }
 
 func (l *Look) readSettings(ctx context.Context, source, target *kafka.Cluster) (err error) {
@@ -167,16 +177,13 @@ func (l *Look) source(topic string) ([]kafka.ConfigEntry, bool) {
 	return c.Entries, c.Err == nil && len(c.Entries) > 0
 }
 
-func (l *Look) readRights(ctx context.Context, source, target *kafka.Cluster) {
-	only := func(f func(string) string) string {
-		if len(l.topics) == 1 {
-			return f(l.topics[0])
-		}
-		return ""
+func (l *Look) readRights(ctx context.Context, source, target *kafka.Cluster, alone string) {
+	copied := ""
+	if alone != "" {
+		copied = l.flow.RemoteTopic(alone)
 	}
-	l.rights, l.NoRights = byTopic(ctx, source, only(func(topic string) string { return topic }))
-	if l.NoRights == nil {
-		l.given, l.NoRights = byTopic(ctx, target, only(l.flow.RemoteTopic))
+	if l.rights, l.NoRights = byTopic(ctx, source, alone); l.NoRights == nil {
+		l.given, l.NoRights = byTopic(ctx, target, copied)
 	}
 }
 
