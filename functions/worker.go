@@ -215,16 +215,30 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
-		err := drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic))
-		if err == nil {
-			w.Logger.Info("created or grew a topic", "flow", flow.Name(), "topic", flow.RemoteTopic(t.Task.Topic))
-		}
-		w.conclude(hard, t, err)
+		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
+}
+
+// keepTopic makes a topic's copy like it in everything but records.
+func (w *Worker) keepTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, topic string) error {
+	log := w.Logger.With("flow", flow.Name(), "topic", flow.RemoteTopic(topic))
+	made, err := CreateTopic(ctx, flow, source, target, topic)
+	if err != nil {
+		return err
+	}
+	if made {
+		log.Info("created or grew a topic")
+	}
+	change, err := Follow(ctx, flow, source, target, w.cursors[flow.Name()], topic)
+	if change.Writes() {
+		log.Info("settings and rights followed their source", "set", change.Set, "removed", change.Remove, "given", change.Give, "revoked", change.Revoke)
+	}
+	w.metrics.followed(flow.Name(), len(change.Set)+len(change.Remove), len(change.Give)+len(change.Revoke))
+	return err
 }
 
 func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {

@@ -238,7 +238,7 @@ func agreed[T comparable](r *resolver, m mirror, key string, parse func(string) 
 	}
 	if copying.set && translating.set {
 		if second := read(r.report, translating, parse, otherwise); second != got {
-			r.wrong(translating, fmt.Errorf("is %q at %s; both connectors have to say the same, so give one of them", copying.text, copying.place()))
+			r.wrong(translating, fmt.Errorf("is %q at %s; both connectors have to say the same, so give one of them", copying.shown(), copying.place()))
 		}
 		return got
 	}
@@ -290,6 +290,9 @@ func (r *resolver) checkKeys(m mirror) {
 func (r *resolver) check(config settings, acted keys) {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		v := config[key]
+		if v.lost || strings.HasPrefix(key, providersKey) {
+			continue
+		}
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
 		} else if !acted.has(key) {

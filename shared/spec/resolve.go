@@ -16,6 +16,7 @@ import (
 type input struct {
 	clusters []cluster
 	mirrors  []mirror
+	secrets  []secretDoc
 	// targets are where mirrors lead to that name none, destinations those of geo-replicators.
 	targets      []value
 	destinations []destination
@@ -47,6 +48,7 @@ const (
 func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
+	in.secrets = append(in.secrets, more.secrets...)
 	in.targets = append(in.targets, more.targets...)
 	in.destinations = append(in.destinations, more.destinations...)
 }
@@ -151,7 +153,7 @@ func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 			r.contested[earlier] = v // wrong only where a mirror's own document doesn't say which
 			continue
 		case earlier.set && earlier.text != v.text && clusterConfigKeys.has(key):
-			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.text, earlier.place()))
+			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
 			continue
 		case earlier.set:
 			continue

@@ -3,7 +3,6 @@ package spec
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -22,32 +21,13 @@ type resourceReader struct {
 	input input
 }
 
-// propertiesLine is the first line of an mm2.properties file: YAML has no "=".
-var propertiesLine = regexp.MustCompile(`^[\w.>-]+\s*=`)
-
 // readResources reads a file of one or more documents; those of another kind are skipped.
 func readResources(file string, text []byte, r *report) input {
-	if line, found := firstLine(string(text)); found && propertiesLine.MatchString(line.text) {
-		r.wrongf(value{file: file, line: line.line, path: "properties"}, "mm2.properties is not supported yet; give a %s resource (v1beta2) or environment variables", resourceKind)
-		return input{}
-	}
 	reader := resourceReader{report: r}
 	for _, doc := range documents(file, text, r) {
 		reader.document(doc, true)
 	}
 	return reader.input
-}
-
-// firstLine is the first one that isn't empty or a comment.
-func firstLine(text string) (value, bool) {
-	number := 0
-	for line := range strings.Lines(text) {
-		number++
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "!") {
-			return value{line: number, text: line}, true
-		}
-	}
-	return value{}, false
 }
 
 // document reads one document; a list, as kubectl prints it, holds several.
@@ -64,6 +44,9 @@ func (r *resourceReader) document(doc node, listAllowed bool) {
 		return
 	case kind.text == geoReplicatorKind:
 		r.geoReplicator(top)
+		return
+	case kind.text == "Secret" || kind.text == "ConfigMap":
+		r.input.secrets = append(r.input.secrets, readSecret(top))
 		return
 	case kind.set:
 		return // something else that lives in the same file
