@@ -93,6 +93,9 @@ func (p providers) resolveInput(r *report, in *input) {
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
 		}
+		if m.worker != nil {
+			m.worker = p.resolveAll(r, declared, m.worker)
+		}
 	}
 }
 

@@ -61,11 +61,11 @@ func (w *propertiesWriter) flow(f Flow) {
 	set := func(key, text string) { w.set(f.Name()+"."+key, text) }
 	fmt.Fprintln(&w.text)
 	set("enabled", fmt.Sprint(f.State != Absent))
-	if len(f.Filters) == 1 {
-		w.filter(f.Name()+".", f.Filters[0], otherwise.Filters[0])
-	} else {
-		w.filter(f.Name()+".", joined(f.Filters), otherwise.Filters[0])
+	filter, same := joined(f.Filters)
+	if same && len(f.Filters) > 1 {
+		w.leftOut = append(w.leftOut, fmt.Sprintf("that %s has %d lists of topics; one lets the same pass", f.Name(), len(f.Filters)))
 	}
+	w.filter(f.Name()+".", filter, otherwise.Filters[0])
 	if f.OffsetsTopic != otherwise.OffsetsTopic {
 		set("offsets.storage.topic", f.OffsetsTopic)
 	}
@@ -73,6 +73,9 @@ func (w *propertiesWriter) flow(f Flow) {
 		set("kferry.connector", f.Connector)
 	}
 	for _, s := range settingsOf(f, otherwise, copying|translating) {
+		if strings.HasPrefix(s.key, "consumer.") {
+			s.key = "source." + s.key // else what is said of the source's consumers would win
+		}
 		set(s.key, s.text)
 	}
 	if f.Groups.State == Absent {
@@ -80,16 +83,16 @@ func (w *propertiesWriter) flow(f Flow) {
 	}
 }
 
-// joined is what several filters let pass, where they leave out the same; else what the first one does, and the difference is
-// named where the text is read again.
-func joined(filters []Filter) Filter {
-	all := filters[0]
+// joined is one filter that lets the same pass as several that leave out the same; false where they don't.
+func joined(filters []Filter) (all Filter, same bool) {
+	all = filters[0]
 	for _, f := range filters[1:] {
-		if f.Exclude.String() == all.Exclude.String() {
-			all.Topics = all.Topics.or(f.Topics)
+		if f.Exclude.String() != all.Exclude.String() {
+			return filters[0], false
 		}
+		all.Topics = all.Topics.or(f.Topics)
 	}
-	return all
+	return all, true
 }
 
 func (w *propertiesWriter) filter(prefix string, f, otherwise Filter) {
