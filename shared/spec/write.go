@@ -260,9 +260,9 @@ func withoutWorkers(config map[string]string) map[string]string {
 	return config
 }
 
-// workerName says whether a setting of a cluster is about Connect's workers there.
+// workerName says whether a setting of a cluster is about Connect's workers there and has a place of its own.
 func workerName(key string) bool {
-	return workerKeys.has(key) || key == "config.storage.topic" || key == "status.storage.topic"
+	return slices.Contains([]string{"offset.storage.topic", "offset.storage.replication.factor", "group.id", "config.storage.topic", "status.storage.topic"}, key)
 }
 
 // lostHeartbeats are those that are written; the v1 shape has no connector for them.

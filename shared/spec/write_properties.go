@@ -107,30 +107,20 @@ func (w *propertiesWriter) filter(prefix string, f, otherwise Filter) {
 // heartbeats are written between all pairs of clusters unless the file says otherwise.
 func (w *propertiesWriter) heartbeats() {
 	fmt.Fprintln(&w.text)
-	if len(w.spec.Heartbeats) == 0 {
+	pairs := len(w.spec.Clusters) * (len(w.spec.Clusters) - 1)
+	if len(w.spec.Heartbeats) < pairs {
 		w.set("emit.heartbeats.enabled", "false")
-		return
 	}
-	given := map[string]Heartbeat{}
 	for _, h := range w.spec.Heartbeats {
-		given[FlowName(h.Source, h.Target)] = h
-	}
-	for _, source := range w.spec.Clusters {
-		for _, target := range w.spec.Clusters {
-			name := FlowName(source.Alias, target.Alias)
-			h, beats := given[name]
-			switch {
-			case source.Alias == target.Alias:
-			case !beats:
-				w.set(name+".emit.heartbeats.enabled", "false")
-			default:
-				if h.Interval != defaultHeartbeat {
-					w.set(name+".emit.heartbeats.interval.seconds", seconds(h.Interval))
-				}
-				if h.ReplicationFactor != -1 {
-					w.set(name+".heartbeats.topic.replication.factor", number(h.ReplicationFactor))
-				}
-			}
+		name := FlowName(h.Source, h.Target) + "."
+		if len(w.spec.Heartbeats) < pairs {
+			w.set(name+"emit.heartbeats.enabled", "true")
+		}
+		if h.Interval != defaultHeartbeat {
+			w.set(name+"emit.heartbeats.interval.seconds", seconds(h.Interval))
+		}
+		if h.ReplicationFactor != -1 {
+			w.set(name+"heartbeats.topic.replication.factor", number(h.ReplicationFactor))
 		}
 	}
 }
