@@ -61,10 +61,13 @@ func describe(to io.Writer, s spec.Spec) error {
 }
 
 func flowName(f spec.Flow) string {
-	if f.State != spec.Running {
-		return f.Name() + " (" + string(f.State) + ")"
+	switch f.State {
+	case spec.Running:
+		return f.Name()
+	case spec.Absent:
+		return f.Name() + " (copies no topics)"
 	}
-	return f.Name()
+	return fmt.Sprintf("%s (%s)", f.Name(), f.State)
 }
 
 // onHold names what the flow decides by itself.
