@@ -61,10 +61,11 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics  topicCache
-	metrics *metrics
-	cursors map[string]*lease.Cursors // by flow
-	pacers  map[string]*pacer         // likewise
+	topics    topicCache
+	metrics   *metrics
+	cursors   map[string]*lease.Cursors // by flow
+	pacers    map[string]*pacer         // likewise
+	followers map[string]*follower      // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -86,10 +87,13 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, followers: map[string]*follower{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
+	}
+	for _, f := range o.Spec.Flows {
+		w.followers[f.Name()] = w.newFollower(f)
 	}
 	return w
 }
@@ -220,6 +224,8 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 			w.Logger.Info("created or grew a topic", "flow", flow.Name(), "topic", flow.RemoteTopic(t.Task.Topic))
 		}
 		w.conclude(hard, t, err)
+	case lease.KindGroups:
+		w.follow(hard, soft, t, w.followers[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
