@@ -220,7 +220,7 @@ func (r *follower) sync(ctx context.Context, l *lease.Lease, positions []groups.
 	}
 	lacking := slices.DeleteFunc(slices.Clone(positions), func(p groups.Position) bool { return !standing.Lacks(p) })
 	if len(lacking) == 0 {
-		return standing, nil
+		return standing, denied(standing.Err())
 	}
 	limits := r.limits(ctx, lacking)
 	for len(lacking) > 0 {
@@ -230,7 +230,7 @@ func (r *follower) sync(ctx context.Context, l *lease.Lease, positions []groups.
 		}
 		lacking = lacking[n:]
 	}
-	return standing, nil
+	return standing, denied(standing.Err())
 }
 
 // upTo is how many positions belong to the first n groups.

@@ -3,6 +3,8 @@ package groups
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/kferry/kferry/shared/kafka"
 )
@@ -41,6 +43,16 @@ func LookTarget(ctx context.Context, target *kafka.Cluster, names []string) (Sta
 		return Standing{}, fmt.Errorf("target: %w", err)
 	}
 	return s, nil
+}
+
+// Err is why some groups could not be read. Nothing is written for them.
+func (s Standing) Err() error {
+	for _, name := range slices.Sorted(maps.Keys(s.Offsets)) { // so that the error stays the same
+		if err := s.Offsets[name].Err; err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
+	}
+	return nil
 }
 
 // idle says that nobody uses a group on the target. Brokers that are too old to list states are asked for them before anything is written.
