@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/kferry/kferry/shared/cli"
+	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -270,6 +271,14 @@ func TestReadmeListsTheReasons(t *testing.T) {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
 	sameTable(t, "reason", rows)
+}
+
+func TestReadmeListsTheReasonsOfGroups(t *testing.T) {
+	var rows []string
+	for _, name := range constants(t, "shared/groups/reason.go", "Reason") {
+		rows = append(rows, fmt.Sprintf("| `%s` | %s |", name, groups.Reason(name).Text()))
+	}
+	sameTable(t, "why", rows)
 }
 
 func TestReadmeListsTheWaysOfBatches(t *testing.T) {

@@ -67,13 +67,13 @@ func (w *Worker) newFollower(f spec.Flow) *follower {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &follower{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: groups.Copies{Flow: f, Map: offsets.Open(f, target)},
+		copies: *groups.Open(f, target),
 		log:    w.Logger.With("flow", f.Name()),
 	}
 	r.syncs = offsets.NewSyncs(f, source, target, r.log)
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]
-		r.copies.Back = &groups.Copies{Flow: back, Map: offsets.Open(back, source)}
+		r.copies.Back = groups.Open(back, source)
 	}
 	return r
 }

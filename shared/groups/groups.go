@@ -70,6 +70,11 @@ type Copies struct {
 	Back *Copies
 }
 
+// Open is a flow's copies with their map, which the caller refreshes, and without cursors.
+func Open(f spec.Flow, target *kafka.Cluster) *Copies {
+	return &Copies{Flow: f, Map: offsets.Open(f, target)}
+}
+
 // A Position is where a group stands in one partition of the source, and where it goes on.
 type Position struct {
 	Group  string
@@ -195,4 +200,34 @@ func (c *Copies) End(p Position) int64 {
 // Sync is the offset-sync that leads MirrorMaker's readers from an offset to where Translate does, see offsets.Map.
 func (c *Copies) Sync(tp kafka.TopicPartition, cursor lease.Cursor, offset int64) (mm2.OffsetSync, bool) {
 	return c.Map.Sync(tp, of(cursor), offset)
+}
+
+// Left are the groups and positions that lead nowhere, with the reason. A group that is left out as a whole has no topic.
+func (c *Copies) Left(s Seen) []Position {
+	var all []Position
+	for _, g := range s.Groups {
+		own, asked := s.Offsets[g.Name]
+		left := Position{Group: g.Name, To: -1}
+		switch {
+		case !g.Consumes():
+			left.Reason = GroupType
+		case !asked:
+			left.Reason = Filtered
+		case own.Err != nil:
+			left.Reason = reasonOf(own.Err)
+		case len(own.Commits) == 0:
+			left.Reason = NoPosition
+		}
+		if left.Reason != "" {
+			all = append(all, left)
+			continue
+		}
+		for tp, commit := range own.Commits {
+			if _, _, ok := c.follows(tp.Topic); !ok {
+				left.Source, left.Commit, left.Reason = tp, commit, TopicNotCopied
+				all = append(all, left)
+			}
+		}
+	}
+	return all
 }
