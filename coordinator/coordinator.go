@@ -2,7 +2,7 @@
 //
 // For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
 // partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
-// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run.
+// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run, and heartbeats.
 //
 // Invariants:
 //   - Level-triggered: a pass needs nothing from the pass before. An offer that is lost, doubled or late does no harm, since the
@@ -43,6 +43,7 @@ type Options struct {
 type Coordinator struct {
 	queue   *lease.Queue
 	flows   []*flow
+	hearts  []*heart
 	metrics *metrics
 }
 
@@ -60,6 +61,9 @@ func New(o Options) *Coordinator {
 	for _, f := range c.flows {
 		f.back = c.opposite(f)
 	}
+	for _, h := range o.Spec.Heartbeats {
+		c.hearts = append(c.hearts, newHeart(o, h))
+	}
 	return c
 }
 
@@ -70,6 +74,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
 		g.Go(func() error { return f.follow(ctx) })
+	}
+	for _, h := range c.hearts {
+		g.Go(func() error { return h.run(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
 	return g.Wait()

@@ -148,6 +148,7 @@ func (f *flow) discover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		found.warnings = append(found.warnings, f.showHeartbeats(ctx, found)...)
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)

@@ -248,6 +248,9 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 		return
 	}
 	at.Changed = replaced(at, source, target)
+	if !at.Changed && v.patient(at) {
+		at.End, at.Lag = at.Offset, 0 // nobody waits for them
+	}
 	if !v.behind(at) && !at.Changed {
 		at.State = Idle
 		return
@@ -290,6 +293,18 @@ func (v View) behind(at *Partition) bool {
 		return true
 	}
 	return at.End != at.Offset
+}
+
+// heartbeatsEvery is how often heartbeats are copied. They come every second, and would keep a lease, and so a worker, for ever.
+const heartbeatsEvery = 30 * time.Second
+
+// patient says whether a partition holds heartbeats, the last of which was copied not long ago. Its time is by the clock of who wrote it;
+// one that is far from ours, either way, costs a run in every pass.
+func (v View) patient(at *Partition) bool {
+	if !at.Begun || at.Cursor.Timestamp < 0 || !mm2.Heartbeats(v.Flow.Policy, at.Topic) {
+		return false
+	}
+	return v.Now.Sub(time.UnixMilli(at.Cursor.Timestamp)).Abs() < heartbeatsEvery
 }
 
 // replaced says whether one of the topics is another one than the cursor was written for, which the ends alone may not show.
@@ -374,6 +389,7 @@ func (v View) next(s lease.State) time.Time {
 
 func (v View) mirrorTask(topic string, partition int32) lease.Task {
 	v.task.Kind, v.task.Topic, v.task.Partition = lease.KindMirror, topic, partition
+	v.task.Brief = mm2.Heartbeats(v.Flow.Policy, topic)
 	return v.task
 }
 

@@ -62,7 +62,7 @@ func describe(to io.Writer, s spec.Spec) error {
 
 func flowName(f spec.Flow) string {
 	if f.State != spec.Running {
-		return f.Name() + " (paused)"
+		return f.Name() + " (" + string(f.State) + ")"
 	}
 	return f.Name()
 }

@@ -20,15 +20,15 @@ func Load(files []string, environ []string) (Spec, error) {
 	e := readEnvironment(environ, &r)
 	in := readInput(files, e, &r)
 	in.limits = r.limits(e.limits(), Limits{})
-	clusters, flows := in.resolve(&r)
-	if len(flows) == 0 && len(r.problems) == 0 {
+	s := in.resolve(&r)
+	if len(s.Flows) == 0 && len(r.problems) == 0 {
 		r.noFlows(in)
 	}
-	name, settings := e.name(&r), e.settings(&r)
+	s.Name, s.Settings, s.Warnings = e.name(&r), e.settings(&r), r.said()
 	if err := r.err(); err != nil {
-		return Spec{Warnings: r.warnings}, err
+		return Spec{Warnings: s.Warnings}, err
 	}
-	return Spec{Name: name, Clusters: clusters, Flows: flows, Settings: settings, Warnings: r.warnings}, nil
+	return s, nil
 }
 
 // readInput reads the one form of input that is given.
@@ -108,7 +108,7 @@ func readFile(name string) ([]byte, error) {
 
 func (r *report) noFlows(in input) {
 	switch {
-	case len(in.idle) > 0:
+	case len(in.mirrors) > 0:
 		r.wrongf(value{path: "spec.mirrors"}, "no mirror has a sourceConnector, so there is nothing to copy; add sourceConnector: {} to one")
 	case len(in.clusters) > 0:
 		r.wrongf(value{path: "spec.mirrors"}, "no mirror is given, so there is nothing to copy; list one with sourceCluster, targetCluster and sourceConnector")

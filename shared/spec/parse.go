@@ -143,6 +143,13 @@ func parseState(text string) (State, error) {
 	return "", errors.New("unknown state; give running, paused or stopped")
 }
 
+func parseGroup(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("a group's name can't be empty; give one or remove it")
+	}
+	return text, nil
+}
+
 func parseOneOf(words ...string) func(string) (string, error) {
 	return func(text string) (string, error) {
 		if word := strings.ToLower(text); slices.Contains(words, word) {

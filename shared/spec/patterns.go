@@ -51,6 +51,17 @@ func join(text string) string {
 	return strings.Join(parts, "|")
 }
 
+// or matches what one of both does.
+func (p Patterns) or(q Patterns) Patterns {
+	switch {
+	case p.text == "" || p.text == q.text:
+		return q
+	case q.text == "":
+		return p
+	}
+	return mustPatterns(p.text + "," + q.text) // which compile by themselves, and hold no comma
+}
+
 func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }
 
 func parseSlow(joined string) (Patterns, error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,6 +39,7 @@ func (p problem) Error() string { return p.at.place() + ": " + p.text }
 type report struct {
 	problems []problem
 	warnings []string
+	passed   []value // settings without effect; the text says why
 }
 
 // wrong reports a value that can't be; err says why and what to do.
@@ -54,13 +56,47 @@ func (r *report) warn(v value, format string, args ...any) {
 	r.warnings = append(r.warnings, v.place()+": "+fmt.Sprintf(format, args...))
 }
 
-// err is everything that is wrong, in the order of the files' lines.
+// pass notes a setting that has no effect; why may be empty.
+func (r *report) pass(v value, why string) {
+	v.text = why
+	r.passed = append(r.passed, v)
+}
+
+// said are all warnings, each once: those with a place of their own, and for each file one that names what has no effect.
+func (r *report) said() []string {
+	byFile := map[string][]string{}
+	slices.SortStableFunc(r.passed, func(a, b value) int { return cmp.Compare(a.line, b.line) })
+	for _, v := range slices.CompactFunc(r.passed, func(a, b value) bool { return a == b }) {
+		place := fmt.Sprintf("line %d", v.line)
+		if v.text != "" {
+			place += ": " + v.text
+		}
+		byFile[v.file] = append(byFile[v.file], fmt.Sprintf("%s (%s)", v.path, place))
+	}
+	var all []string
+	for _, file := range slices.Sorted(maps.Keys(byFile)) {
+		all = append(all, fmt.Sprintf("%s: no effect in kferry: %s", file, strings.Join(byFile[file], ", ")))
+	}
+	for _, warning := range r.warnings {
+		if !slices.Contains(all, warning) {
+			all = append(all, warning)
+		}
+	}
+	return all
+}
+
+// err is everything that is wrong, each once, in the order of the files' lines.
 func (r *report) err() error {
 	slices.SortStableFunc(r.problems, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.at.file, b.at.file), cmp.Compare(a.at.line, b.at.line))
 	})
 	all := &multierror.Error{ErrorFormat: list}
+	seen := map[string]bool{}
 	for _, p := range r.problems {
+		if seen[p.Error()] {
+			continue
+		}
+		seen[p.Error()] = true
 		all = multierror.Append(all, p)
 	}
 	return all.ErrorOrNil()

@@ -17,9 +17,7 @@ var resourceGroups = []string{"kafka.strimzi.io", "eventstreams.ibm.com"}
 // A resourceReader turns the documents of one file into input.
 type resourceReader struct {
 	*report
-	input   input
-	ignored []value // keys without effect
-	later   []value // keys of MirrorMaker 2's that kferry doesn't act on yet
+	input input
 }
 
 // propertiesLine is the first line of an mm2.properties file: YAML has no "=".
@@ -35,8 +33,6 @@ func readResources(file string, text []byte, r *report) input {
 	for _, doc := range documents(file, text, r) {
 		reader.document(doc, true)
 	}
-	reader.warnKeys(file, "no effect in kferry", reader.ignored)
-	reader.warnKeys(file, "not acted on yet", reader.later)
 	return reader.input
 }
 
@@ -50,19 +46,6 @@ func firstLine(text string) (value, bool) {
 		}
 	}
 	return value{}, false
-}
-
-// warnKeys names keys in one warning.
-func (r *resourceReader) warnKeys(file, what string, keys []value) {
-	if len(keys) == 0 {
-		return
-	}
-	slices.SortStableFunc(keys, func(a, b value) int { return a.line - b.line })
-	var names []string
-	for _, key := range keys {
-		names = append(names, fmt.Sprintf("%s (line %d%s)", key.path, key.line, key.text))
-	}
-	r.warnings = append(r.warnings, fmt.Sprintf("%s: %s: %s", file, what, strings.Join(names, ", ")))
 }
 
 // document reads one document; a list, as kubectl prints it, holds several.
@@ -128,9 +111,7 @@ func (r *resourceReader) shapeV1(at node) {
 // ignoreRest notes the keys that nobody took, with a suggestion where one looks misspelt.
 func (r *resourceReader) ignoreRest(m mapping, known []string) {
 	for _, key := range m.rest() {
-		at := m.values[key].at()
-		at.text = suggest(key, known)
-		r.ignored = append(r.ignored, at)
+		r.pass(m.values[key].at(), strings.TrimPrefix(suggest(key, known), "; "))
 	}
 }
 
@@ -151,7 +132,7 @@ func (r *resourceReader) cluster(m mapping) {
 			r.wrongf(n.at(), "is not supported yet; kferry speaks PLAINTEXT only and won't fall back to it unasked")
 		}
 	}
-	c.config = r.config(m.take("config"), clusterConfig)
+	c.config = r.config(m.take("config"))
 	r.input.clusters = append(r.input.clusters, c)
 	r.ignoreRest(m, clusterKeys)
 }
@@ -170,61 +151,67 @@ func (r *resourceReader) mirror(item mapping, connect value) {
 		return
 	}
 	m := mirror{
-		resource: true,
-		at:       item.at(),
-		connect:  connect,
-		source:   item.text("sourceCluster", r.report),
-		target:   item.text("targetCluster", r.report),
-		topics:   item.text("topicsPattern", r.report),
-		exclude:  firstSet(item.text("topicsExcludePattern", r.report), item.text("topicsBlacklistPattern", r.report)),
+		at:      item.at(),
+		connect: connect,
+		source:  item.text("sourceCluster", r.report),
+		target:  item.text("targetCluster", r.report),
 	}
 	for _, needed := range []value{m.source, m.target} {
 		if !needed.set {
 			r.wrongf(needed, "is missing; a mirror needs the alias of both clusters")
 		}
 	}
-	for _, key := range []string{"checkpointConnector", "heartbeatConnector", "groupsPattern", "groupsExcludePattern", "groupsBlacklistPattern"} {
-		if n := item.take(key); n.there() {
-			r.later = append(r.later, n.at())
+	m.sourceConnector = r.connector(item.take("sourceConnector"))
+	m.checkpointConnector = r.connector(item.take("checkpointConnector"))
+	m.heartbeatConnector = r.connector(item.take("heartbeatConnector"))
+	r.patterns(item, &m)
+	r.ignoreRest(item, mirrorKeys)
+	if !m.sourceConnector.there() {
+		r.warn(m.at, "copies nothing, since it has no sourceConnector; add sourceConnector: {} to copy its topics")
+	}
+	r.input.mirrors = append(r.input.mirrors, m)
+}
+
+// patterns fills in those of the mirror, which win over the connectors' configs.
+func (r *resourceReader) patterns(item mapping, m *mirror) {
+	for _, p := range []struct {
+		key     string
+		fields  []string
+		becomes []connector
+	}{
+		{"topics", []string{"topicsPattern"}, []connector{m.sourceConnector, m.checkpointConnector}},
+		{"topics.exclude", []string{"topicsExcludePattern", "topicsBlacklistPattern"}, []connector{m.sourceConnector, m.checkpointConnector}},
+		{"groups", []string{"groupsPattern"}, []connector{m.checkpointConnector}},
+		{"groups.exclude", []string{"groupsExcludePattern", "groupsBlacklistPattern"}, []connector{m.checkpointConnector}},
+	} {
+		given := settings{}
+		for _, field := range p.fields {
+			given[field] = item.text(field, r.report)
+		}
+		pattern := r.first(given, p.fields...)
+		for _, c := range p.becomes {
+			if pattern.set && c.there() {
+				c.config[p.key] = pattern
+			}
 		}
 	}
-	connector := item.take("sourceConnector")
-	r.ignoreRest(item, mirrorKeys)
-	if !connector.there() || isNull(connector.target()) {
-		r.warn(m.at, "copies nothing, since it has no sourceConnector; add sourceConnector: {} to copy its topics")
-		r.input.idle = append(r.input.idle, m)
-		return
-	}
-	r.connector(connector.mapping(r.report), &m)
-	r.input.mirrors = append(r.input.mirrors, m)
 }
 
 var connectorKeys = []string{"tasksMax", "pause", "state", "config"}
 
-// connector fills in what a sourceConnector says. The patterns of the mirror win over its config.
-func (r *resourceReader) connector(c mapping, m *mirror) {
-	config := r.config(c.take("config"), connectorConfig)
-	m.topics = firstSet(m.topics, config["topics"])
-	m.exclude = firstSet(m.exclude, config["topics.exclude"], config["topics.blacklist"])
-	m.policy = config["replication.policy.class"]
-	m.separator = config["replication.policy.separator"]
-	m.replicationFactor = config["replication.factor"]
-	m.start = firstOf(config, "source.consumer.auto.offset.reset", "consumer.auto.offset.reset", "auto.offset.reset")
-	m.isolation = firstOf(config, "source.consumer.isolation.level", "consumer.isolation.level", "isolation.level")
-	m.refresh = config["refresh.topics.interval.seconds"]
-	m.onHold = config["kferry.on.hold"]
-	m.configExclude = firstOf(config, "config.properties.exclude", "config.properties.blacklist")
-	if m.maxLeases = c.text("tasksMax", r.report); m.maxLeases.set {
-		later := m.maxLeases
-		later.text = "" // names the key alone
-		r.later = append(r.later, later)
+// connector reads what a mirror says of one; null is as if it weren't there.
+func (r *resourceReader) connector(n node) connector {
+	if !n.there() || isNull(n.target()) {
+		return connector{state: Absent}
 	}
-	m.limits = limitTexts{
-		bytes: config["kferry.rate.bytes"], records: config["kferry.rate.records"],
-		byBytes: config["kferry.rate.bytes.topics"], byRecords: config["kferry.rate.records.topics"],
+	c := n.mapping(r.report)
+	config := r.config(c.take("config"))
+	if tasks := c.text("tasksMax", r.report); tasks.set {
+		config["tasks.max"] = tasks
 	}
-	m.state = r.state(c, config["enabled"])
+	state := r.state(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
+	return connector{n.at(), state, config}
 }
 
 // state is what state says, or else the older pause; a connector that is not enabled is stopped.
@@ -240,37 +227,17 @@ func (r *resourceReader) state(c mapping, enabled value) State {
 	return state
 }
 
-// config reads a free map of settings and notes those that do nothing.
-func (r *resourceReader) config(n node, acted actedOn) map[string]value {
+// config reads a free map of settings. Kafka trims them.
+func (r *resourceReader) config(n node) settings {
 	m := n.mapping(r.report)
-	config := map[string]value{}
+	config := settings{}
 	for _, key := range m.keys {
-		v := m.text(key, r.report)
-		if !v.set {
-			continue
+		if v := m.text(key, r.report); v.set {
+			v.text = strings.TrimSpace(v.text)
+			config[key] = v
 		}
-		config[key] = v
-		r.classify(key, v, acted)
 	}
 	return config
-}
-
-func (r *resourceReader) classify(key string, v value, acted actedOn) {
-	if reason := refusal(key, v.text); reason != "" {
-		r.wrongf(v, "%s", reason)
-		return
-	}
-	off := v.text == "false"
-	v.text = ""
-	switch {
-	case acted.has(key):
-	case laterKeys.MatchString(key) && off: // as it is
-	case laterKeys.MatchString(key):
-		r.later = append(r.later, v)
-	default:
-		v.text = suggest(key, acted)
-		r.ignored = append(r.ignored, v)
-	}
 }
 
 // firstSet is the first value that is set, else the first one.
@@ -281,14 +248,4 @@ func firstSet(values ...value) value {
 		}
 	}
 	return values[0]
-}
-
-// firstOf is the value of the first key that is set.
-func firstOf(config map[string]value, keys ...string) value {
-	for _, key := range keys {
-		if v := config[key]; v.set {
-			return v
-		}
-	}
-	return value{}
 }
