@@ -179,6 +179,9 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
+	if failing := groupsFailing(p.flow, states); failing != "" {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the consumer groups of %s are not brought up to date: %s", p.flow.Name(), failing))
+	}
 	s.countGaps()
 	return s
 }

@@ -61,10 +61,11 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics  topicCache
-	metrics *metrics
-	cursors map[string]*lease.Cursors // by flow
-	pacers  map[string]*pacer         // likewise
+	topics    topicCache
+	metrics   *metrics
+	cursors   map[string]*lease.Cursors // by flow
+	pacers    map[string]*pacer         // likewise
+	translators map[string]*translator      // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -86,10 +87,13 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
+	}
+	for _, f := range o.Spec.Flows {
+		w.translators[f.Name()] = w.newTranslator(f)
 	}
 	return w
 }
@@ -237,6 +241,8 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	switch t.Task.Kind {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
+	case lease.KindGroups:
+		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
