@@ -313,9 +313,6 @@ func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
 		start, end := starts[at.copied()], ends[at.copied()]
-		if at.Begun && at.State == Copying && at.Cursor.Foreign {
-			at.hold(lease.ReasonNoCursor, fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d", at.Source(), at.Cursor.Offset))
-		}
 		if !at.Begun && at.State == Copying && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
 			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
 		}

@@ -32,6 +32,7 @@ type mirror struct {
 	lease          *lease.Lease
 	cursors        *lease.Cursors
 	topics         *topicCache
+	predecessors   *predecessors
 	budget         *kafka.Budget
 	pacer          *pacer
 	log            *slog.Logger
@@ -99,6 +100,9 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	m.facts.compacted = m.facts.compacted || m.at.Running // the policy may have changed since, and what it took is gone
 	if fresh {
 		return m.begin(ctx, soft)
+	}
+	if cursor.Foreign {
+		return m.takeOver(ctx, soft)
 	}
 	if err := m.recognise(cursor); err != nil {
 		return err

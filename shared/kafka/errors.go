@@ -47,6 +47,7 @@ var (
 	ErrUnknownLeaderEpoch        error = kerr.UnknownLeaderEpoch
 	ErrUnsupportedCompression    error = kerr.UnsupportedCompressionType
 	ErrInvalidRecord             error = kerr.InvalidRecord
+	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
