@@ -157,14 +157,13 @@ func (m *mirror) doubledBefore(soft context.Context, found landing, source *trac
 		return false, nil
 	}
 	distance := source.behind(found.firstSource).offset - 1 - (from + int64(found.firstLanded))
-	there := before + distance
-	if there < sourceStart {
+	if before = max(before, sourceStart-distance); before >= from { // the source has lost what lies before
 		return false, nil
 	}
 	p, one := m.printer(), &trace{}
 	landed, err := m.landedTail(soft, p, before, before+1)
 	if err == nil {
-		_, err = m.trace(soft, p, one, place{there, -1})
+		_, err = m.trace(soft, p, one, place{before + distance, -1})
 	}
 	return len(landed) == 0 || len(one.prints) == 0 || one.prints[0] != landed[0], err
 }
