@@ -71,7 +71,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
-	err = drained(soft, m.overrule(ctx, soft, err))
+	err = drained(soft, m.overrule(ctx, soft, m.succeed(ctx, soft, err)))
 	m.awaitShown()
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now

@@ -60,6 +60,34 @@ func (m *mirror) takeOver(ctx, soft context.Context) error {
 	return nil
 }
 
+// succeed goes on where MirrorMaker has stopped, if the hold that ended a run comes from a cursor of before MirrorMaker's: it ran while
+// kferry did not, and no coordinator has loaded what it left.
+func (m *mirror) succeed(ctx, soft context.Context, end error) error {
+	held, is := errors.AsType[*holdError](end)
+	if !is || m.at.Foreign || held.Reason == m.at.Hold.Reason || held.Reason == lease.ReasonFormat || soft.Err() != nil {
+		return end
+	}
+	left, is, err := m.cursors.Left(soft, m.from.Topic, m.from.Partition)
+	if err != nil {
+		return fmt.Errorf("what MirrorMaker 2 has left is not known: %w; %v", err, end) // %v: nothing is written over it
+	}
+	if !is {
+		return end
+	}
+	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
+	m.at = left
+	if err := m.commit(ctx); err != nil {
+		return err
+	}
+	if m.facts, err = m.identify(soft, false); err != nil {
+		return err
+	}
+	if err := m.takeOver(ctx, soft); err != nil {
+		return err
+	}
+	return m.copyOn(ctx, soft)
+}
+
 // runs is the hold of a MirrorMaker that has not stopped.
 func (m *mirror) runs(format string, args ...any) error {
 	return hold(lease.ReasonMirrorMaker, "MirrorMaker 2 still runs: "+format, args...)

@@ -37,19 +37,28 @@ func (w *world) maker(records int, options ...kgo.Opt) *maker {
 func (w *world) makerOf(values []string, options ...kgo.Opt) *maker {
 	w.Helper()
 	m := &maker{world: w}
-	for i, v := range values {
-		m.source = append(m.source, &kgo.Record{Topic: topic, Key: []byte("k"), Value: []byte(v), Timestamp: time.Now().Add(-time.Hour).Truncate(time.Millisecond), Offset: int64(i)})
-	}
-	writer, err := w.env.Client("A", kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	w.must(err)
-	defer writer.Close()
-	for chunk := range slices.Chunk(m.source, 500) {
-		w.must(writer.ProduceSync(w.Context(), chunk...).FirstErr())
-	}
+	m.grow(values...)
+	var err error
 	m.client, err = w.env.Client("B", append([]kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16 << 10)}, options...)...)
 	w.must(err)
 	w.Cleanup(m.client.Close)
 	return m
+}
+
+// grow appends records to the source.
+func (m *maker) grow(values ...string) {
+	m.Helper()
+	writer, err := m.env.Client("A", kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	m.must(err)
+	defer writer.Close()
+	for chunk := range slices.Chunk(values, 500) {
+		var records []*kgo.Record
+		for _, v := range chunk {
+			records = append(records, &kgo.Record{Topic: topic, Key: []byte("k"), Value: []byte(v), Timestamp: time.Now().Add(-time.Hour).Truncate(time.Millisecond)})
+		}
+		m.must(writer.ProduceSync(m.Context(), records...).FirstErr())
+		m.source = append(m.source, records...)
+	}
 }
 
 // copies lands the source's records from one up to another.
@@ -317,6 +326,28 @@ func TestTakeOverOfACompactedSource(t *testing.T) {
 				m.copies(0, 30+tail)
 				m.commits(29)
 				m.leaves(30 + tail)
+			})
+		})
+	}
+}
+
+// kferry is stopped, MirrorMaker goes on and is stopped, and a worker starts before any coordinator has loaded what MirrorMaker left.
+func TestTakeOverBeforeAnyCoordinator(t *testing.T) {
+	for name, copied := range map[string]int{"kferry had copied": 20, "kferry had just begun": 0} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				m := w.maker(copied)
+				p := w.worker(0)
+				w.offer(0)
+				w.eventually("a cursor", func() bool { _, _, err := w.cursors.Get(w.Context(), topic, 0); return err == nil })
+				w.complete()
+				p.drain()
+				for range 60 {
+					m.grow(w.unique())
+				}
+				m.copies(copied, copied+50)
+				m.commitsUnseen(copied + 29)
+				m.leaves(copied + 50)
 			})
 		})
 	}

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -18,8 +19,7 @@ import (
 
 const (
 	mirrorMakerWithin = 90 * time.Second // until MirrorMaker has started and copied
-	takenOverWithin   = 90 * time.Second
-	seldom            = "600000" // milliseconds between MirrorMaker's commits, which then never come
+	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
 )
 
 // mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties of the same form: key, value.
@@ -125,28 +125,131 @@ func sameRecord(a, b *kgo.Record) bool {
 	})
 }
 
-// always is a load whose records all have a value, and so can be told from each other.
-func always(records, first int) testbed.Load {
-	return testbed.Load{Records: records, First: first, PlainKeys: true}
+// told is a load whose records can be told from each other. Some of its transactions are aborted.
+func told(records, first int) testbed.Load {
+	return testbed.Load{Records: records, First: first, PlainKeys: true, TxnRecords: 50, AbortEvery: 7, BatchBytes: 64 << 10}
 }
 
 func TestTakeOver(t *testing.T) {
-	t.Run("killed with a long tail", takeOverTail)
+	t.Run("there and back", thereAndBack)
+	t.Run("killed with a long tail", killedWithATail)
+	t.Run("killed within a transaction", killedWithinATransaction)
 }
 
-// MirrorMaker commits seldom and is killed, twice: its second run copies again what the first had landed, and doesn't get as far.
-func takeOverTail(t *testing.T) {
+// Under traffic MirrorMaker hands over to kferry and kferry to MirrorMaker, twice, each stopped in order: not a record is there twice. Then
+// kferry is killed, and MirrorMaker repeats what kferry had copied since it last wrote its position to the target.
+func thereAndBack(t *testing.T) {
+	const topic, perSecond = "relay", 400
+	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
+	k.source.CreateTopic(topic, 2, 1)
+	flow := testbed.Live(t, k.source, topic, testbed.Load{PlainKeys: true}, perSecond)
+	var maker *testbed.Container
+	var run *testbed.Process
+	for range 2 {
+		maker = k.mirrorMaker()
+		k.copiesOn(topic, 1000)
+		maker.Stop()
+		k.gone()
+		run = k.start("run")
+		k.copiesOn(topic, 1000)
+		k.stop(run)
+	}
+	rest := ends(t, k.source, topic) - k.copied(topic)
+	if d := k.difference(topic); d.Lost > int(rest)+perSecond || d.Doubled+d.Alien+d.Changed+d.Reordered > 0 {
+		t.Errorf("after MirrorMaker, kferry, MirrorMaker and kferry: %v", d)
+	}
+
+	run = k.start("run")
+	k.copiesOn(topic, 2000)
+	run.Kill()
+	maker = k.mirrorMaker()
+	k.copiesOn(topic, 1000)
+	flow.Stop()
+	testbed.Eventually(t, copyWithin, "MirrorMaker to copy the rest", func() bool { return k.difference(topic).Lost == 0 })
+	maker.Stop()
+	d := k.difference(topic)
+	const shown = 35 // seconds: kferry shows its position every 30
+	if d.Lost+d.Alien+d.Changed > 0 || d.Doubled > shown*perSecond {
+		t.Errorf("after kferry was killed and MirrorMaker went on: %v", d)
+	}
+	t.Logf("kferry was killed at %d records a second: MirrorMaker has repeated %d", perSecond, d.Doubled)
+}
+
+// copiesOn waits until a copy has so many records more than now.
+func (k *installation) copiesOn(topic string, records int64) {
+	k.t.Helper()
+	k.copiesUpTo(topic, k.copied(topic)+records)
+}
+
+func (k *installation) difference(topic string) testbed.Difference {
+	k.t.Helper()
+	return testbed.Diff(testbed.Read(k.t, k.source, topic, testbed.Committed), testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed))
+}
+
+// MirrorMaker commits seldom and is killed, twice: its second run copies again what the first had landed, and doesn't get as far. It
+// reads uncommitted records too, as it does by default, and kferry doesn't.
+func killedWithATail(t *testing.T) {
 	const topic = "tail"
 	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
 	k.source.CreateTopic(topic, 2, 1)
-	next := testbed.Produce(t, k.source, topic, always(1000, 0))
+	next := testbed.Produce(t, k.source, topic, told(1000, 0))
 	maker := k.mirrorMaker()
 	k.copiesUpTo(topic, 1000)
 	maker.Stop() // which commits
 	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
-	testbed.Produce(t, k.source, topic, always(80_000, next))
+	testbed.Produce(t, k.source, topic, told(80_000, next))
 	k.copiesUpTo(topic, 41_000)
 	maker.Kill()
 	k.gone()
+	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
+	k.copiesOn(topic, 10_000)
+	maker.Kill()
+	k.gone()
 	k.taken(topic)
+}
+
+// With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open, which comes to nothing.
+func killedWithinATransaction(t *testing.T) {
+	const topic = "atomic"
+	k := copying(t, testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43), topic)
+	k.source.CreateTopic(topic, 2, 1)
+	exactly := []string{
+		"central.exactly.once.source.support", "enabled",
+		"dedicated.mode.enable.internal.rest", "true", "listeners", "http://" + freeAddress(t),
+		k.alias + ".consumer.isolation.level", "read_committed",
+	}
+	next := testbed.Produce(t, k.source, topic, told(1000, 0))
+	maker := k.mirrorMaker(exactly...)
+	testbed.Eventually(t, mirrorMakerWithin, "MirrorMaker to copy", func() bool { return k.differenceIfThere(topic).Lost == 0 })
+	maker.Stop()
+	flow := k.alias + "->central."
+	maker = k.mirrorMaker(append(exactly, flow+"transaction.boundary", "interval", flow+"transaction.boundary.interval.ms", seldom)...)
+	testbed.Produce(t, k.source, topic, told(20_000, next))
+	k.copiesOn(topic, 10_000)
+	maker.Kill()
+	k.gone()
+	open := ends(t, k.target, k.copyOf(topic))
+	k.catchUp()
+	if d := k.difference(topic); !d.Exact() {
+		t.Errorf("after MirrorMaker was killed within a transaction: %v", d)
+	}
+	t.Logf("%s: the log ended at %d when MirrorMaker was killed, and ends at %d", topic, open, ends(t, k.target, k.copyOf(topic)))
+}
+
+func (k *installation) differenceIfThere(topic string) testbed.Difference {
+	if k.copied(topic) == 0 {
+		return testbed.Difference{Lost: 1}
+	}
+	return k.difference(topic)
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
