@@ -151,7 +151,7 @@ func ProducerID(f spec.Flow) string {
 const WorkerID = "kferry"
 
 // AnyProducerID is that of what all flows of a process share.
-const AnyProducerID = "connector-producer-" + mm2.SourceConnector + "-" + Task
+const AnyProducerID = "connector-producer-all->all." + mm2.SourceConnector + "-" + Task
 
 // objectName is a label that the exporter gives where a rule doesn't name all: the whole name of the MBean.
 const objectName = "_objectname"
