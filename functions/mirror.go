@@ -178,6 +178,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			piece.Release()
 			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
 		}
+		m.count.read(len(piece.Records), seen.data)
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
@@ -372,7 +373,9 @@ func (m *mirror) awaitShown() {
 
 // commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.
 func (m *mirror) commit(ctx context.Context) error {
+	began := time.Now()
 	revision, err := m.cursors.Commit(ctx, m.from.Topic, m.from.Partition, m.at, m.revision)
+	m.count.committed(time.Since(began), err)
 	if err != nil {
 		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
 	}
