@@ -83,9 +83,14 @@ func (p providers) resolveInput(r *report, in *input) {
 			}
 		}
 	}
+	resolved := map[value]value{} // of the clusters' config, which mirrors may hold too
 	for i, c := range in.clusters {
 		c.alias, c.servers = p.resolve(r, declared, c.alias), p.resolve(r, declared, c.servers)
-		c.config = p.resolveAll(r, declared, c.config)
+		config := p.resolveAll(r, declared, c.config)
+		for key, v := range config {
+			resolved[c.config[key]] = v
+		}
+		c.config = config
 		in.clusters[i] = c
 	}
 	for i := range in.mirrors {
@@ -93,8 +98,10 @@ func (p providers) resolveInput(r *report, in *input) {
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
 		}
-		if m.worker != nil {
-			m.worker = p.resolveAll(r, declared, m.worker)
+		for key, v := range m.worker {
+			if known, ok := resolved[v]; ok {
+				m.worker[key] = known
+			}
 		}
 	}
 }
