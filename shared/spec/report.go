@@ -60,6 +60,8 @@ type report struct {
 	warnings []string
 	passed   []value // settings without effect; the text says why
 	acted    []value // settings out of files that were read, in turn
+	// references are values that a configuration provider gave, each with its place.
+	references []string
 }
 
 // wrong reports a value that can't be; err says why and what to do.
