@@ -38,6 +38,7 @@ type flow struct {
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
+	slots      *slots      // nil where there is no bound
 
 	reported
 }
@@ -49,6 +50,9 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 		log: o.Logger.With("flow", s.Name()),
 	}
 	f.born = time.Now()
+	if s.MaxLeases > 0 {
+		f.slots = &slots{max: s.MaxLeases, served: map[lease.Task]time.Time{}}
+	}
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -66,7 +70,7 @@ func (f *flow) run(ctx context.Context) error {
 		}
 		f.metrics.passed(f.flow.Name(), time.Since(began), err)
 		wait = f.settle(err, wait)
-		if !sleep(ctx, wait-min(wait, time.Since(began))) {
+		if !f.rest(ctx, wait-min(wait, time.Since(began))) {
 			return nil
 		}
 	}
@@ -107,7 +111,7 @@ func (f *flow) pass(ctx context.Context) error {
 		return err
 	}
 	plan := Make(view)
-	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
+	offered, err := f.offer(ctx, plan)
 	if err != nil {
 		return fmt.Errorf("offer tasks: %w", err)
 	}
