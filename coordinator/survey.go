@@ -175,9 +175,12 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.Notes))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
+	}
+	if failing := groupsFailing(p.flow, states); failing != "" {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the consumer groups of %s are not brought up to date: %s", p.flow.Name(), failing))
 	}
 	s.countGaps()
 	return s

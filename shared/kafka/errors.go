@@ -50,6 +50,10 @@ var (
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
+	ErrSecurityDisabled          error = kerr.SecurityDisabled
+	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
+	ErrGroupNotFound             error = kerr.GroupIDNotFound
+	ErrOffsetMetadataTooLarge    error = kerr.OffsetMetadataTooLarge
 )
 
 // ErrUnanswered means that a request got no answer: the broker can't be reached, or the connection ended. The request may

@@ -14,7 +14,8 @@ import (
 // A Memory is what is kept of a flow.
 type Memory struct {
 	Cursors map[kafka.TopicPartition]Cursor // one of another format version is there with its hold
-	Gaps    []Gap
+	Notes   map[NoteKey]Note
+	Gaps    []Gap // of the notes, likewise the next
 	Paused  bool
 }
 
@@ -25,7 +26,7 @@ func ReadMemory(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (Mem
 	if err != nil && !errors.Is(err, kafka.ErrUnknownTopic) {
 		return Memory{}, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
 	}
-	m := Memory{Cursors: make(map[kafka.TopicPartition]Cursor, len(published.cursors)), Gaps: gapsOf(published.notes), Paused: pausedIn(published.notes)}
+	m := Memory{Cursors: make(map[kafka.TopicPartition]Cursor, len(published.cursors)), Notes: published.notes, Gaps: GapsOf(published.notes), Paused: pausedIn(published.notes)}
 	for tp, r := range published.cursors {
 		if len(r.Value) > 0 {
 			m.Cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
