@@ -55,9 +55,9 @@ func New(o Options) *Coordinator {
 	}
 	c := &Coordinator{queue: o.Queue}
 	c.metrics = newMetrics(o.Metrics, c)
-	lanes := &lanes{}
+	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
 	}
 	for _, f := range c.flows {
 		f.back = c.opposite(f)

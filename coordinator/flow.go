@@ -40,6 +40,7 @@ type flow struct {
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
 	slots      *slots      // nil where there is no bound
+	provenance provenance
 
 	following following
 	subject   [2]subject // of follow's goroutine alone
@@ -47,11 +48,11 @@ type flow struct {
 	reported
 }
 
-func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
+func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
 	f := &flow{
-		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
+		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target], ids: ids},
 		queue: o.Queue, lanes: l, metrics: m,
-		log: o.Logger.With("flow", s.Name()),
+		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}
 	f.born = time.Now()
 	if s.MaxLeases > 0 {
@@ -204,6 +205,9 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
 	view.Paused = orders.Paused
+	if err == nil {
+		view.Back = f.provenance.join(ctx, f.pair, view)
+	}
 	return view, err
 }
 

@@ -62,11 +62,11 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics    topicCache
-	metrics   *metrics
-	cursors   map[string]*lease.Cursors // by flow
-	pacers    map[string]*pacer         // likewise
-	translators map[string]*translator      // likewise
+	topics      topicCache
+	metrics     *metrics
+	cursors     map[string]*lease.Cursors // by flow
+	pacers      map[string]*pacer         // likewise
+	translators map[string]*translator    // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
