@@ -61,9 +61,9 @@ func New(o Options) *Coordinator {
 		c.dashboards = &dashboards{c: c, flows: o.Spec.Flows, beats: o.Spec.Heartbeats, others: map[string]time.Time{}}
 		o.Metrics.MustRegister(c.dashboards)
 	}
-	lanes := &lanes{}
+	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
 	}
 	for _, f := range c.flows {
 		f.back = c.opposite(f)

@@ -44,6 +44,7 @@ const (
 	roomPause   = 200 * time.Millisecond // between looks at the queue while every slot is taken
 	roomAtOnce  = 16                     // leases above the slots, for as long as others take to end
 	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
+	keepSlot    = 5 * time.Second        // likewise where a flow may have only so many
 	drainLimit  = 8 * time.Second        // for what is in flight when the worker is told to stop; a request that was sent may add its own
 )
 
@@ -96,7 +97,7 @@ func NewWorker(o Options) *Worker {
 	}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
-		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
 		w.translators[f.Name()] = w.newTranslator(f)
@@ -125,6 +126,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
 	}
+	defer w.hearAsked()()
+
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
 		runs.Go(func() {
@@ -200,12 +203,37 @@ func (w *Worker) elders() []*tenancy {
 	return all
 }
 
-// askBack ends all runs of a flow.
-func (w *Worker) askBack(flow string) {
+// hearAsked ends runs whose leases others wait for, where a flow may have only so many, until stop is called.
+func (w *Worker) hearAsked() (stop func()) {
+	var stops []func()
+	for _, f := range w.Spec.Flows {
+		if f.MaxLeases == 0 {
+			continue
+		}
+		stop, err := w.Queue.Asked(f.Name(), func(asked lease.Task) {
+			w.askBack(func(t *tenancy) bool {
+				return t.Task.Identity() == asked.Identity() && time.Since(t.since) >= keepSlot
+			})
+		})
+		if err != nil {
+			w.Logger.Warn("partitions that wait for a busy one have to wait until it is idle", "flow", f.Name(), "error", err)
+			continue
+		}
+		stops = append(stops, stop)
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// askBack ends the runs of some leases.
+func (w *Worker) askBack(some func(*tenancy) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for t := range w.held {
-		if t.Task.Flow == flow {
+		if some(t) {
 			t.yield()
 		}
 	}
@@ -214,7 +242,8 @@ func (w *Worker) askBack(flow string) {
 // resting says whether a task is not to be done now, although it is on the queue.
 func (w *Worker) resting(task lease.Task) bool {
 	flow, _ := w.Spec.Flow(task.Flow)
-	return w.pacers[task.Flow].isPaused() || flow.State != spec.Running && task.Kind != lease.KindGroups
+	unbounded := task.Slot > 0 && flow.MaxLeases == 0 // since, and offered otherwise now
+	return w.pacers[task.Flow].isPaused() || unbounded || flow.State != spec.Running && task.Kind != lease.KindGroups
 }
 
 // extend keeps all held leases alive.
