@@ -46,6 +46,7 @@ type mirror struct {
 	track   *offsets.Track // which offsets belong together, see positions.go
 	keeping keeping
 	found   places // where the records are that locate has found
+	jumps   int    // in their target offsets
 	synced  int64  // source offset of the last offset-sync; -1: none yet
 
 	pace *pace // set while it copies, see pace.go

@@ -97,7 +97,7 @@ func (m *mirror) locate(ctx, soft context.Context) error {
 // behind is the source's place behind the records that have landed between m.at and the target's end: counted, where counting can be
 // trusted.
 func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) {
-	m.found = nil
+	m.found, m.jumps = nil, 0
 	switch {
 	case m.facts.compacted:
 		return m.readBackCompacted(soft, landed, end)

@@ -16,7 +16,7 @@ const (
 	keepAgain = 5 * time.Second  // after a write of chunks that failed
 	keepEnd   = time.Second      // for a write of chunks when the run ends
 	keepLimit = 30 * time.Second // that a cursor waits for its map, where that has become too long for it
-	mostJumps = 64               // places that one search for what landed notes, where they don't follow each other
+	mostJumps = 64               // in the target's offsets that one search for what landed notes; behind them positions are unknown
 )
 
 // spans are source offsets that records have, in ascending order.
@@ -76,7 +76,10 @@ func (m *mirror) foundNext(offset, n int64) {
 
 // foundThere notes where a source record was found.
 func (m *mirror) foundThere(source, landed print) {
-	if len(m.found) < mostJumps {
+	if last := len(m.found) - 1; last >= 0 && m.found[last].target+m.found[last].n != landed.offset {
+		m.jumps++
+	}
+	if m.jumps <= mostJumps {
 		m.found = m.found.add(source.offset, landed.offset, 1)
 	}
 }
