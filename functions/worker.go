@@ -34,6 +34,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -68,6 +69,8 @@ type Worker struct {
 	pacers       map[string]*pacer         // likewise
 	translators  map[string]*translator    // likewise
 	predecessors *predecessors
+	archives     map[string]*offsets.Archive // by flow
+	syncs        map[string]*offsets.Syncs   // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -89,13 +92,15 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		memory := int64(o.Spec.Settings.Memory)
 		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
 		o.Metrics.MustRegister(w.metrics.meters)
 	}
 	for _, f := range o.Spec.Flows {
+		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
+		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
@@ -120,6 +125,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.extend(keeping) })
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
+	}
+	for _, s := range w.syncs {
+		keepers.Go(func() { s.Run(keeping) })
 	}
 
 	stopHearing, err := w.hear()
@@ -318,6 +326,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
