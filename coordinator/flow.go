@@ -52,6 +52,7 @@ func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
 		log: o.Logger.With("flow", s.Name()),
 	}
 	f.born = time.Now()
+	f.following.news = make(chan struct{}, 1)
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -69,7 +70,7 @@ func (f *flow) run(ctx context.Context) error {
 		}
 		f.metrics.passed(f.flow.Name(), time.Since(began), err)
 		wait = f.settle(err, wait)
-		if !sleep(ctx, wait-min(wait, time.Since(began))) {
+		if !sleepUnless(ctx, wait-min(wait, time.Since(began)), f.following.news) {
 			return nil
 		}
 	}

@@ -98,13 +98,13 @@ func TestDifferenceIsOfferedWithinFiveSeconds(t *testing.T) {
 // A longer interval is honoured.
 func TestDifferenceWaitsForTheInterval(t *testing.T) {
 	following(t, func(in *installation) {
-		in.Options.Spec.Flows[0].Configs.Interval = 10 * time.Minute
+		in.Options.Spec.Flows[0].Configs.Interval = 2 * time.Minute
 		in.pairUp("orders")
 		in.run()
 		in.silent(10 * time.Second)
 		in.alter("A", "orders", "retention.ms", "1000")
-		in.silent(8 * time.Minute)
-		in.expect(3*time.Minute, "topics A->B orders")
+		in.silent(90 * time.Second)
+		in.expect(30*time.Second, "topics A->B orders")
 	})
 }
 
