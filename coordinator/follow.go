@@ -85,8 +85,11 @@ func (f *following) warned() []string {
 	return slices.Concat(f.warnings[:]...)
 }
 
-// follow compares settings and rights until ctx ends, each at its own interval.
+// follow compares settings and rights until ctx ends, each at its own interval. A flow that the input stops leaves its copies alone.
 func (f *flow) follow(ctx context.Context) error {
+	if f.flow.State != spec.Running {
+		return nil
+	}
 	for i, s := range f.subjects() {
 		s.next = time.Now()
 		f.subject[i] = s
@@ -207,7 +210,7 @@ func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]
 	var known following
 	known.know(found)
 	topics := known.paired(p.flow.RemoteTopic)
-	if len(topics) == 0 {
+	if len(topics) == 0 || p.flow.State != spec.Running {
 		return nil
 	}
 	look, err := follow.Read(ctx, p.flow, p.source, p.target, topics, follow.Notes(notes), follow.Of(p.flow))

@@ -177,7 +177,7 @@ func TestWhatDoesNotFollowIsNamed(t *testing.T) {
 		},
 		"alter the cluster": {
 			func(in *installation) { in.remember("orders", follow.Note{Denied: "CLUSTER_AUTHORIZATION_FAILED"}) },
-			[]string{`rights on "A.orders" don't follow`, "Alter on the cluster"},
+			[]string{`rights on "A.orders" don't follow`, "CLUSTER_AUTHORIZATION_FAILED"},
 		},
 		"unknown to the target": {
 			func(in *installation) { in.alter("A", "orders", "vendor.tiering", "on") },

@@ -64,6 +64,7 @@ func TestSettingsAndRightsFollow(t *testing.T) {
 	t.Run("settings", func(t *testing.T) { settingsFollow(t, source.For(t), target.For(t)) })
 	t.Run("source defaults", func(t *testing.T) { sourceDefaultsFollow(t, source.For(t), target.For(t)) })
 	t.Run("rights", func(t *testing.T) { rightsFollow(t, source.For(t), target.For(t)) })
+	t.Run("own right", func(t *testing.T) { ownRightStays(t, source.For(t)) })
 }
 
 // Own are the settings that a topic itself has.
@@ -230,6 +231,35 @@ func rightsFollow(t *testing.T, source, target *testbed.Cluster) {
 	if written := sum(metrics(t, run), "kferry_acls_synced_total"); written != 6 {
 		t.Errorf("%v rights were given or taken away, want 6", written)
 	}
+	k.stop(run)
+}
+
+// Where a topic without rights is everybody's, the first one would take it from kferry: then none is given, and copying goes on.
+func ownRightStays(t *testing.T, source *testbed.Cluster) {
+	const topic = "own-orders"
+	target := testbed.Kafka(t, testbed.V43,
+		testbed.WithConfig("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+		testbed.WithConfig("allow.everyone.if.no.acl.found", "true"))
+	source.CreateTopic(topic, 1, 1)
+	testbed.Produce(t, source, topic, testbed.Load{Records: 100})
+	k := connector(t, source, target, "own-.*", "sync.topic.configs.enabled: true")
+	run := k.start("run")
+	k.await(topic)
+	grant(t, source, topic, kadm.ACLPatternLiteral, kadm.NewACLs().Allow("User:alice").AllowHosts("*").Operations(kadm.OpRead))
+	k.follows("the warning", func() bool {
+		return strings.Contains(fmt.Sprint(k.status().Flows[0].Warnings), "kferry itself could not write there any more")
+	})
+	if got := rights(t, target, ""); len(got) > 0 {
+		t.Errorf("rights on the target: %v", got)
+	}
+	testbed.Produce(t, source, topic, testbed.Load{Records: 100, First: 100})
+	k.await(topic)
+	k.compare(topic)
+	k.stop(run)
+
+	grant(t, target, k.copyOf(topic), kadm.ACLPatternLiteral, kadm.NewACLs().Allow("User:ANONYMOUS").AllowHosts("*").Operations(kadm.OpAll))
+	run = k.start("run")
+	k.follows("the right, once kferry has its own", func() bool { return len(rights(t, target, k.copyOf(topic))) == 2 })
 	k.stop(run)
 }
 
