@@ -189,12 +189,17 @@ func (f *flow) look(ctx context.Context) (View, error) {
 		return View{}, err
 	}
 	f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
+	orders, err := f.cursors.Orders(ctx)
+	if err != nil {
+		return View{}, err
+	}
 	states, err := f.queue.States(ctx)
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
+	view.Paused = orders.Paused
 	return view, err
 }
 

@@ -25,6 +25,7 @@ type View struct {
 	Collisions map[string]string
 	// Unlike are the source topics whose copies differ in settings or rights.
 	Unlike map[string]bool
+	Paused bool // by command
 	Now    time.Time
 
 	task lease.Task // what every task of the flow has in common
@@ -32,6 +33,7 @@ type View struct {
 
 // A Plan is what there is to do for a flow, and where each of its partitions stands.
 type Plan struct {
+	State      spec.State   // that the flow is to be in; in any but Running there is nothing to do
 	Tasks      []lease.Task // due now; those that run already are among them, the queue knows
 	Partitions []Partition  // by topic and partition
 }
@@ -48,7 +50,7 @@ const (
 	Held    State = "held"    // stands still for a reason that somebody has to remove
 	Failed  State = "failed"  // a cluster doesn't answer for it
 	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
-	Paused  State = "paused"  // behind, and the input pauses the flow
+	Paused  State = "paused"  // behind, and the flow is paused or stopped
 )
 
 // A Partition says where one partition of a flow stands.
@@ -80,22 +82,36 @@ func (p Partition) Source() kafka.TopicPartition {
 // Make compares source, target and cursors, and says what there is to do.
 func Make(v View) Plan {
 	v.task = lease.Task{Flow: v.Flow.Name(), Digest: v.Flow.Digest()}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range v.Source {
 		p.topic(v, topic)
 	}
 	p.gone(v)
 	p.sort()
-	if v.Flow.State != spec.Running {
+	if p.State != spec.Running {
 		p.pause()
 	}
 	return p
 }
 
+// wanted is the state that the flow is to be in.
+func (v View) wanted() spec.State {
+	if v.Paused && v.Flow.State == spec.Running {
+		return spec.Paused
+	}
+	return v.Flow.State
+}
+
 // blind is the plan of a flow that can't be compared, because of why: of all that is known to be there, and nothing to do.
 func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]lease.Cursor, why error) Plan {
 	v := View{Flow: f, Source: source, Cursors: cursors}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range source {
 		p.everyPartition(v, topic, f.RemoteTopic(topic.Name), func(*Partition) {})
 	}
@@ -368,7 +384,7 @@ func (p *Plan) offer(v View, task lease.Task) bool {
 	return true
 }
 
-// pause takes back what was planned for a flow that the input stops.
+// pause takes back what was planned for a flow that is not to run.
 func (p *Plan) pause() {
 	p.Tasks = nil
 	for i := range p.Partitions {

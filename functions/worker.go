@@ -89,7 +89,7 @@ func NewWorker(o Options) *Worker {
 	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
-		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
 	}
 	return w
 }
@@ -185,6 +185,23 @@ func (w *Worker) elders() []*tenancy {
 	return all
 }
 
+// askBack ends all runs of a flow.
+func (w *Worker) askBack(flow string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for t := range w.held {
+		if t.Task.Flow == flow {
+			t.yield()
+		}
+	}
+}
+
+// resting says whether a task is not to be done now, although it is on the queue.
+func (w *Worker) resting(task lease.Task) bool {
+	flow, _ := w.Spec.Flow(task.Flow)
+	return w.pacers[task.Flow].isPaused() || flow.State != spec.Running && task.Kind != lease.KindGroups
+}
+
 // extend keeps all held leases alive.
 func (w *Worker) extend(ctx context.Context) {
 	ticker := time.NewTicker(w.Queue.LeaseTime() / 4)
@@ -210,6 +227,10 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	flow, ok := w.Spec.Flow(t.Task.Flow)
 	if !ok || flow.Digest() != t.Task.Digest {
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow))
+		return
+	}
+	if w.resting(t.Task) {
+		w.conclude(hard, t, errYield)
 		return
 	}
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
