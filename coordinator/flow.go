@@ -27,6 +27,7 @@ type flow struct {
 	lanes   *lanes
 	metrics *metrics
 	log     *slog.Logger
+	back    *flow // in the other direction; nil where there is none
 
 	born       time.Time
 	topics     topics

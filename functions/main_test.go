@@ -56,6 +56,7 @@ type world struct {
 	*testing.T
 	env            *local.Env
 	flow           spec.Flow
+	also           []spec.Flow // that a worker knows
 	queue          *lease.Queue
 	cursors        *lease.Cursors
 	source, target *kafka.Cluster
@@ -80,7 +81,7 @@ func inWorld(t *testing.T, s setup, test func(w *world)) {
 		t.Cleanup(env.Close)
 		w := &world{T: t, env: env, partitions: max(s.partitions, 1), flow: spec.Flow{
 			Source: "A", Target: "B", Policy: mm2.DefaultPolicy{Separator: "."}, ReplicationFactor: -1, State: spec.Running,
-			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, OffsetsReplicationFactor: -1,
+			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, ConnectGroup: mm2.ConnectGroup("A"), OffsetsReplicationFactor: -1,
 		}}
 		if s.isolation != "" {
 			w.flow.Isolation = s.isolation
@@ -359,7 +360,7 @@ func (w *world) worker(slots int) *process {
 	p.close = []func(){p.queue.Close, source.Close, target.Close}
 	p.worker = functions.NewWorker(functions.Options{
 		Spec: spec.Spec{
-			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: []spec.Flow{w.flow},
+			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: append([]spec.Flow{w.flow}, w.also...),
 			Settings: spec.Settings{LeaseTime: leaseTime, Memory: 32 * spec.MiB},
 		},
 		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target}, Slots: slots,

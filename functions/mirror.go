@@ -32,6 +32,7 @@ type mirror struct {
 	lease          *lease.Lease
 	cursors        *lease.Cursors
 	topics         *topicCache
+	predecessors   *predecessors
 	budget         *kafka.Budget
 	pacer          *pacer
 	log            *slog.Logger
@@ -70,7 +71,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
-	err = drained(soft, m.overrule(ctx, soft, err))
+	err = drained(soft, m.overrule(ctx, soft, m.succeed(ctx, soft, err)))
 	m.awaitShown()
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
@@ -99,6 +100,9 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	m.facts.compacted = m.facts.compacted || m.at.Running // the policy may have changed since, and what it took is gone
 	if fresh {
 		return m.begin(ctx, soft)
+	}
+	if cursor.Foreign {
+		return m.takeOver(ctx, soft)
 	}
 	if err := m.recognise(cursor); err != nil {
 		return err

@@ -61,10 +61,12 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics  topicCache
-	metrics *metrics
-	cursors map[string]*lease.Cursors // by flow
-	pacers  map[string]*pacer         // likewise
+	topics       topicCache
+	metrics      *metrics
+	cursors      map[string]*lease.Cursors // by flow
+	pacers       map[string]*pacer         // likewise
+	translators  map[string]*translator    // likewise
+	predecessors *predecessors
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -86,10 +88,13 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
+	}
+	for _, f := range o.Spec.Flows {
+		w.translators[f.Name()] = w.newTranslator(f)
 	}
 	return w
 }
@@ -237,6 +242,8 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	switch t.Task.Kind {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
+	case lease.KindGroups:
+		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
@@ -267,7 +274,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
