@@ -19,7 +19,7 @@ func Follows(f spec.Flow, e kafka.ConfigEntry) bool {
 
 // wanted says whether the copy is to have the source's setting.
 func wanted(f spec.Flow, e kafka.ConfigEntry) bool {
-	return Follows(f, e) && (e.Source == kafka.SourceTopic || f.Configs.SourceDefaults && e.Value != "")
+	return (e.Source == kafka.SourceTopic || f.Configs.SourceDefaults && e.Value != "") && Follows(f, e)
 }
 
 // Settings compares a topic's settings with those of its copy.
