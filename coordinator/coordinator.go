@@ -184,12 +184,17 @@ func (r *reported) update(change func(*FlowReport)) {
 }
 
 // sleep waits, and says whether to go on.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that news ends.
+func sleepUnless(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-news:
+		return true
 	case <-timer.C:
 		return true
 	}
