@@ -49,14 +49,15 @@ var rules = map[string]rule{
 	"shared/lease":   {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
 	"shared/groups":  {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2"}},
 	"shared/offsets": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}},
+	"shared/follow":  {ours: []string{"shared/lease", "shared/kafka", "shared/spec"}},
 	// verify knows no cursor and no batch: it is to find what they get wrong.
 	"shared/verify": {ours: []string{"shared/kafka", "shared/spec"}, foreign: with("golang.org/x/time/rate")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
 	},
-	"coordinator": {ours: []string{"shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
-	"functions":   {ours: []string{"shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"coordinator": {ours: []string{"shared/groups", "shared/follow", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"functions":   {ours: []string{"shared/groups", "shared/follow", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
 		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
 		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),

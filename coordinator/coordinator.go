@@ -1,8 +1,9 @@
 // Package coordinator decides what there is to do; it copies no records.
 //
 // For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
-// partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
-// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run, and heartbeats.
+// partition that is behind, and one for every topic that lacks partitions on the target or differs from its copy in settings or rights. It
+// reads and compares; whatever changes a cluster is a task of the workers, except the cursors' topic, which must exist before any task can
+// run, and heartbeats.
 //
 // Invariants:
 //   - Level-triggered: a pass needs nothing from the pass before. An offer that is lost, doubled or late does no harm, since the
@@ -74,6 +75,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
 		g.Go(func() error { return f.follow(ctx) })
+		g.Go(func() error { return f.watchGroups(ctx) })
 	}
 	for _, h := range c.hearts {
 		g.Go(func() error { return h.run(ctx) })

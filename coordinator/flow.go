@@ -19,7 +19,7 @@ const (
 	agesAPass    = 8                // partitions whose oldest record is read in one pass
 )
 
-// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported guards.
+// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported and following guard.
 type flow struct {
 	pair
 	queue   *lease.Queue
@@ -39,6 +39,9 @@ type flow struct {
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
+
+	following following
+	subject   [2]subject // of follow's goroutine alone
 
 	reported
 }
@@ -107,6 +110,7 @@ func (f *flow) pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	view.Unlike = f.following.take()
 	plan := Make(view)
 	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
 	if err != nil {
@@ -152,12 +156,14 @@ func (f *flow) discover(ctx context.Context) error {
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
+		f.following.know(f.topics)
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
 			return err
 		}
 		f.topics.target = target
+		f.following.know(f.topics)
 	}
 	return nil
 }
@@ -209,7 +215,7 @@ func (f *flow) publish(plan Plan, now time.Time) {
 	oldest := f.marks.oldest(now)
 	expiring, topics := f.retention.expiring()
 	f.update(func(r *FlowReport) {
-		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring)
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, f.following.warned())
 		r.Gaps, r.Expiring = f.gaps, topics
 		r.Passes++
 	})

@@ -18,9 +18,9 @@ func followed(f spec.Flow) bool {
 	return f.Groups.State == spec.Running && (f.Groups.Checkpoints || f.Groups.Sync)
 }
 
-// follow offers the groups task of the flow whenever its consumer groups, or the copies that they wait for, have moved. It has a goroutine
+// watchGroups offers the groups task of the flow whenever its consumer groups, or the copies that they wait for, have moved. It has a goroutine
 // and a pace of its own, so that groups which can't be looked at keep no partition waiting.
-func (f *flow) follow(ctx context.Context) error {
+func (f *flow) watchGroups(ctx context.Context) error {
 	if !followed(f.flow) {
 		return nil
 	}

@@ -23,7 +23,9 @@ type View struct {
 	States       map[lease.Task]lease.State // by Task.Identity
 	// Collisions names, for a source topic, everything that leads into its target topic where that is more than one.
 	Collisions map[string]string
-	Now        time.Time
+	// Unlike are the source topics whose copies differ in settings or rights.
+	Unlike map[string]bool
+	Now    time.Time
 
 	task lease.Task // what every task of the flow has in common
 }
@@ -117,7 +119,8 @@ func (p *Plan) sort() {
 	})
 }
 
-// topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some.
+// topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some, or makes the copy like
+// its source.
 func (p *Plan) topic(v View, topic kafka.Topic) {
 	target := v.Flow.RemoteTopic(topic.Name)
 	if reason, detail := refuse(v, topic.Name, target); reason != "" {
@@ -134,7 +137,7 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		return
 	}
 	lost := v.lost(topic, len(room.Partitions))
-	if len(room.Partitions) < len(topic.Partitions) && !lost {
+	if lacks := len(room.Partitions) < len(topic.Partitions); (lacks || v.Unlike[topic.Name]) && !lost {
 		p.offer(v, v.topicsTask(topic.Name))
 	}
 	p.everyPartition(v, topic, target, func(at *Partition) {

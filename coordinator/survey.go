@@ -167,12 +167,12 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	if found.target != nil { // which knows them
 		s.Limits, _ = p.limits(ctx, queue) // that it doesn't answer is told already
 	}
-	s.Gaps = slices.DeleteFunc(known.gaps, func(g lease.Gap) bool { return !g.Open() })
+	s.Gaps = slices.DeleteFunc(lease.GapsOf(known.notes), func(g lease.Gap) bool { return !g.Open() })
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.notes))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
@@ -258,7 +258,7 @@ func (p pair) plan(ctx context.Context, cursors map[kafka.TopicPartition]lease.C
 // memory is what is kept of a flow.
 type memory struct {
 	cursors map[kafka.TopicPartition]lease.Cursor
-	gaps    []lease.Gap
+	notes   map[lease.NoteKey]lease.Note
 }
 
 // remember reads the offsets topic, and prefers the queue's copy of a cursor where that is further: workers write to the topic only from
@@ -268,7 +268,7 @@ func (p pair) remember(ctx context.Context, queue *lease.Queue, found topics) (k
 	if found.target == nil {
 		return memory{cursors: recent}, nil
 	}
-	if known.cursors, known.gaps, err = lease.ReadCursorsAndGaps(ctx, p.flow, p.target); err != nil {
+	if known.cursors, known.notes, err = lease.ReadCursorsAndNotes(ctx, p.flow, p.target); err != nil {
 		return known, fmt.Errorf("target: cursors: %w", err)
 	}
 	for tp, c := range recent {

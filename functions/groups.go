@@ -26,9 +26,9 @@ const (
 	groupsPerCheck = 200 // groups that are looked at in one go right before they are written
 )
 
-// A follower has the consumer groups of one flow go on in its copies. It keeps what it has read of the target, so that a run reads no more
+// A guide leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that a run reads no more
 // than what is new.
-type follower struct {
+type guide struct {
 	flow           spec.Flow
 	source, target *kafka.Cluster
 	cursors        *lease.Cursors
@@ -41,12 +41,12 @@ type follower struct {
 	known checkpoints
 }
 
-// follow runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
-func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *follower) {
+// groups runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
+func (w *Worker) groups(hard, soft context.Context, t *tenancy, g *guide) {
 	last, _, err := w.Queue.State(soft, t.Task)
 	var done lease.State
 	if err == nil {
-		done, err = r.run(soft, t.Lease, last)
+		done, err = g.run(soft, t.Lease, last)
 	}
 	if err = drained(soft, err); err == nil {
 		err = w.Queue.PutState(soft, t.Task, done)
@@ -62,31 +62,31 @@ func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *follower) {
 	}
 }
 
-// newFollower makes one, which knows the flow in the other direction where there is one.
-func (w *Worker) newFollower(f spec.Flow) *follower {
+// newGuide makes one, which knows the flow in the other direction where there is one.
+func (w *Worker) newGuide(f spec.Flow) *guide {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
-	r := &follower{
+	g := &guide{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
 		copies: *groups.Open(f, target),
 		log:    w.Logger.With("flow", f.Name()),
 	}
-	r.syncs = offsets.NewSyncs(f, source, target, r.log)
+	g.syncs = offsets.NewSyncs(f, source, target, g.log)
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
-		r.back = w.cursors[back.Name()]
-		r.copies.Back = groups.Open(back, source)
+		g.back = w.cursors[back.Name()]
+		g.copies.Back = groups.Open(back, source)
 	}
-	return r
+	return g
 }
 
 // run brings the target up to date, and returns what the coordinator is to compare with. last is what the run before left.
-func (r *follower) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	seen, err := groups.Look(ctx, r.flow, r.source)
+func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	seen, err := groups.Look(ctx, g.flow, g.source)
 	if err != nil {
 		return lease.State{}, err
 	}
-	copies, err := r.look(ctx)
+	copies, err := g.look(ctx)
 	if err != nil {
 		return lease.State{}, err
 	}
@@ -94,12 +94,12 @@ func (r *follower) run(ctx context.Context, l *lease.Lease, last lease.State) (l
 	copies.Translate(positions)
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
-	if r.flow.Groups.Checkpoints {
-		done.Done, checkpointed = digest, r.checkpoint(ctx, l, copies, positions)
+	if g.flow.Groups.Checkpoints {
+		done.Done, checkpointed = digest, g.checkpoint(ctx, l, copies, positions)
 	}
-	if r.flow.Groups.Sync && last.SyncDue(r.flow.Groups.SyncInterval, time.Now()) {
+	if g.flow.Groups.Sync && last.SyncDue(g.flow.Groups.SyncInterval, time.Now()) {
 		var standing groups.Standing
-		if standing, synced = r.sync(ctx, l, positions); synced == nil {
+		if standing, synced = g.sync(ctx, l, positions); synced == nil {
 			done.Synced, done.SyncedAt = digest+standing.Digest(positions), time.Now()
 		}
 	}
@@ -107,9 +107,9 @@ func (r *follower) run(ctx context.Context, l *lease.Lease, last lease.State) (l
 }
 
 // look reads how far the copies are, and then the maps, which are never older.
-func (r *follower) look(ctx context.Context) (*groups.Copies, error) {
-	copies := r.copies
-	for c, cursors := &copies, r.cursors; ; c, cursors = c.Back, r.back {
+func (g *guide) look(ctx context.Context) (*groups.Copies, error) {
+	copies := g.copies
+	for c, cursors := &copies, g.cursors; ; c, cursors = c.Back, g.back {
 		loaded, err := cursors.Loaded(ctx)
 		if err == nil && !loaded {
 			err = lease.ErrNotLoaded
@@ -133,16 +133,16 @@ func (r *follower) look(ctx context.Context) (*groups.Copies, error) {
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
 // translates as MirrorMaker does comes to the same offsets then.
-func (r *follower) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
-	topic := r.flow.Groups.CheckpointsTopic
-	there, err := r.known.refresh(ctx, r.target, topic)
+func (g *guide) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
+	topic := g.flow.Groups.CheckpointsTopic
+	there, err := g.known.refresh(ctx, g.target, topic)
 	if err != nil {
-		return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
+		return fmt.Errorf("read %s on %s: %w", topic, g.flow.Target, permanent(err))
 	}
 	var due []mm2.Checkpoint
 	moved := map[kafka.TopicPartition]bool{}
 	for _, p := range positions {
-		if p.To >= 0 && r.known.due(p, copies.End(p)) {
+		if p.To >= 0 && g.known.due(p, copies.End(p)) {
 			due = append(due, mm2.Checkpoint{
 				Group: p.Group, Topic: p.Target.Topic, Partition: p.Target.Partition,
 				Upstream: p.Commit.Offset, Downstream: p.To, Metadata: p.Commit.Metadata,
@@ -154,22 +154,22 @@ func (r *follower) checkpoint(ctx context.Context, l *lease.Lease, copies *group
 		return nil
 	}
 	if !there {
-		if err := createCheckpoints(ctx, r.flow, r.target); err != nil {
-			return fmt.Errorf("create %s on %s: %w", topic, r.flow.Target, err)
+		if err := createCheckpoints(ctx, g.flow, g.target); err != nil {
+			return fmt.Errorf("create %s on %s: %w", topic, g.flow.Target, err)
 		}
-		if _, err := r.known.refresh(ctx, r.target, topic); err != nil {
-			return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
+		if _, err := g.known.refresh(ctx, g.target, topic); err != nil {
+			return fmt.Errorf("read %s on %s: %w", topic, g.flow.Target, permanent(err))
 		}
 	}
-	if err := r.known.write(ctx, l, r.target, topic, due); err != nil {
+	if err := g.known.write(ctx, l, g.target, topic, due); err != nil {
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
-	r.log.Debug("wrote checkpoints", "count", len(due))
-	if !r.flow.Syncs.Enabled {
+	g.log.Debug("wrote checkpoints", "count", len(due))
+	if !g.flow.Syncs.Enabled {
 		return nil
 	}
 	pairs := pairsAt(copies, positions, moved)
-	if err := trusted(ctx, l, func(ctx context.Context) error { return r.syncs.Write(ctx, pairs) }); err != nil {
+	if err := trusted(ctx, l, func(ctx context.Context) error { return g.syncs.Write(ctx, pairs) }); err != nil {
 		return fmt.Errorf("write offset-syncs: %w", permanent(err))
 	}
 	return nil
@@ -213,24 +213,24 @@ func spread(all []int64, end int64) []int64 {
 
 // sync has groups that nobody uses on the target go on there where they are on the source. It never sets one back. Everything that it
 // goes by is whole or an error: a group that could not be looked at is not taken for a new one.
-func (r *follower) sync(ctx context.Context, l *lease.Lease, positions []groups.Position) (groups.Standing, error) {
-	standing, err := groups.LookTarget(ctx, r.target, groups.Names(positions))
+func (g *guide) sync(ctx context.Context, l *lease.Lease, positions []groups.Position) (groups.Standing, error) {
+	standing, err := groups.LookTarget(ctx, g.target, groups.Names(positions))
 	if err != nil {
 		return standing, permanent(err)
 	}
 	lacking := slices.DeleteFunc(slices.Clone(positions), func(p groups.Position) bool { return !standing.Lacks(p) })
 	if len(lacking) == 0 {
-		return standing, denied(standing.Err())
+		return standing, groupDenied(standing.Err())
 	}
-	limits := r.limits(ctx, lacking)
+	limits := g.limits(ctx, lacking)
 	for len(lacking) > 0 {
 		n := upTo(groupsPerCheck, lacking)
-		if err := r.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
+		if err := g.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
 			return standing, err
 		}
 		lacking = lacking[n:]
 	}
-	return standing, denied(standing.Err())
+	return standing, groupDenied(standing.Err())
 }
 
 // upTo is how many positions belong to the first n groups.
@@ -250,7 +250,7 @@ type span struct{ start, end kafka.Offset }
 
 // limits are the partitions' spans: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
 // start, where its consumers would do whatever auto.offset.reset says.
-func (r *follower) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]span {
+func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]span {
 	limits := map[kafka.TopicPartition]span{}
 	var tps []kafka.TopicPartition
 	for _, p := range positions {
@@ -259,8 +259,8 @@ func (r *follower) limits(ctx context.Context, positions []groups.Position) map[
 			tps = append(tps, p.Target)
 		}
 	}
-	starts := r.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
-	ends := r.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	starts := g.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
+	ends := g.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
 	for _, tp := range tps {
 		limits[tp] = span{starts[tp], ends[tp]}
 	}
@@ -268,20 +268,20 @@ func (r *follower) limits(ctx context.Context, positions []groups.Position) map[
 }
 
 // commit writes the positions of some groups, which are looked at once more just before.
-func (r *follower) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]span, positions []groups.Position) error {
+func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]span, positions []groups.Position) error {
 	names := groups.Names(positions)
 	now := groups.Standing{States: map[string]kafka.GroupState{}}
-	states, err := r.target.GroupStates(ctx, names)
+	states, err := g.target.GroupStates(ctx, names)
 	if err == nil {
-		now.Offsets, err = r.target.GroupOffsets(ctx, names)
+		now.Offsets, err = g.target.GroupOffsets(ctx, names)
 	}
 	if err != nil {
 		return fmt.Errorf("target: %w", permanent(err))
 	}
 	var wrong error
 	var mu sync.Mutex // guards wrong and standing
-	var g errgroup.Group
-	g.SetLimit(commitsAtOnce)
+	var calls errgroup.Group
+	calls.SetLimit(commitsAtOnce)
 	for len(positions) > 0 {
 		n := upTo(1, positions)
 		mine := positions[:n]
@@ -289,17 +289,17 @@ func (r *follower) commit(ctx context.Context, l *lease.Lease, standing groups.S
 		name := mine[0].Group
 		if err := cmp.Or(states[name].Err, now.Offsets[name].Err); err != nil {
 			mu.Lock()
-			wrong = cmp.Or(wrong, fmt.Errorf("target: %w", denied(err)))
+			wrong = cmp.Or(wrong, fmt.Errorf("target: %w", groupDenied(err)))
 			mu.Unlock()
 			continue
 		}
 		now.States[name] = states[name].State
 		commits, err := within(limits, now, mine)
-		g.Go(func() error {
+		calls.Go(func() error {
 			var took map[kafka.TopicPartition]kafka.Commit
 			if len(commits) > 0 {
 				var failed error
-				took, failed = r.commitOne(ctx, l, name, commits)
+				took, failed = g.commitOne(ctx, l, name, commits)
 				err = cmp.Or(failed, err)
 			}
 			mu.Lock()
@@ -309,7 +309,7 @@ func (r *follower) commit(ctx context.Context, l *lease.Lease, standing groups.S
 			return nil
 		})
 	}
-	_ = g.Wait() // errors are in wrong
+	_ = calls.Wait() // errors are in wrong
 	return wrong
 }
 
@@ -334,10 +334,10 @@ func within(limits map[kafka.TopicPartition]span, now groups.Standing, positions
 
 // commitOne commits for one group, and returns what the target took. That it refuses because the group is in use by now, or because the
 // topic is gone, is as it should be.
-func (r *follower) commitOne(ctx context.Context, l *lease.Lease, group string, commits map[kafka.TopicPartition]kafka.Commit) (took map[kafka.TopicPartition]kafka.Commit, err error) {
+func (g *guide) commitOne(ctx context.Context, l *lease.Lease, group string, commits map[kafka.TopicPartition]kafka.Commit) (took map[kafka.TopicPartition]kafka.Commit, err error) {
 	var refused map[kafka.TopicPartition]error
 	err = trusted(ctx, l, func(ctx context.Context) (err error) {
-		refused, err = r.target.CommitGroupOffsets(ctx, group, commits)
+		refused, err = g.target.CommitGroupOffsets(ctx, group, commits)
 		return err
 	})
 	if err != nil {
@@ -347,16 +347,16 @@ func (r *follower) commitOne(ctx context.Context, l *lease.Lease, group string, 
 		delete(commits, tp)
 		switch {
 		case kafka.GroupInUse(refusal), is(refusal, kafka.ErrUnknownTopic, kafka.ErrUnknownTopicID):
-			r.log.Debug("position not taken", "group", group, "partition", tp, "error", refusal)
+			g.log.Debug("position not taken", "group", group, "partition", tp, "error", refusal)
 		default:
-			err = fmt.Errorf("commit %s of group %s: %w", tp, group, denied(refusal))
+			err = fmt.Errorf("commit %s of group %s: %w", tp, group, groupDenied(refusal))
 		}
 	}
 	return commits, err
 }
 
-// denied makes a hold of a missing right on a group.
-func denied(err error) error {
+// groupDenied makes a hold of a missing right on a group.
+func groupDenied(err error) error {
 	if errors.Is(err, kafka.ErrGroupAuthorization) {
 		return hold(lease.ReasonAuthorization, "no right to set positions of groups: grant Read and Describe on them, and Read on their topics: %v", err)
 	}

@@ -110,6 +110,14 @@ func (w *world) must(err error) {
 	}
 }
 
+// made ends the test unless a topic was made.
+func (w *world) made(made bool, err error) {
+	w.Helper()
+	if w.must(err); !made {
+		w.Fatal("no topic was made")
+	}
+}
+
 func (w *world) open(alias string, dial local.Dial) *kafka.Cluster {
 	w.Helper()
 	c, err := kafka.Open(w.env.Spec(alias), kafka.Options{Dialer: dial})

@@ -61,11 +61,11 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics    topicCache
-	metrics   *metrics
-	cursors   map[string]*lease.Cursors // by flow
-	pacers    map[string]*pacer         // likewise
-	followers map[string]*follower      // likewise
+	topics  topicCache
+	metrics *metrics
+	cursors map[string]*lease.Cursors // by flow
+	pacers  map[string]*pacer         // likewise
+	guides  map[string]*guide         // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -87,13 +87,13 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, followers: map[string]*follower{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, guides: map[string]*guide{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
-		w.followers[f.Name()] = w.newFollower(f)
+		w.guides[f.Name()] = w.newGuide(f)
 	}
 	return w
 }
@@ -219,18 +219,32 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
-		err := drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic))
-		if err == nil {
-			w.Logger.Info("created or grew a topic", "flow", flow.Name(), "topic", flow.RemoteTopic(t.Task.Topic))
-		}
-		w.conclude(hard, t, err)
+		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
-		w.follow(hard, soft, t, w.followers[flow.Name()])
+		w.groups(hard, soft, t, w.guides[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
+}
+
+// keepTopic makes a topic's copy like it in everything but records.
+func (w *Worker) keepTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, topic string) error {
+	log := w.Logger.With("flow", flow.Name(), "topic", flow.RemoteTopic(topic))
+	made, err := CreateTopic(ctx, flow, source, target, topic)
+	if err != nil {
+		return err
+	}
+	if made {
+		log.Info("created or grew a topic")
+	}
+	change, err := Follow(ctx, flow, source, target, w.cursors[flow.Name()], topic)
+	if change.Writes() {
+		log.Info("settings and rights followed their source", "set", change.Set, "removed", change.Remove, "given", change.Give, "revoked", change.Revoke)
+	}
+	w.metrics.followed(flow.Name(), len(change.Set)+len(change.Remove), len(change.Give)+len(change.Revoke))
+	return err
 }
 
 func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {

@@ -23,7 +23,7 @@ func newValidate(p Process) *cobra.Command {
 		Example: "  kferry validate -f mirror.yaml --connect",
 		Args:    noArguments,
 	}
-	in := newInput(p, cmd)
+	in := newInput(p, cmd, "clusters")
 	cmd.Flags().BoolVar(&connect, "connect", false, "ask the clusters: topics that match, their names and sizes, what would be created")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := in.load(cmd)

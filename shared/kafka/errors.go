@@ -50,6 +50,7 @@ var (
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
+	ErrSecurityDisabled          error = kerr.SecurityDisabled
 	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
 	ErrGroupNotFound             error = kerr.GroupIDNotFound
 	ErrOffsetMetadataTooLarge    error = kerr.OffsetMetadataTooLarge

@@ -14,12 +14,18 @@ import (
 // ReadCursors reads a flow's cursors from the offsets topic on the target and writes nothing: no queue is needed. Without that
 // topic there are none. A cursor of another format version is there with its hold.
 func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, error) {
-	cursors, _, err := ReadCursorsAndGaps(ctx, flow, target)
+	cursors, _, err := ReadCursorsAndNotes(ctx, flow, target)
 	return cursors, err
 }
 
 // ReadCursorsAndGaps is ReadCursors and ReadGaps in one.
 func ReadCursorsAndGaps(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, []Gap, error) {
+	cursors, notes, err := ReadCursorsAndNotes(ctx, flow, target)
+	return cursors, GapsOf(notes), err
+}
+
+// ReadCursorsAndNotes is ReadCursors and ReadNotes in one.
+func ReadCursorsAndNotes(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, map[NoteKey]Note, error) {
 	published, err := readPublished(ctx, flow, target)
 	if err != nil && !errors.Is(err, kafka.ErrUnknownTopic) {
 		return nil, nil, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
@@ -30,7 +36,7 @@ func ReadCursorsAndGaps(ctx context.Context, flow spec.Flow, target *kafka.Clust
 			cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
 		}
 	}
-	return cursors, gapsOf(published.notes), nil
+	return cursors, published.notes, nil
 }
 
 // published is what the offsets topic holds of a flow.

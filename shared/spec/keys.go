@@ -27,7 +27,7 @@ var sourceKeys = append(slices.Clone(commonKeys),
 	"auto.offset.reset", "consumer.auto.offset.reset", "source.consumer.auto.offset.reset",
 	"isolation.level", "consumer.isolation.level", "source.consumer.isolation.level",
 	"sync.topic.configs.enabled", "sync.topic.configs.interval.seconds", "use.defaults.from", "sync.topic.acls.enabled",
-	"sync.topic.acls.interval.seconds", "heartbeats.replication.enabled", "offsets.storage.topic",
+	"sync.topic.acls.interval.seconds", "heartbeats.replication.enabled", "offsets.storage.topic", "kferry.connector",
 	"kferry.on.hold", "kferry.rate.bytes", "kferry.rate.records", "kferry.rate.bytes.topics", "kferry.rate.records.topics",
 	"kferry.sync.topic.configs.overrides", "kferry.sync.topic.acls.revoke",
 )
@@ -44,12 +44,15 @@ var heartbeatKeys = keys{
 	"source.cluster.alias", "target.cluster.alias", "source.cluster.bootstrap.servers", "target.cluster.bootstrap.servers",
 }
 
-// clusterKeys are for the config of a cluster. What Connect keeps there beside offsets has no counterpart.
+// clusterConfigKeys are for the config of a cluster. What Connect keeps there beside offsets has no counterpart.
 var clusterConfigKeys = keys{
 	"auto.offset.reset", "consumer.auto.offset.reset", "isolation.level", "consumer.isolation.level",
-	"offset.storage.topic", "offset.storage.replication.factor", "group.id", "security.protocol",
-	"key.converter", "value.converter", "header.converter",
+	"security.protocol", "key.converter", "value.converter", "header.converter",
+	"offset.storage.topic", "offset.storage.replication.factor", "group.id",
 }
+
+// workerKeys are those of Connect's workers, of which several may run on one cluster.
+var workerKeys = clusterConfigKeys[len(clusterConfigKeys)-3:]
 
 // idleKeys are those of MirrorMaker's that have no effect here, by why.
 var idleKeys = []struct {

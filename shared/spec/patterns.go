@@ -29,6 +29,11 @@ func ParsePatterns(text string) (Patterns, error) {
 	if joined == "" {
 		return Patterns{}, nil
 	}
+	return compileJava(joined)
+}
+
+// compileJava reads one regular expression.
+func compileJava(joined string) (Patterns, error) {
 	if err := checkJava(joined); err != nil {
 		return Patterns{}, err
 	}

@@ -16,7 +16,11 @@ import (
 type input struct {
 	clusters []cluster
 	mirrors  []mirror
-	limits   Limits // of mirrors that say nothing about it
+	secrets  []secretDoc
+	// targets are where mirrors lead to that name none, destinations those of geo-replicators.
+	targets      []value
+	destinations []destination
+	limits       Limits // of mirrors that say nothing about it
 }
 
 type cluster struct {
@@ -29,6 +33,8 @@ type mirror struct {
 	form                    form
 	at                      value // the mirror as a whole
 	source, target, connect value // aliases; connect may be left out
+	// worker is the config of Connect's cluster as the mirror's own document has it: others may run a Connect of their own there.
+	worker settings
 
 	sourceConnector, checkpointConnector, heartbeatConnector connector
 }
@@ -42,6 +48,9 @@ const (
 func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
+	in.secrets = append(in.secrets, more.secrets...)
+	in.targets = append(in.targets, more.targets...)
+	in.destinations = append(in.destinations, more.destinations...)
 }
 
 // A resolver knows all clusters and makes flows of mirrors.
@@ -49,6 +58,7 @@ type resolver struct {
 	*report
 	clusters   map[string]Cluster
 	given      map[string]cluster // the same as they were written
+	contested  map[value]value    // settings of Connect's workers that descriptions of a cluster don't agree on
 	named      map[string]bool    // by a mirror
 	flows      map[string]Flow
 	heartbeats map[string]Heartbeat
@@ -59,12 +69,13 @@ type resolver struct {
 // resolve makes clusters, flows and heartbeats of the input.
 func (in *input) resolve(r *report) Spec {
 	all := resolver{
-		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, named: map[string]bool{},
+		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, contested: map[value]value{}, named: map[string]bool{},
 		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
 	}
 	for _, c := range in.clusters {
 		all.cluster(c)
 	}
+	all.checkServers()
 	for _, m := range in.mirrors {
 		all.mirror(m)
 	}
@@ -106,9 +117,9 @@ func (r *resolver) cluster(c cluster) {
 	first, twice := r.clusters[alias]
 	r.check(c.config, clusterConfigKeys)
 	if !twice {
-		if c.config == nil {
-			c.config = settings{}
-		}
+		config := settings{} // another description may add to it, which is none of the first one's
+		maps.Copy(config, c.config)
+		c.config = config
 		r.clusters[alias] = Cluster{Alias: alias, BootstrapServers: servers, Config: texts(c.config)}
 		r.given[alias] = c
 		return
@@ -118,13 +129,33 @@ func (r *resolver) cluster(c cluster) {
 			strings.Join(first.BootstrapServers, ","), r.given[alias].alias.place()))
 		return
 	}
-	r.mergeConfig(first, r.given[alias], c)
+	given := r.given[alias]
+	if first.BootstrapServers == nil && servers != nil {
+		first.BootstrapServers, given.servers = servers, c.servers
+		r.clusters[alias], r.given[alias] = first, given
+	}
+	r.mergeConfig(first, given, c)
+}
+
+// checkServers names the clusters that no description gives an address.
+func (r *resolver) checkServers() {
+	for _, alias := range slices.Sorted(maps.Keys(r.given)) {
+		if servers := r.given[alias].servers; !servers.set && servers.file != "" { // variables are checked where they are read
+			r.wrongf(servers, "is missing; a cluster needs an alias and bootstrapServers")
+		}
+	}
 }
 
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
-		if earlier := given.config[key]; earlier.set && earlier.text != v.text {
-			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.text, earlier.place()))
+		switch earlier := given.config[key]; {
+		case earlier.set && earlier.text != v.text && workerKeys.has(key):
+			r.contested[earlier] = v // wrong only where a mirror's own document doesn't say which
+			continue
+		case earlier.set && earlier.text != v.text && clusterConfigKeys.has(key):
+			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
+			continue
+		case earlier.set:
 			continue
 		}
 		given.config[key] = v

@@ -19,7 +19,7 @@ type Variable struct {
 
 // variables holds the text of every variable. Its tags are the documentation: Variables reads them.
 type variables struct {
-	Mirror        string `env:"KFERRY_MIRROR" meaning:"a KafkaMirrorMaker2 resource: the path of its file, or the text itself"`
+	Mirror        string `env:"KFERRY_MIRROR" meaning:"KafkaMirrorMaker2 resources or an mm2.properties: the path of the file, or the text itself"`
 	SourceAlias   string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
 	SourceServers string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
 	TargetAlias   string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
@@ -47,6 +47,8 @@ type variables struct {
 	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
 	TopicBytes    string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
 	TopicRecords  string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
+	Targets       string `env:"KFERRY_CLUSTERS" meaning:"clusters that this process copies to, separated by commas; flows to others are left to other processes"`
+	Secrets       string `env:"KFERRY_SECRETS_DIR" meaning:"directory of Secrets that ${secrets:namespace/name:key} refers to, mounted as namespace/name/key or name/key"`
 	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
 	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
 	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
@@ -154,6 +156,30 @@ func (e environment) name(r *report) string {
 	return read(r, e.value("KFERRY_NAME", e.Name), parseName, "")
 }
 
+// targets are the clusters to copy to, nil for all.
+func (e environment) targets(s Spec, r *report) []string {
+	given := e.value("KFERRY_CLUSTERS", e.Targets)
+	if !given.set {
+		return nil
+	}
+	var known []string
+	for _, f := range s.Flows {
+		known = append(known, f.Target)
+	}
+	for _, h := range s.Heartbeats {
+		known = append(known, h.Target)
+	}
+	slices.Sort(known)
+	known = slices.Compact(known)
+	targets := splitList(given.text)
+	for _, alias := range targets {
+		if !slices.Contains(known, alias) && len(r.problems) == 0 {
+			r.wrong(given, fmt.Errorf("no flow leads to %q; known are %s%s", alias, strings.Join(known, ", "), suggest(alias, known)))
+		}
+	}
+	return targets
+}
+
 // flowVariables are those that describe the one flow of plain variables.
 var flowVariables = []string{
 	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
@@ -215,6 +241,6 @@ func (e environment) input(r *report) input {
 	all := connector{at, Running, config}
 	return input{
 		clusters: []cluster{source, target},
-		mirrors:  []mirror{{plain, at, source.alias, target.alias, value{}, all, all, all}},
+		mirrors:  []mirror{{form: plain, at: at, source: source.alias, target: target.alias, sourceConnector: all, checkpointConnector: all, heartbeatConnector: all}},
 	}
 }
