@@ -39,6 +39,7 @@ type guide struct {
 
 	mu    sync.Mutex // one run at a time; guards what follows
 	known checkpoints
+	mute  bool // that offset-syncs can't be written is in the log already
 }
 
 // groups runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
@@ -67,10 +68,9 @@ func (w *Worker) newGuide(f spec.Flow) *guide {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	g := &guide{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target),
-		log:    w.Logger.With("flow", f.Name()),
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
+		log: w.Logger.With("flow", f.Name()),
 	}
-	g.syncs = offsets.NewSyncs(f, source, target, g.log)
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		g.back = w.cursors[back.Name()]
 		g.copies.Back = groups.Open(back, source)
@@ -169,9 +169,14 @@ func (g *guide) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.C
 		return nil
 	}
 	pairs := pairsAt(copies, positions, moved)
-	if err := trusted(ctx, l, func(ctx context.Context) error { return g.syncs.Write(ctx, pairs) }); err != nil {
-		return fmt.Errorf("write offset-syncs: %w", permanent(err))
+	err = trusted(ctx, l, func(ctx context.Context) error { return g.syncs.Write(ctx, pairs) })
+	if errors.Is(err, lease.ErrLost) || ctx.Err() != nil {
+		return err
 	}
+	if err != nil && !g.mute { // nothing of kferry's depends on them
+		g.log.Warn("offset-syncs can't be written at the positions of groups; MirrorMaker's own tools will translate less exactly", "error", err)
+	}
+	g.mute = err != nil
 	return nil
 }
 
@@ -245,30 +250,30 @@ func upTo(n int, positions []groups.Position) int {
 	return len(positions)
 }
 
-// span is what a partition of the target holds.
-type span struct{ start, end kafka.Offset }
+// An extent is what a partition of the target holds.
+type extent struct{ start, end kafka.Offset }
 
-// limits are the partitions' spans: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
+// limits are the partitions' extents: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
 // start, where its consumers would do whatever auto.offset.reset says.
-func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]span {
-	limits := map[kafka.TopicPartition]span{}
+func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]extent {
+	limits := map[kafka.TopicPartition]extent{}
 	var tps []kafka.TopicPartition
 	for _, p := range positions {
 		if _, asked := limits[p.Target]; !asked {
-			limits[p.Target] = span{}
+			limits[p.Target] = extent{}
 			tps = append(tps, p.Target)
 		}
 	}
 	starts := g.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
 	ends := g.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
 	for _, tp := range tps {
-		limits[tp] = span{starts[tp], ends[tp]}
+		limits[tp] = extent{starts[tp], ends[tp]}
 	}
 	return limits
 }
 
 // commit writes the positions of some groups, which are looked at once more just before.
-func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]span, positions []groups.Position) error {
+func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]extent, positions []groups.Position) error {
 	names := groups.Names(positions)
 	now := groups.Standing{States: map[string]kafka.GroupState{}}
 	states, err := g.target.GroupStates(ctx, names)
@@ -314,7 +319,7 @@ func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Stan
 }
 
 // within are the commits of one group: what it still lacks, as far as the partitions reach. A partition that is gone is left out.
-func within(limits map[kafka.TopicPartition]span, now groups.Standing, positions []groups.Position) (commits map[kafka.TopicPartition]kafka.Commit, err error) {
+func within(limits map[kafka.TopicPartition]extent, now groups.Standing, positions []groups.Position) (commits map[kafka.TopicPartition]kafka.Commit, err error) {
 	commits = map[kafka.TopicPartition]kafka.Commit{}
 	for _, p := range positions {
 		limit := limits[p.Target]

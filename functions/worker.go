@@ -34,6 +34,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -65,7 +66,9 @@ type Worker struct {
 	metrics *metrics
 	cursors map[string]*lease.Cursors // by flow
 	pacers  map[string]*pacer         // likewise
-	guides  map[string]*guide         // likewise
+	archive map[string]*offsets.Archive
+	syncs   map[string]*offsets.Syncs
+	guides  map[string]*guide
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -87,9 +90,11 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, guides: map[string]*guide{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archive: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, guides: map[string]*guide{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
+		w.archive[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
+		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
@@ -113,6 +118,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.extend(keeping) })
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
+	}
+	for _, s := range w.syncs {
+		keepers.Go(func() { s.Run(keeping) })
 	}
 
 	w.claim(ctx, func(l *lease.Lease) {
@@ -251,8 +259,9 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	from := kafka.TopicPartition{Topic: t.Task.Topic, Partition: t.Task.Partition}
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
-		flow: flow, source: source, target: target, from: from, to: to,
+		synced: -1, flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		archive: w.archive[flow.Name()], syncs: w.syncs[flow.Name()],
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
