@@ -127,24 +127,26 @@ func (w *world) consumes(alias, group, topic string) *kgo.Client {
 	return client
 }
 
-func (w *world) groupsTask() lease.Task {
-	return lease.Task{Kind: lease.KindGroups, Flow: flowName, Partition: -1, Digest: w.flow.Digest()}
-}
-
 // follow has a worker run the groups task once, and returns how that ended.
 func (w *world) follow() lease.State {
 	w.Helper()
+	return w.followIn(w.flow)
+}
+
+func (w *world) followIn(f spec.Flow) lease.State {
+	w.Helper()
 	const pending = "pending"
-	s, _, err := w.queue.State(w.Context(), w.groupsTask())
+	task := lease.Task{Kind: lease.KindGroups, Flow: f.Name(), Partition: -1, Digest: f.Digest()}
+	s, _, err := w.queue.State(w.Context(), task)
 	w.must(err)
 	s.Reason = pending
-	w.must(w.queue.PutState(w.Context(), w.groupsTask(), s))
+	w.must(w.queue.PutState(w.Context(), task, s))
 	w.eventually("offered", func() bool {
-		ok, err := w.queue.Offer(w.Context(), w.groupsTask())
+		ok, err := w.queue.Offer(w.Context(), task)
 		return ok && err == nil
 	})
 	w.eventually("the groups task has run", func() bool {
-		s, _, err = w.queue.State(w.Context(), w.groupsTask())
+		s, _, err = w.queue.State(w.Context(), task)
 		return err == nil && s.Reason != pending
 	})
 	return s
@@ -565,5 +567,65 @@ func TestCheckpointsAndSyncAreIndependent(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Groups far behind a source with holes go on with exactly the next record, and those that have consumed the copy are led back to the
+// original as exactly. MirrorMaker's checkpoints name it, but it never has a position for it.
+func TestFailoverAndFailBackAreExact(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		all := patterns(t, ".*")
+		w.flow.Filters = []spec.Filter{{Topics: all}}
+		w.flow.Groups = spec.Groups{
+			State: spec.Running, Include: all, Checkpoints: true, CheckpointsTopic: checkpointsTopic, CheckpointsReplicationFactor: -1,
+		}
+		back := w.flow
+		back.Source, back.Target, back.OffsetsTopic, back.Groups.CheckpointsTopic = "B", "A", "mm2-offsets.B.internal", "B.checkpoints.internal"
+		w.also = []spec.Flow{back}
+		w.must(w.queue.Cursors(back, w.source).Load(w.Context()))
+		for i := range 12 {
+			w.write(3)
+			w.endTransaction(w.transact(fmt.Sprintf("t%d", i), 4), kgo.TransactionEndTry(i%3 != 0))
+		}
+		w.worker(0)
+		w.complete()
+		source, copied := w.everyRecord(w.source, topic, 0, spec.ReadCommitted), w.everyRecord(w.target, replica, 0, spec.ReadUncommitted)
+		end := w.cursor(0)
+		for u := range end.Offset + 1 {
+			w.commits("A", fmt.Sprintf("u%d", u), topic, u)
+		}
+		for u := range end.Target + 1 {
+			w.commits("B", fmt.Sprintf("u%d", u), replica, u)
+		}
+		w.follows()
+		if s := w.followIn(back); s.Reason != "" {
+			t.Fatalf("the way back failed: %+v", s)
+		}
+		w.sameNext(w.target, checkpointsTopic, source, copied, int(end.Offset)+1)
+		w.sameNext(w.source, back.Groups.CheckpointsTopic, copied, source, int(end.Target)+1)
+	})
+}
+
+// sameNext holds so many checkpoints against the records: the next one on both sides is the same, and none is left over on one of them.
+func (w *world) sameNext(c *kafka.Cluster, checkpoints string, from, to []kafka.Record, count int) {
+	w.Helper()
+	after := func(all []kafka.Record, offset int64) string {
+		for _, r := range all {
+			if r.Offset >= offset {
+				return contentOf(r)
+			}
+		}
+		return "the end"
+	}
+	w.must(c.ReadAll(w.Context(), checkpoints, func(r kafka.Record) error {
+		checkpoint, err := mm2.ParseCheckpoint(r.Key, r.Value)
+		if want, got := after(from, checkpoint.Upstream), after(to, checkpoint.Downstream); want != got {
+			w.Errorf("%+v: the next record is %s, and was %s", checkpoint, got, want)
+		}
+		count--
+		return err
+	}))
+	if count != 0 {
+		w.Errorf("%d checkpoints are missing", count)
 	}
 }

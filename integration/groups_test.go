@@ -90,10 +90,12 @@ func (m mover) at(c *testbed.Cluster, topic string) map[int32]int64 {
 	m.t.Helper()
 	admin := c.Admin()
 	defer admin.Close()
-	all, err := admin.FetchOffsets(m.t.Context(), m.group)
-	if err != nil {
-		m.t.Fatalf("positions of %s: %v", m.group, err)
-	}
+	var all kadm.OffsetResponses
+	testbed.Eventually(m.t, soon, "positions of "+m.group, func() (ok bool) { // a new cluster has no coordinator yet
+		var err error
+		all, err = admin.FetchOffsets(m.t.Context(), m.group)
+		return err == nil
+	})
 	at := map[int32]int64{}
 	for p, o := range all[topic] {
 		at[p] = o.At
@@ -110,9 +112,9 @@ func (m mover) sets(c *testbed.Cluster, topic string, at map[int32]int64) {
 	for p, o := range at {
 		offsets.AddOffset(topic, p, o, -1)
 	}
-	if err := admin.CommitAllOffsets(m.t.Context(), m.group, offsets); err != nil {
-		m.t.Fatalf("set positions of %s: %v", m.group, err)
-	}
+	testbed.Eventually(m.t, soon, "positions of "+m.group+" to be set", func() bool {
+		return admin.CommitAllOffsets(m.t.Context(), m.group, offsets) == nil
+	})
 }
 
 // next are the records that follow some positions of a topic.
