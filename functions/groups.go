@@ -48,6 +48,7 @@ func (w *Worker) groups(hard, soft context.Context, t *tenancy, g *guide) {
 	var done lease.State
 	if err == nil {
 		done, err = g.run(soft, t.Lease, last)
+		t.done = done.Done
 	}
 	if err = drained(soft, err); err == nil {
 		err = w.Queue.PutState(soft, t.Task, done)
@@ -78,7 +79,8 @@ func (w *Worker) newGuide(f spec.Flow) *guide {
 	return g
 }
 
-// run brings the target up to date, and returns what the coordinator is to compare with. last is what the run before left.
+// run brings the target up to date, and returns what the coordinator is to compare with, also where only half of it was done. last is what
+// the run before left.
 func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -94,8 +96,11 @@ func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (leas
 	copies.Translate(positions)
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
+	unseen := seen.Err()
 	if g.flow.Groups.Checkpoints {
-		done.Done, checkpointed = digest, g.checkpoint(ctx, l, copies, positions)
+		if checkpointed = g.checkpoint(ctx, l, copies, positions); checkpointed == nil && unseen == nil {
+			done.Done = digest
+		}
 	}
 	if g.flow.Groups.Sync && last.SyncDue(g.flow.Groups.SyncInterval, time.Now()) {
 		var standing groups.Standing
@@ -103,7 +108,7 @@ func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (leas
 			done.Synced, done.SyncedAt = digest+standing.Digest(positions), time.Now()
 		}
 	}
-	return done, errors.Join(seen.Err(), checkpointed, synced)
+	return done, errors.Join(unseen, checkpointed, synced)
 }
 
 // look reads how far the copies are, and then the maps, which are never older.

@@ -207,7 +207,7 @@ func TestGroups(t *testing.T) {
 	a, c, b := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33), testbed.Kafka(t, testbed.V43, testbed.WithProxy())
 	a.CreateTopic("groups-orders", 2, 1)
 	c.CreateTopic("groups-payments", 2, 1)
-	testbed.Produce(t, a, "groups-orders", testbed.Load{Records: 520_000, ValueBytes: 40, TxnRecords: 2000, AbortEvery: 10})
+	testbed.Produce(t, a, "groups-orders", testbed.Load{Records: 230_000, ValueBytes: 40, TxnRecords: 2000, AbortEvery: 10})
 	testbed.Produce(t, c, "groups-payments", testbed.Load{Records: 20_000, TxnRecords: 500, AbortEvery: 5})
 
 	k := copying(t, a, b, "")
@@ -229,7 +229,7 @@ func TestGroups(t *testing.T) {
 	classic := orders("groups-classic")
 	modern := orders("groups-modern", kgo.ServerSideBalancer(), kgo.Balancers(kgo.RangeBalancer()))
 	old := mover{t: t, group: "groups-old", from: c, to: b, topic: "groups-payments", copied: "c.groups-payments"}
-	classic.reads(a, classic.topic, 5_000) // and stays behind by more than 200,000 records in each partition
+	classic.reads(a, classic.topic, 5_000) // and stays behind by more than 200,000
 	modern.reads(a, modern.topic, 20_000)
 	old.reads(c, old.topic, 3_000)
 

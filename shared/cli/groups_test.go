@@ -48,6 +48,7 @@ func TestGroupsHaveReasons(t *testing.T) {
 	if err := env.Kafka(source).CreateTopic("others", 1, nil); err != nil {
 		t.Fatal(err)
 	}
+	commit(t, env, source, "early", "orders", 5) // is led on before the run ends
 	if code, _, err := kferry(t, environ, "run", "--until-caught-up"); code != 0 {
 		t.Fatalf("exit code %d and\n%s", code, err)
 	}
@@ -57,6 +58,7 @@ func TestGroupsHaveReasons(t *testing.T) {
 	commit(t, env, source, "ahead", "orders", 7)
 	commit(t, env, target, "ahead", copied, 9)
 	commit(t, env, source, "busy", "orders", 7)
+	commit(t, env, target, "busy", copied, 3)
 	join(t, env, target, "busy", copied)
 	commit(t, env, source, "fast", "orders", end)
 	write(t, env, 30) // which nobody copies any more
@@ -88,9 +90,10 @@ func TestGroupsHaveReasons(t *testing.T) {
 		got[p.Group] = fmt.Sprintf("%s %s %s %v %s", number(p.Position), number(p.Translated), number(p.Own), p.Exact, p.Reason)
 	}
 	for group, want := range map[string]string{
+		"early":        "5 5 5 true ",
 		"fresh":        "7 7 - true ",
 		"ahead":        "7 7 9 true target_ahead",
-		"busy":         "7 7 - true active_on_target",
+		"busy":         "7 7 3 true active_on_target",
 		"fast":         fmt.Sprintf("%d %[1]d - true ", end),
 		"faster":       fmt.Sprintf("%d %d - false copy_behind", end+1, end),
 		"elsewhere":    "0 - - false topic_not_copied",
