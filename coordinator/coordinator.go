@@ -75,7 +75,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
 		g.Go(func() error { return f.follow(ctx) })
-		g.Go(func() error { return f.watchGroups(ctx) })
+		g.Go(func() error { return f.followGroups(ctx) })
 	}
 	for _, h := range c.hearts {
 		g.Go(func() error { return h.run(ctx) })

@@ -20,9 +20,9 @@ func followed(f spec.Flow) bool {
 	return f.Groups.State == spec.Running && (f.Groups.Checkpoints || f.Groups.Sync)
 }
 
-// watchGroups offers the groups task of the flow whenever its consumer groups, or the copies that they wait for, have moved. It has a goroutine
+// followGroups offers the groups task of the flow whenever its consumer groups, or the copies that they wait for, have moved. It has a goroutine
 // and a pace of its own, so that groups which can't be looked at keep no partition waiting.
-func (f *flow) watchGroups(ctx context.Context) error {
+func (f *flow) followGroups(ctx context.Context) error {
 	if !followed(f.flow) {
 		return nil
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// groupsOf makes an installation with a flow whose groups are followed, and a copied topic.
-func groupsOf(in *installation, sync bool) spec.Flow {
+// followingGroups makes an installation with a flow whose groups are followed, and a copied topic.
+func followingGroups(in *installation, sync bool) spec.Flow {
 	f := flowTo("A", "B", "orders")
 	f.Groups = spec.Groups{
 		State: spec.Running, Include: must(spec.ParsePatterns(".*")), Checkpoints: true, CheckpointsInterval: 5 * time.Second,
@@ -91,7 +91,7 @@ func (in *installation) cursorOf(f spec.Flow, c lease.Cursor) {
 // The task is offered when a group has moved, or a copy that one waits for, and not otherwise.
 func TestGroupsTaskIsOfferedWhenSomethingMoved(t *testing.T) {
 	bubble(t, func(in *installation) {
-		f := groupsOf(in, false)
+		f := followingGroups(in, false)
 		in.run()
 		expect := func(why string, want bool) {
 			t.Helper()
@@ -125,7 +125,7 @@ func TestGroupsTaskIsOfferedWhenSomethingMoved(t *testing.T) {
 // Where positions are set on the target, what happens to them there counts too.
 func TestGroupsTaskIsOfferedWhenTheTargetMoved(t *testing.T) {
 	bubble(t, func(in *installation) {
-		f := groupsOf(in, true)
+		f := followingGroups(in, true)
 		in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
 		in.commitGroup("A", "app", "orders", 15)
 		in.run()
@@ -148,7 +148,7 @@ func TestGroupsTaskIsOfferedWhenTheTargetMoved(t *testing.T) {
 // A task that failed waits for its time, and groups that nobody wants to follow cost nothing.
 func TestGroupsTaskWaitsAfterAFailure(t *testing.T) {
 	bubble(t, func(in *installation) {
-		f := groupsOf(in, false)
+		f := followingGroups(in, false)
 		in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
 		in.commitGroup("A", "app", "orders", 15)
 		task := lease.Task{Kind: lease.KindGroups, Flow: f.Name(), Partition: -1, Digest: f.Digest()}
@@ -168,7 +168,7 @@ func TestGroupsTaskWaitsAfterAFailure(t *testing.T) {
 func TestGroupsThatAreNotFollowedCostNothing(t *testing.T) {
 	for _, state := range []spec.State{spec.Paused, spec.Stopped, spec.Absent} {
 		bubble(t, func(in *installation) {
-			f := groupsOf(in, true)
+			f := followingGroups(in, true)
 			in.Options.Spec.Flows[0].Groups.State = state
 			in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
 			in.commitGroup("A", "app", "orders", 15)
@@ -189,7 +189,7 @@ func TestGroupsThatAreNotFollowedCostNothing(t *testing.T) {
 // A source whose groups can't be listed goes on being copied.
 func TestGroupsThatCantBeListedStopNoCopy(t *testing.T) {
 	bubble(t, func(in *installation) {
-		f := groupsOf(in, false)
+		f := followingGroups(in, false)
 		in.Kafka("A").ControlKey(int16(kmsg.ListGroups), func(kmsg.Request) (kmsg.Response, error, bool) {
 			in.Kafka("A").KeepControl()
 			return nil, errors.New("cut"), true

@@ -26,9 +26,9 @@ const (
 	groupsPerCheck = 200 // groups that are looked at in one go right before they are written
 )
 
-// A guide leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that a run reads no more
+// A translator leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that a run reads no more
 // than what is new.
-type guide struct {
+type translator struct {
 	flow           spec.Flow
 	source, target *kafka.Cluster
 	cursors        *lease.Cursors
@@ -42,12 +42,12 @@ type guide struct {
 	mute  bool // that offset-syncs can't be written is in the log already
 }
 
-// groups runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
-func (w *Worker) groups(hard, soft context.Context, t *tenancy, g *guide) {
+// follow runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
+func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *translator) {
 	last, _, err := w.Queue.State(soft, t.Task)
 	var done lease.State
 	if err == nil {
-		done, err = g.run(soft, t.Lease, last)
+		done, err = r.run(soft, t.Lease, last)
 		t.done = done.Done
 	}
 	if err = drained(soft, err); err == nil {
@@ -64,31 +64,31 @@ func (w *Worker) groups(hard, soft context.Context, t *tenancy, g *guide) {
 	}
 }
 
-// newGuide makes one, which knows the flow in the other direction where there is one.
-func (w *Worker) newGuide(f spec.Flow) *guide {
+// newTranslator makes one, which knows the flow in the other direction where there is one.
+func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
-	g := &guide{
+	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
 		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
 		log: w.Logger.With("flow", f.Name()),
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
-		g.back = w.cursors[back.Name()]
-		g.copies.Back = groups.Open(back, source)
+		r.back = w.cursors[back.Name()]
+		r.copies.Back = groups.Open(back, source)
 	}
-	return g
+	return r
 }
 
 // run brings the target up to date, and returns what the coordinator is to compare with, also where only half of it was done. last is what
 // the run before left.
-func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	seen, err := groups.Look(ctx, g.flow, g.source)
+func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen, err := groups.Look(ctx, r.flow, r.source)
 	if err != nil {
 		return lease.State{}, err
 	}
-	copies, err := g.look(ctx)
+	copies, err := r.look(ctx)
 	if err != nil {
 		return lease.State{}, err
 	}
@@ -97,14 +97,14 @@ func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (leas
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
 	unseen := seen.Err()
-	if g.flow.Groups.Checkpoints {
-		if checkpointed = g.checkpoint(ctx, l, copies, positions); checkpointed == nil && unseen == nil {
+	if r.flow.Groups.Checkpoints {
+		if checkpointed = r.checkpoint(ctx, l, copies, positions); checkpointed == nil && unseen == nil {
 			done.Done = digest
 		}
 	}
-	if g.flow.Groups.Sync && last.SyncDue(g.flow.Groups.SyncInterval, time.Now()) {
+	if r.flow.Groups.Sync && last.SyncDue(r.flow.Groups.SyncInterval, time.Now()) {
 		var standing groups.Standing
-		if standing, synced = g.sync(ctx, l, positions); synced == nil {
+		if standing, synced = r.sync(ctx, l, positions); synced == nil {
 			done.Synced, done.SyncedAt = digest+standing.Digest(positions), time.Now()
 		}
 	}
@@ -112,9 +112,9 @@ func (g *guide) run(ctx context.Context, l *lease.Lease, last lease.State) (leas
 }
 
 // look reads how far the copies are, and then the maps, which are never older.
-func (g *guide) look(ctx context.Context) (*groups.Copies, error) {
-	copies := g.copies
-	for c, cursors := &copies, g.cursors; ; c, cursors = c.Back, g.back {
+func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
+	copies := r.copies
+	for c, cursors := &copies, r.cursors; ; c, cursors = c.Back, r.back {
 		loaded, err := cursors.Loaded(ctx)
 		if err == nil && !loaded {
 			err = lease.ErrNotLoaded
@@ -138,16 +138,16 @@ func (g *guide) look(ctx context.Context) (*groups.Copies, error) {
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
 // translates as MirrorMaker does comes to the same offsets then.
-func (g *guide) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
-	topic := g.flow.Groups.CheckpointsTopic
-	there, err := g.known.refresh(ctx, g.target, topic)
+func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
+	topic := r.flow.Groups.CheckpointsTopic
+	there, err := r.known.refresh(ctx, r.target, topic)
 	if err != nil {
-		return fmt.Errorf("read %s on %s: %w", topic, g.flow.Target, permanent(err))
+		return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
 	}
 	var due []mm2.Checkpoint
 	moved := map[kafka.TopicPartition]bool{}
 	for _, p := range positions {
-		if p.To >= 0 && g.known.due(p, copies.End(p)) {
+		if p.To >= 0 && r.known.due(p, copies.End(p)) {
 			due = append(due, mm2.Checkpoint{
 				Group: p.Group, Topic: p.Target.Topic, Partition: p.Target.Partition,
 				Upstream: p.Commit.Offset, Downstream: p.To, Metadata: p.Commit.Metadata,
@@ -159,29 +159,29 @@ func (g *guide) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.C
 		return nil
 	}
 	if !there {
-		if err := createCheckpoints(ctx, g.flow, g.target); err != nil {
-			return fmt.Errorf("create %s on %s: %w", topic, g.flow.Target, err)
+		if err := createCheckpoints(ctx, r.flow, r.target); err != nil {
+			return fmt.Errorf("create %s on %s: %w", topic, r.flow.Target, err)
 		}
-		if _, err := g.known.refresh(ctx, g.target, topic); err != nil {
-			return fmt.Errorf("read %s on %s: %w", topic, g.flow.Target, permanent(err))
+		if _, err := r.known.refresh(ctx, r.target, topic); err != nil {
+			return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
 		}
 	}
-	if err := g.known.write(ctx, l, g.target, topic, due); err != nil {
+	if err := r.known.write(ctx, l, r.target, topic, due); err != nil {
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
-	g.log.Debug("wrote checkpoints", "count", len(due))
-	if !g.flow.Syncs.Enabled {
+	r.log.Debug("wrote checkpoints", "count", len(due))
+	if !r.flow.Syncs.Enabled {
 		return nil
 	}
 	pairs := pairsAt(copies, positions, moved)
-	err = trusted(ctx, l, func(ctx context.Context) error { return g.syncs.Write(ctx, pairs) })
+	err = trusted(ctx, l, func(ctx context.Context) error { return r.syncs.Write(ctx, pairs) })
 	if errors.Is(err, lease.ErrLost) || ctx.Err() != nil {
 		return err
 	}
-	if err != nil && !g.mute { // nothing of kferry's depends on them
-		g.log.Warn("offset-syncs can't be written at the positions of groups; MirrorMaker's own tools will translate less exactly", "error", err)
+	if err != nil && !r.mute { // nothing of kferry's depends on them
+		r.log.Warn("offset-syncs can't be written at the positions of groups; MirrorMaker's own tools will translate less exactly", "error", err)
 	}
-	g.mute = err != nil
+	r.mute = err != nil
 	return nil
 }
 
@@ -223,8 +223,8 @@ func spread(all []int64, end int64) []int64 {
 
 // sync has groups that nobody uses on the target go on there where they are on the source. It never sets one back. Everything that it
 // goes by is whole or an error: a group that could not be looked at is not taken for a new one.
-func (g *guide) sync(ctx context.Context, l *lease.Lease, positions []groups.Position) (groups.Standing, error) {
-	standing, err := groups.LookTarget(ctx, g.target, groups.Names(positions))
+func (r *translator) sync(ctx context.Context, l *lease.Lease, positions []groups.Position) (groups.Standing, error) {
+	standing, err := groups.LookTarget(ctx, r.target, groups.Names(positions))
 	if err != nil {
 		return standing, permanent(err)
 	}
@@ -232,10 +232,10 @@ func (g *guide) sync(ctx context.Context, l *lease.Lease, positions []groups.Pos
 	if len(lacking) == 0 {
 		return standing, groupDenied(standing.Err())
 	}
-	limits := g.limits(ctx, lacking)
+	limits := r.limits(ctx, lacking)
 	for len(lacking) > 0 {
 		n := upTo(groupsPerCheck, lacking)
-		if err := g.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
+		if err := r.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
 			return standing, err
 		}
 		lacking = lacking[n:]
@@ -260,7 +260,7 @@ type extent struct{ start, end kafka.Offset }
 
 // limits are the partitions' extents: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
 // start, where its consumers would do whatever auto.offset.reset says.
-func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]extent {
+func (r *translator) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]extent {
 	limits := map[kafka.TopicPartition]extent{}
 	var tps []kafka.TopicPartition
 	for _, p := range positions {
@@ -269,8 +269,8 @@ func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kaf
 			tps = append(tps, p.Target)
 		}
 	}
-	starts := g.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
-	ends := g.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
+	starts := r.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
+	ends := r.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
 	for _, tp := range tps {
 		limits[tp] = extent{starts[tp], ends[tp]}
 	}
@@ -278,12 +278,12 @@ func (g *guide) limits(ctx context.Context, positions []groups.Position) map[kaf
 }
 
 // commit writes the positions of some groups, which are looked at once more just before.
-func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]extent, positions []groups.Position) error {
+func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]extent, positions []groups.Position) error {
 	names := groups.Names(positions)
 	now := groups.Standing{States: map[string]kafka.GroupState{}}
-	states, err := g.target.GroupStates(ctx, names)
+	states, err := r.target.GroupStates(ctx, names)
 	if err == nil {
-		now.Offsets, err = g.target.GroupOffsets(ctx, names)
+		now.Offsets, err = r.target.GroupOffsets(ctx, names)
 	}
 	if err != nil {
 		return fmt.Errorf("target: %w", permanent(err))
@@ -309,7 +309,7 @@ func (g *guide) commit(ctx context.Context, l *lease.Lease, standing groups.Stan
 			var took map[kafka.TopicPartition]kafka.Commit
 			if len(commits) > 0 {
 				var failed error
-				took, failed = g.commitOne(ctx, l, name, commits)
+				took, failed = r.commitOne(ctx, l, name, commits)
 				err = cmp.Or(failed, err)
 			}
 			mu.Lock()
@@ -344,10 +344,10 @@ func within(limits map[kafka.TopicPartition]extent, now groups.Standing, positio
 
 // commitOne commits for one group, and returns what the target took. That it refuses because the group is in use by now, or because the
 // topic is gone, is as it should be.
-func (g *guide) commitOne(ctx context.Context, l *lease.Lease, group string, commits map[kafka.TopicPartition]kafka.Commit) (took map[kafka.TopicPartition]kafka.Commit, err error) {
+func (r *translator) commitOne(ctx context.Context, l *lease.Lease, group string, commits map[kafka.TopicPartition]kafka.Commit) (took map[kafka.TopicPartition]kafka.Commit, err error) {
 	var refused map[kafka.TopicPartition]error
 	err = trusted(ctx, l, func(ctx context.Context) (err error) {
-		refused, err = g.target.CommitGroupOffsets(ctx, group, commits)
+		refused, err = r.target.CommitGroupOffsets(ctx, group, commits)
 		return err
 	})
 	if err != nil {
@@ -357,7 +357,7 @@ func (g *guide) commitOne(ctx context.Context, l *lease.Lease, group string, com
 		delete(commits, tp)
 		switch {
 		case kafka.GroupInUse(refusal), is(refusal, kafka.ErrUnknownTopic, kafka.ErrUnknownTopicID):
-			g.log.Debug("position not taken", "group", group, "partition", tp, "error", refusal)
+			r.log.Debug("position not taken", "group", group, "partition", tp, "error", refusal)
 		default:
 			err = fmt.Errorf("commit %s of group %s: %w", tp, group, groupDenied(refusal))
 		}

@@ -62,13 +62,13 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics  topicCache
-	metrics *metrics
-	cursors map[string]*lease.Cursors // by flow
-	pacers  map[string]*pacer         // likewise
-	archive map[string]*offsets.Archive
-	syncs   map[string]*offsets.Syncs
-	guides  map[string]*guide
+	topics      topicCache
+	metrics     *metrics
+	cursors     map[string]*lease.Cursors // by flow
+	pacers      map[string]*pacer         // likewise
+	archive     map[string]*offsets.Archive
+	syncs       map[string]*offsets.Syncs
+	translators map[string]*translator
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -91,7 +91,7 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archive: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, guides: map[string]*guide{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archive: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.archive[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
@@ -99,7 +99,7 @@ func NewWorker(o Options) *Worker {
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
-		w.guides[f.Name()] = w.newGuide(f)
+		w.translators[f.Name()] = w.newTranslator(f)
 	}
 	return w
 }
@@ -230,7 +230,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
-		w.groups(hard, soft, t, w.guides[flow.Name()])
+		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
