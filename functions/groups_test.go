@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -628,4 +629,70 @@ func (w *world) sameNext(c *kafka.Cluster, checkpoints string, from, to []kafka.
 	if count != 0 {
 		w.Errorf("%d checkpoints are missing", count)
 	}
+}
+
+// Where a group has moved there are offset-syncs from which MirrorMaker's own rule (exactly at a pair, else the next offset behind the
+// greatest one below) comes to the same offset, ascending and with the newest last, since a reader takes anything else for a rewind.
+func TestOffsetSyncsAtTheGroupsPositions(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		all := patterns(t, ".*")
+		w.flow.Filters = []spec.Filter{{Topics: all}}
+		w.flow.Syncs = spec.OffsetSyncs{Enabled: true, Topic: "mm2-offset-syncs.A.internal", ReplicationFactor: -1}
+		w.flow.Groups = spec.Groups{
+			State: spec.Running, Include: all, Checkpoints: true, CheckpointsTopic: checkpointsTopic, CheckpointsReplicationFactor: -1,
+		}
+		for i := range 60 {
+			w.write(2)
+			w.endTransaction(w.transact(fmt.Sprintf("t%d", i), 3), kgo.TransactionEndTry(i%3 != 0))
+		}
+		w.worker(0)
+		w.complete()
+		cursor, random := w.cursor(0), rand.New(rand.NewPCG(3, 5))
+		seen := 0
+		for round := range 20 {
+			w.commits("A", "app", topic, random.Int64N(cursor.Offset-1)+1)
+			u := w.committed("A", "app", topic)
+			w.follows()
+			var pairs []mm2.OffsetSync
+			w.must(w.target.ReadAll(w.Context(), w.flow.Syncs.Topic, func(r kafka.Record) error {
+				pair, err := mm2.ParseOffsetSync(r.Key, r.Value)
+				pairs = append(pairs, pair)
+				return err
+			}))
+			to := w.lastCheckpoint()
+			if to.Upstream != u {
+				continue // a group that goes on by as little as a marker has no new one
+			}
+			for _, pair := range slices.Backward(pairs) {
+				if pair.Upstream > u {
+					continue
+				}
+				translated := pair.Downstream
+				if pair.Upstream < u {
+					translated++
+				}
+				if translated != to.Downstream {
+					t.Fatalf("round %d: %d is translated to %d by %+v, and the checkpoint is %+v", round, u, translated, pair, to)
+				}
+				seen++
+				break
+			}
+			fresh := pairs[len(pairs)-2:]
+			if fresh[0].Upstream > fresh[1].Upstream || fresh[1].Upstream < cursor.Offset-8 || fresh[0].Upstream > u {
+				t.Errorf("round %d: the last pairs for %d of %d are %+v", round, u, cursor.Offset, fresh)
+			}
+		}
+		if seen < 15 {
+			t.Errorf("only %d positions were translated", seen)
+		}
+	})
+}
+
+func (w *world) lastCheckpoint() (last mm2.Checkpoint) {
+	w.Helper()
+	w.must(w.target.ReadAll(w.Context(), checkpointsTopic, func(r kafka.Record) (err error) {
+		last, err = mm2.ParseCheckpoint(r.Key, r.Value)
+		return err
+	}))
+	return last
 }
