@@ -85,6 +85,7 @@ type tenancy struct {
 	since time.Time
 	yield func() // asks the run to give the lease back; may be called more than once
 	asked <-chan struct{}
+	done  string // lease.State.Done of a groups task whose other half failed
 }
 
 // NewWorker makes a worker. It does nothing before Run.
