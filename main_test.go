@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/kferry/kferry/shared/cli"
+	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -44,16 +45,19 @@ var rules = map[string]rule{
 		ours:    []string{"shared/mm2"},
 		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/dlclark/regexp2"),
 	},
-	"shared/kafka": {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
-	"shared/lease": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	"shared/kafka":   {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
+	"shared/lease":   {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	"shared/groups":  {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2"}},
+	"shared/offsets": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}},
+	"shared/follow":  {ours: []string{"shared/lease", "shared/kafka", "shared/spec"}},
 	// verify knows no cursor and no batch: it is to find what they get wrong.
 	"shared/verify": {ours: []string{"shared/kafka", "shared/spec"}, foreign: with("golang.org/x/time/rate")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
 	},
-	"coordinator": {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
-	"functions":   {ours: []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"coordinator": {ours: []string{"shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"functions":   {ours: []string{"shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
 		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
 		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
@@ -268,6 +272,14 @@ func TestReadmeListsTheReasons(t *testing.T) {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
 	sameTable(t, "reason", rows)
+}
+
+func TestReadmeListsTheReasonsOfGroups(t *testing.T) {
+	var rows []string
+	for _, name := range constants(t, "shared/groups/reason.go", "Reason") {
+		rows = append(rows, fmt.Sprintf("| `%s` | %s |", name, groups.Reason(name).Text()))
+	}
+	sameTable(t, "why", rows)
 }
 
 func TestReadmeListsTheWaysOfBatches(t *testing.T) {

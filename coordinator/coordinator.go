@@ -1,8 +1,9 @@
 // Package coordinator decides what there is to do; it copies no records.
 //
 // For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
-// partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
-// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run.
+// partition that is behind, and one for every topic that lacks partitions on the target or differs from its copy in settings or rights. It
+// reads and compares; whatever changes a cluster is a task of the workers, except the cursors' topic, which must exist before any task can
+// run, and heartbeats.
 //
 // Invariants:
 //   - Level-triggered: a pass needs nothing from the pass before. An offer that is lost, doubled or late does no harm, since the
@@ -43,6 +44,7 @@ type Options struct {
 type Coordinator struct {
 	queue   *lease.Queue
 	flows   []*flow
+	hearts  []*heart
 	metrics *metrics
 }
 
@@ -57,6 +59,12 @@ func New(o Options) *Coordinator {
 	for _, f := range o.Spec.Flows {
 		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
 	}
+	for _, f := range c.flows {
+		f.back = c.opposite(f)
+	}
+	for _, h := range o.Spec.Heartbeats {
+		c.hearts = append(c.hearts, newHeart(o, h))
+	}
 	return c
 }
 
@@ -66,9 +74,24 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, f := range c.flows {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
+		g.Go(func() error { return f.follow(ctx) })
+		g.Go(func() error { return f.followGroups(ctx) })
+	}
+	for _, h := range c.hearts {
+		g.Go(func() error { return h.run(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
 	return g.Wait()
+}
+
+// opposite is the flow in the other direction, nil where there is none.
+func (c *Coordinator) opposite(f *flow) *flow {
+	for _, other := range c.flows {
+		if other.flow.Source == f.flow.Target && other.flow.Target == f.flow.Source {
+			return other
+		}
+	}
+	return nil
 }
 
 // countWaiting keeps the number of unclaimed tasks for those who scale workers by it.
@@ -95,6 +118,7 @@ type FlowReport struct {
 	Gaps     []lease.Gap    // that nobody has acknowledged
 	Expiring map[string]int // by topic: partitions whose next record the source may soon delete
 	Err      error          // of the last pass; nil once one succeeds
+	Groups   error          // of the last look at the consumer groups
 }
 
 // Lag is the number of source offsets that are still to be looked at.

@@ -19,7 +19,7 @@ const (
 	agesAPass    = 8                // partitions whose oldest record is read in one pass
 )
 
-// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported guards.
+// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported and following guard.
 type flow struct {
 	pair
 	queue   *lease.Queue
@@ -27,6 +27,7 @@ type flow struct {
 	lanes   *lanes
 	metrics *metrics
 	log     *slog.Logger
+	back    *flow // in the other direction; nil where there is none
 
 	born       time.Time
 	topics     topics
@@ -38,6 +39,9 @@ type flow struct {
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
+
+	following following
+	subject   [2]subject // of follow's goroutine alone
 
 	reported
 }
@@ -106,6 +110,7 @@ func (f *flow) pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	view.Unlike = f.following.take()
 	plan := Make(view)
 	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
 	if err != nil {
@@ -147,15 +152,18 @@ func (f *flow) discover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		found.warnings = append(found.warnings, f.showHeartbeats(ctx, found)...)
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
+		f.following.know(f.topics)
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
 			return err
 		}
 		f.topics.target = target
+		f.following.know(f.topics)
 	}
 	return nil
 }
@@ -181,12 +189,17 @@ func (f *flow) look(ctx context.Context) (View, error) {
 		return View{}, err
 	}
 	f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
+	orders, err := f.cursors.Orders(ctx)
+	if err != nil {
+		return View{}, err
+	}
 	states, err := f.queue.States(ctx)
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
+	view.Paused = orders.Paused
 	return view, err
 }
 
@@ -207,7 +220,7 @@ func (f *flow) publish(plan Plan, now time.Time) {
 	oldest := f.marks.oldest(now)
 	expiring, topics := f.retention.expiring()
 	f.update(func(r *FlowReport) {
-		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring)
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, f.following.warned())
 		r.Gaps, r.Expiring = f.gaps, topics
 		r.Passes++
 	})

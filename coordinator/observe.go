@@ -84,6 +84,11 @@ func (t topics) names() []string {
 	return names
 }
 
+// has says whether the flow selects a topic that is there.
+func (t topics) has(name string) bool {
+	return slices.ContainsFunc(t.source, func(topic kafka.Topic) bool { return topic.Name == name })
+}
+
 // partitions are those of the source's topics.
 func (t topics) partitions() []kafka.TopicPartition {
 	var tps []kafka.TopicPartition

@@ -33,7 +33,7 @@ func Positions(ctx context.Context, o Options, flow string) (map[kafka.TopicPart
 			return nil, err
 		}
 		positions := map[kafka.TopicPartition]int64{}
-		for tp, c := range known.cursors {
+		for tp, c := range known.Cursors {
 			if c.Hold.Reason != lease.ReasonFormat {
 				positions[tp] = c.Offset
 			}

@@ -23,13 +23,17 @@ type View struct {
 	States       map[lease.Task]lease.State // by Task.Identity
 	// Collisions names, for a source topic, everything that leads into its target topic where that is more than one.
 	Collisions map[string]string
-	Now        time.Time
+	// Unlike are the source topics whose copies differ in settings or rights.
+	Unlike map[string]bool
+	Paused bool // by command
+	Now    time.Time
 
 	task lease.Task // what every task of the flow has in common
 }
 
 // A Plan is what there is to do for a flow, and where each of its partitions stands.
 type Plan struct {
+	State      spec.State   // that the flow is to be in; in any but Running there is nothing to do
 	Tasks      []lease.Task // due now; those that run already are among them, the queue knows
 	Partitions []Partition  // by topic and partition
 }
@@ -46,7 +50,7 @@ const (
 	Held    State = "held"    // stands still for a reason that somebody has to remove
 	Failed  State = "failed"  // a cluster doesn't answer for it
 	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
-	Paused  State = "paused"  // behind, and the input pauses the flow
+	Paused  State = "paused"  // behind, and the flow is paused or stopped
 )
 
 // A Partition says where one partition of a flow stands.
@@ -78,22 +82,36 @@ func (p Partition) Source() kafka.TopicPartition {
 // Make compares source, target and cursors, and says what there is to do.
 func Make(v View) Plan {
 	v.task = lease.Task{Flow: v.Flow.Name(), Digest: v.Flow.Digest()}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range v.Source {
 		p.topic(v, topic)
 	}
 	p.gone(v)
 	p.sort()
-	if v.Flow.State != spec.Running {
+	if p.State != spec.Running {
 		p.pause()
 	}
 	return p
 }
 
+// wanted is the state that the flow is to be in.
+func (v View) wanted() spec.State {
+	if v.Paused && v.Flow.State == spec.Running {
+		return spec.Paused
+	}
+	return v.Flow.State
+}
+
 // blind is the plan of a flow that can't be compared, because of why: of all that is known to be there, and nothing to do.
 func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]lease.Cursor, why error) Plan {
 	v := View{Flow: f, Source: source, Cursors: cursors}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range source {
 		p.everyPartition(v, topic, f.RemoteTopic(topic.Name), func(*Partition) {})
 	}
@@ -117,7 +135,8 @@ func (p *Plan) sort() {
 	})
 }
 
-// topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some.
+// topic plans the partitions of one topic, and the task that makes room for them on the target where it lacks some, or makes the copy like
+// its source.
 func (p *Plan) topic(v View, topic kafka.Topic) {
 	target := v.Flow.RemoteTopic(topic.Name)
 	if reason, detail := refuse(v, topic.Name, target); reason != "" {
@@ -134,7 +153,7 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 		return
 	}
 	lost := v.lost(topic, len(room.Partitions))
-	if len(room.Partitions) < len(topic.Partitions) && !lost {
+	if lacks := len(room.Partitions) < len(topic.Partitions); (lacks || v.Unlike[topic.Name]) && !lost {
 		p.offer(v, v.topicsTask(topic.Name))
 	}
 	p.everyPartition(v, topic, target, func(at *Partition) {
@@ -248,6 +267,9 @@ func (p *Plan) mirror(v View, source, target kafka.TopicID, at *Partition) {
 		return
 	}
 	at.Changed = replaced(at, source, target)
+	if !at.Changed && v.patient(at) {
+		at.End, at.Lag = at.Offset, 0 // nobody waits for them
+	}
 	if !v.behind(at) && !at.Changed {
 		at.State = Idle
 		return
@@ -290,6 +312,18 @@ func (v View) behind(at *Partition) bool {
 		return true
 	}
 	return at.End != at.Offset
+}
+
+// heartbeatsEvery is how often heartbeats are copied. They come every second, and would keep a lease, and so a worker, for ever.
+const heartbeatsEvery = 30 * time.Second
+
+// patient says whether a partition holds heartbeats, the last of which was copied not long ago. Its time is by the clock of who wrote it;
+// one that is far from ours, either way, costs a run in every pass.
+func (v View) patient(at *Partition) bool {
+	if !at.Begun || at.Cursor.Timestamp < 0 || !mm2.Heartbeats(v.Flow.Policy, at.Topic) {
+		return false
+	}
+	return v.Now.Sub(time.UnixMilli(at.Cursor.Timestamp)).Abs() < heartbeatsEvery
 }
 
 // replaced says whether one of the topics is another one than the cursor was written for, which the ends alone may not show.
@@ -350,7 +384,7 @@ func (p *Plan) offer(v View, task lease.Task) bool {
 	return true
 }
 
-// pause takes back what was planned for a flow that the input stops.
+// pause takes back what was planned for a flow that is not to run.
 func (p *Plan) pause() {
 	p.Tasks = nil
 	for i := range p.Partitions {
@@ -374,6 +408,7 @@ func (v View) next(s lease.State) time.Time {
 
 func (v View) mirrorTask(topic string, partition int32) lease.Task {
 	v.task.Kind, v.task.Topic, v.task.Partition = lease.KindMirror, topic, partition
+	v.task.Brief = mm2.Heartbeats(v.Flow.Policy, topic)
 	return v.task
 }
 

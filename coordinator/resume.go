@@ -94,7 +94,7 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 	if err != nil {
 		return all, err
 	}
-	plan, ends, err := p.plan(ctx, known.cursors, found, states, l)
+	plan, ends, err := p.plan(ctx, known, found, states, l)
 	if err != nil {
 		return all, err
 	}

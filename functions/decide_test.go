@@ -323,7 +323,7 @@ func TestDecisionOutlivesWhatIsInItsWay(t *testing.T) {
 		if c := w.cursor(0); c.Decision != lease.Restart || c.Hold.Reason != lease.ReasonTargetRecreated {
 			t.Errorf("cursor %+v", c)
 		}
-		w.must(functions.CreateTopic(w.Context(), w.flow, w.source, w.target, topic))
+		w.made(functions.CreateTopic(w.Context(), w.flow, w.source, w.target, topic))
 		w.goesOn(0)
 		w.exact()
 	})

@@ -56,6 +56,7 @@ type world struct {
 	*testing.T
 	env            *local.Env
 	flow           spec.Flow
+	also           []spec.Flow // that a worker knows
 	queue          *lease.Queue
 	cursors        *lease.Cursors
 	source, target *kafka.Cluster
@@ -106,6 +107,14 @@ func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
+	}
+}
+
+// made ends the test unless a topic was made.
+func (w *world) made(made bool, err error) {
+	w.Helper()
+	if w.must(err); !made {
+		w.Fatal("no topic was made")
 	}
 }
 
@@ -351,7 +360,7 @@ func (w *world) worker(slots int) *process {
 	p.close = []func(){p.queue.Close, source.Close, target.Close}
 	p.worker = functions.NewWorker(functions.Options{
 		Spec: spec.Spec{
-			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: []spec.Flow{w.flow},
+			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: append([]spec.Flow{w.flow}, w.also...),
 			Settings: spec.Settings{LeaseTime: leaseTime, Memory: 32 * spec.MiB},
 		},
 		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target}, Slots: slots,

@@ -18,6 +18,7 @@ type metrics struct {
 	waited                   *prometheus.CounterVec
 	limitBytes, limitRecords *prometheus.GaugeVec
 	decisions                *prometheus.CounterVec
+	configs, acls            *prometheus.CounterVec
 	totalRecords, totalBytes atomic.Int64
 }
 
@@ -39,12 +40,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		failures:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_task_failures_total", Help: "Tasks that stopped, by reason."}, []string{"flow", "reason"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_decisions_total", Help: "Partitions that went on by a decision, by the reason they were held for and by whom."}, []string{"flow", "reason", "decision", "by"}),
 		waited:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_rate_wait_seconds_total", Help: "Time that partitions have waited because of a rate limit."}, []string{"flow"}),
+		configs:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_topic_configs_synced_total", Help: "Settings of copies that were set or removed to follow their source."}, []string{"flow"}),
+		acls:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_acls_synced_total", Help: "Rights on copies that were given or taken away to follow their source."}, []string{"flow"}),
 
 		limitBytes:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kferry_rate_limit_bytes", Help: "Most bytes a second that the flow may read, over all workers; 0 is no limit."}, []string{"flow"}),
 		limitRecords: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kferry_rate_limit_records", Help: "Most records a second that the flow may read, over all workers; 0 is no limit."}, []string{"flow"}),
 	}
 	if r != nil {
-		r.MustRegister(m.held, m.lost, m.records, m.bytes, m.batches, m.failures, m.decisions, m.waited, m.limitBytes, m.limitRecords)
+		r.MustRegister(m.held, m.lost, m.records, m.bytes, m.batches, m.failures, m.decisions, m.waited, m.configs, m.acls, m.limitBytes, m.limitRecords)
 	}
 	return m
 }
@@ -56,6 +59,12 @@ func (m *metrics) of(flow string) *counters {
 		batches:   m.batches.MustCurryWith(prometheus.Labels{"flow": flow}),
 		decisions: m.decisions.MustCurryWith(prometheus.Labels{"flow": flow}),
 	}
+}
+
+// followed counts what was written to a copy to make it like its source.
+func (m *metrics) followed(flow string, configs, acls int) {
+	m.configs.WithLabelValues(flow).Add(float64(configs))
+	m.acls.WithLabelValues(flow).Add(float64(acls))
 }
 
 // landed counts one batch that the target has acknowledged.

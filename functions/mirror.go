@@ -172,7 +172,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return err
 		}
 		news = news.Add(ahead.paced) // which is no silence
-		before := m.at.Offset
+		before, end := m.at.Offset, m.end(piece)
 		seen := visible(piece, before, m.at.SourceEpoch, m.flow.Isolation)
 		if seen.next == before && seen.wrong == nil && len(piece.Records) > 0 { // a broker sends the first batch whole, or this would go on for ever
 			piece.Release()
@@ -190,12 +190,22 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return m.unreadable(seen)
 		}
 		switch {
+		case m.lease.Task.Brief && m.at.Offset >= end:
+			return nil
 		case seen.next > before:
 			news = time.Now()
 		case time.Since(news) >= silence:
 			return nil
 		}
 	}
+}
+
+// end is where the source ended, as the flow sees it, when it sent a piece.
+func (m *mirror) end(piece *kafka.Fetched) int64 {
+	if m.flow.Isolation == spec.ReadCommitted {
+		return piece.LastStable
+	}
+	return piece.HighWatermark
 }
 
 // send writes what was seen to the target, one produce request in flight, and moves at behind it.

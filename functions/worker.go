@@ -66,6 +66,7 @@ type Worker struct {
 	predecessors *predecessors
 	cursors      map[string]*lease.Cursors // by flow
 	pacers       map[string]*pacer         // likewise
+	translators  map[string]*translator    // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -87,10 +88,13 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, predecessors: newPredecessors(), translators: map[string]*translator{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
-		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
+	}
+	for _, f := range o.Spec.Flows {
+		w.translators[f.Name()] = w.newTranslator(f)
 	}
 	return w
 }
@@ -186,6 +190,23 @@ func (w *Worker) elders() []*tenancy {
 	return all
 }
 
+// askBack ends all runs of a flow.
+func (w *Worker) askBack(flow string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for t := range w.held {
+		if t.Task.Flow == flow {
+			t.yield()
+		}
+	}
+}
+
+// resting says whether a task is not to be done now, although it is on the queue.
+func (w *Worker) resting(task lease.Task) bool {
+	flow, _ := w.Spec.Flow(task.Flow)
+	return w.pacers[task.Flow].isPaused() || flow.State != spec.Running && task.Kind != lease.KindGroups
+}
+
 // extend keeps all held leases alive.
 func (w *Worker) extend(ctx context.Context) {
 	ticker := time.NewTicker(w.Queue.LeaseTime() / 4)
@@ -213,19 +234,39 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow))
 		return
 	}
+	if w.resting(t.Task) {
+		w.conclude(hard, t, errYield)
+		return
+	}
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
-		err := drained(soft, CreateTopic(soft, flow, source, target, t.Task.Topic))
-		if err == nil {
-			w.Logger.Info("created or grew a topic", "flow", flow.Name(), "topic", flow.RemoteTopic(t.Task.Topic))
-		}
-		w.conclude(hard, t, err)
+		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
+	case lease.KindGroups:
+		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
+}
+
+// keepTopic makes a topic's copy like it in everything but records.
+func (w *Worker) keepTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, topic string) error {
+	log := w.Logger.With("flow", flow.Name(), "topic", flow.RemoteTopic(topic))
+	made, err := CreateTopic(ctx, flow, source, target, topic)
+	if err != nil {
+		return err
+	}
+	if made {
+		log.Info("created or grew a topic")
+	}
+	change, err := Follow(ctx, flow, source, target, w.cursors[flow.Name()], topic)
+	if change.Writes() {
+		log.Info("settings and rights followed their source", "set", change.Set, "removed", change.Remove, "given", change.Give, "revoked", change.Revoke)
+	}
+	w.metrics.followed(flow.Name(), len(change.Set)+len(change.Remove), len(change.Give)+len(change.Revoke))
+	return err
 }
 
 func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {

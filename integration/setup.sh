@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Linux machine that has Go ready for the tests against real brokers: a container engine, then images of NATS,
-# Kafka and kferry. Each step does nothing where its result is there already. An image is pulled where that is possible.
-# Elsewhere, and for Kafka before 3.7, which upstream has no image of, a stand-in of the same name is built from package
+# Kafka and kferry, and one that judges. Each step does nothing where its result is there already. An image is pulled where
+# that is possible. Elsewhere, and for Kafka before 3.7, which upstream has no image of, a stand-in of the same name is built from package
 # registries, so that the tests are the same.
 set -euo pipefail
 
@@ -9,6 +9,8 @@ readonly KAFKA_VERSIONS="4.3.0 3.3.2"
 readonly JRE=kferry/jre
 readonly UPSTREAM_JRE=eclipse-temurin:17-jre
 readonly MAVEN=maven:3-eclipse-temurin-17
+readonly JUDGE=kferry/judge
+readonly JAVA_RELEASE=17 # the oldest that Kafka 4 runs on
 readonly PULL_SECONDS=300
 readonly ENGINE_SECONDS=30
 readonly PROBE_SECONDS=10
@@ -27,6 +29,7 @@ main() {
   for version in $KAFKA_VERSIONS; do
     image "apache/kafka:$version" kafka "$version"
   done
+  judge
   kferry
 }
 
@@ -178,6 +181,49 @@ contained_maven() {
 
 nats() {
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -o "$1/nats-server" github.com/nats-io/nats-server/v2)
+}
+
+# judge has an image with Java programs that tests compare kferry's answers with: images/judge on top of Kafka's image.
+judge() {
+  local context="$work/judge" base recipe
+  base=$(sed -n 's/^FROM //p' "$root/integration/images/judge/Dockerfile")
+  recipe=$({ cat "$root/integration/images/judge"/*; docker image inspect -f '{{.Id}}' "$base"; } | digest)
+  if have "$JUDGE" && [ "$(made_by "$JUDGE")" = "$recipe" ]; then return; fi
+  cp -r "$root/integration/images/judge" "$context"
+  say "building $JUDGE"
+  libs_of "$base" "$context"
+  classes "$context"
+  rm -r "$context/libs"
+  build "$JUDGE" "$recipe" "$context"
+}
+
+# libs_of IMAGE CONTEXT copies Kafka's jars out of its image.
+libs_of() {
+  local container
+  container=$(docker create "$1")
+  quietly docker cp "$container:/opt/kafka/libs" "$2/libs"
+  quietly docker rm -v "$container"
+}
+
+# classes CONTEXT compiles its Java programs, by this machine's javac or by one in a container.
+classes() {
+  local context=$1
+  set -- -nowarn --release "$JAVA_RELEASE" -cp 'libs/*' -d classes
+  if ! has javac && ! may_install && pull "$MAVEN"; then
+    quietly contained_javac "$context" "$@"
+    return
+  fi
+  has javac || install default-jdk-headless
+  (cd "$context" && quietly javac "$@" ./*.java)
+}
+
+# contained_javac shares no folder with its container: the sources and jars go in and the classes come out.
+contained_javac() {
+  local context=$1
+  shift
+  tar -C "$context" -c . |
+    docker run --rm -i -w /tmp "$MAVEN" sh -c 'tar -x && javac "$@" ./*.java >&2 && tar -c classes' javac "$@" |
+    tar -x -C "$context"
 }
 
 # kferry builds the image under test from the tree as it is.

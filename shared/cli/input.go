@@ -16,6 +16,7 @@ import (
 
 // flags are the variables that have a flag, by its name.
 var flags = map[string]string{
+	"clusters":   "KFERRY_CLUSTERS",
 	"data":       "KFERRY_DATA",
 	"http":       "KFERRY_HTTP",
 	"log-format": "KFERRY_LOG_FORMAT",
@@ -36,7 +37,7 @@ type input struct {
 // newInput adds -f and the named flags to a command.
 func newInput(p Process, to *cobra.Command, names ...string) *input {
 	in := &input{process: p, set: map[string]*string{}}
-	to.Flags().StringArrayVarP(&in.files, "file", "f", nil, "file with KafkaMirrorMaker2 resources; may be repeated (KFERRY_MIRROR)")
+	to.Flags().StringArrayVarP(&in.files, "file", "f", nil, "file with KafkaMirrorMaker2 resources, or an mm2.properties; may be repeated (KFERRY_MIRROR)")
 	for _, name := range names {
 		about := variable(flags[name])
 		usage := fmt.Sprintf("%s (%s)", about.Meaning, about.Name)

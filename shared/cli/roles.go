@@ -23,7 +23,7 @@ func newWorker(p Process) *cobra.Command {
 // newRole is a command that does one part, with a queue that it shares with the others.
 func newRole(p Process, name, short, long string, part func(*service) func(context.Context) error, more ...string) *cobra.Command {
 	cmd := &cobra.Command{Use: name, Short: short, Long: long, Example: "  kferry " + name + " -f mirror.yaml", Args: noArguments}
-	in := newInput(p, cmd, append(more, "http", "log-format", "log-level", "memory", "name", "nats-url")...)
+	in := newInput(p, cmd, append(more, "clusters", "http", "log-format", "log-level", "memory", "name", "nats-url")...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		v, err := newService(cmd, in)
 		if err != nil {

@@ -24,7 +24,7 @@ func newRun(p Process) *cobra.Command {
 		Example: "  kferry run -f mirror.yaml\n  kferry run -f mirror.yaml --until-caught-up",
 		Args:    noArguments,
 	}
-	in := newInput(p, cmd, "data", "http", "log-format", "log-level", "memory", "name", "nats-url", "slots")
+	in := newInput(p, cmd, "clusters", "data", "http", "log-format", "log-level", "memory", "name", "nats-url", "slots")
 	cmd.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false,
 		"end when every partition is copied up to where its source ended at the start; exit code 1 where one is held, or fails for a minute")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -23,7 +23,7 @@ func newValidate(p Process) *cobra.Command {
 		Example: "  kferry validate -f mirror.yaml --connect",
 		Args:    noArguments,
 	}
-	in := newInput(p, cmd)
+	in := newInput(p, cmd, "clusters")
 	cmd.Flags().BoolVar(&connect, "connect", false, "ask the clusters: topics that match, their names and sizes, what would be created")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := in.load(cmd)
@@ -61,10 +61,13 @@ func describe(to io.Writer, s spec.Spec) error {
 }
 
 func flowName(f spec.Flow) string {
-	if f.State != spec.Running {
-		return f.Name() + " (paused)"
+	switch f.State {
+	case spec.Running:
+		return f.Name()
+	case spec.Absent:
+		return f.Name() + " (copies no topics)"
 	}
-	return f.Name()
+	return fmt.Sprintf("%s (%s)", f.Name(), f.State)
 }
 
 // onHold names what the flow decides by itself.

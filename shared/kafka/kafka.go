@@ -143,6 +143,7 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 		kgo.RetryTimeout(answerTimeout),
 		kgo.WithHooks(dialHook{c}, throttleHook{c}),
 		kgo.DisableClientMetrics(),
+		kgo.MaxVersions(groupVersions()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProduceRequestTimeout(produceTimeout * time.Millisecond),
 		// Write ends with its context. What it leaves behind can't land after what is written next, since franz-go takes a new

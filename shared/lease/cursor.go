@@ -33,6 +33,7 @@ var ErrVersion = errors.New("cursor in another format version")
 //	kferry.isolation                        Isolation
 //	kferry.exactlyOnce                      ExactlyOnce, absent when it is
 //	kferry.mapped                           Mapped, absent when identical
+//	kferry.map               base64         Map, absent when there is none
 //	kferry.producer                         Producer, absent when computed
 //	kferry.running                          Running, absent when not
 //	kferry.foreign                          Foreign, absent when not; never on the offsets topic
@@ -67,6 +68,9 @@ type Cursor struct {
 	ExactlyOnce string
 	// Mapped is whether the copy's offsets differ from the source's.
 	Mapped bool
+	// Map is the newest part of the map from source offsets to target offsets, for package offsets to read. It stands here so that it
+	// is always exactly as old as Offset and Target are.
+	Map string
 	// Producer is whose batches the copy's are, where the target does not take the computed producer id: one that it issued, in
 	// decimal, or NoProducer.
 	Producer string
@@ -138,6 +142,7 @@ type wireCursor struct {
 	Isolation     string   `json:"kferry.isolation"`
 	ExactlyOnce   string   `json:"kferry.exactlyOnce,omitempty"`
 	Mapped        bool     `json:"kferry.mapped,omitempty"`
+	Map           string   `json:"kferry.map,omitempty"`
 	Producer      string   `json:"kferry.producer,omitempty"`
 	Running       bool     `json:"kferry.running,omitempty"`
 	Foreign       bool     `json:"kferry.foreign,omitempty"`
@@ -153,7 +158,7 @@ func (c Cursor) encode() []byte {
 	w := wireCursor{
 		Offset: &last, Version: CursorVersion, Target: c.Target, Sequence: c.Sequence, Epoch: c.Epoch,
 		SourceTopicID: c.SourceTopicID, TargetTopicID: c.TargetTopicID, SourceEpoch: c.SourceEpoch,
-		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Producer: c.Producer, Running: c.Running, Foreign: c.Foreign,
+		Timestamp: c.Timestamp, Isolation: c.Isolation, ExactlyOnce: c.ExactlyOnce, Mapped: c.Mapped, Map: c.Map, Producer: c.Producer, Running: c.Running, Foreign: c.Foreign,
 		Hold: c.Hold.Reason, HoldDetail: c.Hold.Detail, HoldSince: toMillis(c.Hold.Since), Decision: c.Decision, DecidedAt: toMillis(c.DecidedAt),
 	}
 	return encodeJSON(w)
@@ -189,7 +194,7 @@ func (w wireCursor) cursor() Cursor {
 	return Cursor{
 		Version: w.Version, Offset: *w.Offset + 1, Target: w.Target, Sequence: w.Sequence, Epoch: w.Epoch,
 		SourceTopicID: w.SourceTopicID, TargetTopicID: w.TargetTopicID, SourceEpoch: w.SourceEpoch,
-		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Producer: w.Producer, Running: w.Running, Foreign: w.Foreign,
+		Timestamp: w.Timestamp, Isolation: w.Isolation, ExactlyOnce: w.ExactlyOnce, Mapped: w.Mapped, Map: w.Map, Producer: w.Producer, Running: w.Running, Foreign: w.Foreign,
 		Hold: Hold{Reason: w.Hold, Detail: w.HoldDetail, Since: ofMillis(w.HoldSince)}, Decision: w.Decision, DecidedAt: ofMillis(w.DecidedAt),
 	}
 }

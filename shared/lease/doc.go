@@ -59,6 +59,7 @@
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	                        turn.<what>                         whose turn it is, see Turn
 //	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //

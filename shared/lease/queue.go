@@ -118,7 +118,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	q := &Queue{options: o, server: redact(o), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1)}
-	q.states = newView(q, statesOf, ">", decodeState)
+	q.states = newView(q, statesOf, "*.*.*.*", decodeState)
 	if err := q.connect(); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}

@@ -33,6 +33,8 @@ type Task struct {
 	Partition int32 `json:"partition"`
 	// Digest is that of the flow the coordinator knows; a worker whose own differs hands the task back.
 	Digest string `json:"digest,omitempty"`
+	// Brief asks for a run that ends when it has caught up, and waits for no more.
+	Brief bool `json:"brief,omitempty"`
 }
 
 // String is how people read a task: "mirror A->B orders-3".
@@ -43,10 +45,9 @@ func (t Task) String() string {
 	return fmt.Sprintf("%s %s %s-%d", t.Kind, t.Flow, t.Topic, t.Partition)
 }
 
-// Identity is the task without its version and digest, which is what makes two offers the same.
+// Identity is what makes two offers the same: kind, flow and key.
 func (t Task) Identity() Task {
-	t.Version, t.Digest = 0, ""
-	return t
+	return Task{Kind: t.Kind, Flow: t.Flow, Topic: t.Topic, Partition: t.Partition}
 }
 
 // tokens are a task's identity as the end of a subject or key: <kind>.<flow>.<topic>.<partition>.

@@ -155,6 +155,30 @@ func TestCycles(t *testing.T) {
 	}
 }
 
+func TestHeartbeats(t *testing.T) {
+	for _, test := range []struct {
+		policy     mm2.Policy
+		topic      string
+		heartbeats bool
+	}{
+		{mm2.DefaultPolicy{}, "heartbeats", true},
+		{mm2.DefaultPolicy{}, "C.heartbeats", true},
+		{mm2.DefaultPolicy{}, "D.C.heartbeats", true},
+		{mm2.DefaultPolicy{}, "device-heartbeats", false},
+		{mm2.DefaultPolicy{}, "heartbeats.x", false},
+		{mm2.DefaultPolicy{}, "C_heartbeats", false},
+		{mm2.DefaultPolicy{Separator: "_"}, "C_heartbeats", true},
+		{mm2.IdentityPolicy{}, "heartbeats", true},
+		{mm2.IdentityPolicy{}, "D.C.heartbeats", true},
+		{mm2.IdentityPolicy{}, "device-heartbeats", false},
+		{mm2.IdentityPolicy{}, "orders", false},
+	} {
+		if got := mm2.Heartbeats(test.policy, test.topic); got != test.heartbeats {
+			t.Errorf("%#v %q: %v", test.policy, test.topic, got)
+		}
+	}
+}
+
 func TestInternalTopics(t *testing.T) {
 	for topic, want := range map[string]bool{
 		"__consumer_offsets": true, ".hidden": true, "mm2-offsets.A.internal": true, "mm2-offset-syncs.B.internal": true,

@@ -130,6 +130,17 @@ func ParsePolicy(name, separator string) (Policy, error) {
 	return nil, fmt.Errorf("unknown replication policy; give default or identity, or one of the classes %sDefaultReplicationPolicy and %[1]sIdentityReplicationPolicy (a class of your own that keeps topic names is identity)", javaPackage)
 }
 
+// Heartbeats says whether a topic holds heartbeats: those of its own cluster, or copies of another's.
+func Heartbeats(p Policy, topic string) bool {
+	for {
+		upstream, ok := p.Upstream(topic)
+		if !ok {
+			return topic == HeartbeatsTopic
+		}
+		topic = upstream // shorter each time
+	}
+}
+
 // Cycle says whether copying the topic to target would bring it back to where it has been, by its name: one of the hops in
 // it is target. MirrorMaker 2 since 4.4 also takes the source's alias for a hop and then leaves out, without a word, local
 // topics that merely look so ("A.orders" made on A); here they are copied, as up to 4.3.

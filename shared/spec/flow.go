@@ -22,7 +22,7 @@ type Flow struct {
 	Isolation Isolation
 	// Refresh is how often topics are looked for.
 	Refresh time.Duration
-	// MaxLeases is the most leases that the input wants at one time, 0 for no bound. Nobody acts on it yet.
+	// MaxLeases is how many partitions are copied at one time at most, 0 for no bound.
 	MaxLeases int
 	// State is what the input wants of the copying of topics and records.
 	State State
@@ -130,13 +130,13 @@ func (f Flow) Name() string { return FlowName(f.Source, f.Target) }
 // FlowName is the name of the flow between two clusters.
 func FlowName(source, target string) string { return source + "->" + target }
 
-// Selects says whether a topic of the source is copied: a filter selects it, it doesn't belong to Kafka or MirrorMaker, and
-// it has not been on the target before (as far as its name tells).
+// Selects says whether a topic of the source is copied: a filter selects it or it holds heartbeats, it doesn't belong to Kafka or
+// MirrorMaker, and it has not been on the target before (as far as its name tells).
 func (f Flow) Selects(topic string) bool {
 	if mm2.Internal(f.Policy, topic) || mm2.Cycle(f.Policy, topic, f.Target) {
 		return false
 	}
-	return slices.ContainsFunc(f.Filters, func(filter Filter) bool { return filter.selects(topic) })
+	return f.Heartbeats && mm2.Heartbeats(f.Policy, topic) || slices.ContainsFunc(f.Filters, func(filter Filter) bool { return filter.selects(topic) })
 }
 
 // selects copies nothing that it can't decide about: a topic copied by mistake can't be taken back.

@@ -62,6 +62,16 @@ func checkPromises(t failer, s spec.Spec, err error) {
 		if flow.RemoteTopic("orders") == "" || flow.Digest() == "" || flow.Refresh <= 0 || len(flow.Key("orders", 0)) == 0 {
 			t.Errorf("incomplete: %+v", flow)
 		}
+		if flow.State == "" || flow.Groups.State == "" || flow.State == spec.Absent && flow.Groups.State == spec.Absent || flow.ConnectGroup == "" ||
+			min(flow.Configs.Interval, flow.ACLs.Interval, flow.Groups.CheckpointsInterval, flow.Groups.SyncInterval) <= 0 ||
+			flow.Syncs.Topic == "" || flow.Groups.CheckpointsTopic == "" {
+			t.Errorf("incomplete: %+v", flow)
+		}
+	}
+	for _, h := range s.Heartbeats {
+		if h.Source == h.Target || h.Interval <= 0 || len(s.Cluster(h.Source).BootstrapServers) == 0 || len(s.Cluster(h.Target).BootstrapServers) == 0 {
+			t.Errorf("incomplete: %+v", h)
+		}
 	}
 }
 

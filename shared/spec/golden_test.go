@@ -61,6 +61,9 @@ func describe(s spec.Spec, err error) string {
 	for _, f := range s.Flows {
 		describeFlow(&text, f)
 	}
+	for _, h := range s.Heartbeats {
+		fmt.Fprintf(&text, "heartbeats %s every %s, replication factor %d\n", spec.FlowName(h.Source, h.Target), h.Interval, h.ReplicationFactor)
+	}
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(&text, "warning", warning)
 	}
@@ -82,4 +85,10 @@ func describeFlow(text *strings.Builder, f spec.Flow) {
 		fmt.Fprintf(text, "  at most %s\n", limits)
 	}
 	fmt.Fprintf(text, "  settings but not %s\n", f.ConfigExclude)
+	fmt.Fprintf(text, "  configs %+v, ACLs %+v, heartbeats %v, Connect group %s\n", f.Configs, f.ACLs, f.Heartbeats, f.ConnectGroup)
+	fmt.Fprintf(text, "  offset-syncs %+v\n", f.Syncs)
+	g := f.Groups
+	fmt.Fprintf(text, "  groups %s but not %s, %s", g.Include, g.Exclude, g.State)
+	fmt.Fprintf(text, ", checkpoints %v every %s in %s, replication factor %d", g.Checkpoints, g.CheckpointsInterval, g.CheckpointsTopic, g.CheckpointsReplicationFactor)
+	fmt.Fprintf(text, ", sync %v every %s\n", g.Sync, g.SyncInterval)
 }

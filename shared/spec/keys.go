@@ -7,31 +7,88 @@ import (
 	"strings"
 )
 
-// actedOn lists the keys of a config map that kferry honours.
-type actedOn []string
+// keys are those of a config map that kferry honours, or that need no word: what MirrorMaker 2 itself takes no notice of
+// (consumer.group.id: its consumers are in no group), and classes that refusal lets pass.
+type keys []string
 
-// connectorConfig is for sourceConnector.config. What MirrorMaker 2 itself takes no notice of (consumer.group.id: its
-// consumers are in no group) needs no warning either.
-var connectorConfig = actedOn{
-	"topics", "topics.exclude", "topics.blacklist", "replication.factor", "replication.policy.class",
-	"replication.policy.separator", "refresh.topics.interval.seconds", "config.properties.exclude",
-	"config.properties.blacklist", "enabled", "consumer.group.id",
+func (k keys) has(key string) bool { return slices.Contains(k, key) }
+
+var commonKeys = keys{
+	"enabled", "replication.policy.class", "replication.policy.separator", "replication.policy.internal.topic.separator.enabled",
+	"offset-syncs.topic.location", "emit.offset-syncs.enabled", "topics", "topics.exclude", "topics.blacklist",
+	"consumer.group.id", "source.consumer.group.id", "security.protocol", "topic.filter.class", "forwarding.admin.class", "transforms", "predicates",
+	"key.converter", "value.converter", "header.converter",
+	"source.cluster.alias", "target.cluster.alias", "source.cluster.bootstrap.servers", "target.cluster.bootstrap.servers",
+}
+
+var sourceKeys = append(slices.Clone(commonKeys),
+	"tasks.max", "replication.factor", "refresh.topics.enabled", "refresh.topics.interval.seconds", "config.properties.exclude",
+	"config.properties.blacklist", "config.property.filter.class", "offset-syncs.topic.replication.factor",
 	"auto.offset.reset", "consumer.auto.offset.reset", "source.consumer.auto.offset.reset",
 	"isolation.level", "consumer.isolation.level", "source.consumer.isolation.level",
-	"kferry.on.hold", "topic.filter.class", "config.property.filter.class", "transforms", "predicates", "security.protocol",
-	"kferry.rate.bytes", "kferry.rate.records", "kferry.rate.bytes.topics", "kferry.rate.records.topics",
+	"sync.topic.configs.enabled", "sync.topic.configs.interval.seconds", "use.defaults.from", "sync.topic.acls.enabled",
+	"sync.topic.acls.interval.seconds", "heartbeats.replication.enabled", "offsets.storage.topic", "kferry.connector",
+	"kferry.on.hold", "kferry.rate.bytes", "kferry.rate.records", "kferry.rate.bytes.topics", "kferry.rate.records.topics",
+	"kferry.sync.topic.configs.overrides", "kferry.sync.topic.acls.revoke",
+)
+
+var checkpointKeys = append(slices.Clone(commonKeys),
+	"groups", "groups.exclude", "groups.blacklist", "group.filter.class", "emit.checkpoints.enabled", "emit.checkpoints.interval.seconds",
+	"checkpoints.topic.replication.factor", "sync.group.offsets.enabled", "sync.group.offsets.interval.seconds",
+)
+
+// heartbeatKeys are few; what the others act on is no mistake in a heartbeatConnector, but has no effect there.
+var heartbeatKeys = keys{
+	"emit.heartbeats.enabled", "emit.heartbeats.interval.seconds", "heartbeats.topic.replication.factor", "tasks.max", "security.protocol",
+	"forwarding.admin.class", "transforms", "predicates", "key.converter", "value.converter", "header.converter",
+	"source.cluster.alias", "target.cluster.alias", "source.cluster.bootstrap.servers", "target.cluster.bootstrap.servers",
 }
 
-// clusterConfig is for clusters[].config.
-var clusterConfig = actedOn{
+// clusterConfigKeys are for the config of a cluster. What Connect keeps there beside offsets has no counterpart.
+var clusterConfigKeys = keys{
 	"auto.offset.reset", "consumer.auto.offset.reset", "isolation.level", "consumer.isolation.level",
-	"offset.storage.topic", "offset.storage.replication.factor", "security.protocol",
+	"security.protocol", "key.converter", "value.converter", "header.converter",
+	"offset.storage.topic", "offset.storage.replication.factor", "group.id",
 }
 
-func (a actedOn) has(key string) bool { return slices.Contains(a, key) }
+// workerKeys are those of Connect's workers, of which several may run on one cluster.
+var workerKeys = clusterConfigKeys[len(clusterConfigKeys)-3:]
 
-// laterKeys are those of MirrorMaker 2's parts that are not built yet.
-var laterKeys = regexp.MustCompile(`^(checkpoints?|emit|heartbeats?|groups?|sync|offset-syncs|refresh\.groups)\.|^(groups|offset\.lag\.max|use\.defaults\.from|replication\.policy\.internal\.topic\.separator\.enabled)$`)
+// idleKeys are those of MirrorMaker's that have no effect here, by why.
+var idleKeys = []struct {
+	key *regexp.Regexp
+	why string
+}{
+	{regexp.MustCompile(`^offset\.lag\.max$`), "positions are translated exactly at any lag"},
+	{regexp.MustCompile(`^(admin\.timeout\.ms|consumer\.poll\.timeout\.ms)$`), "kferry waits as long as each call needs, and tries again"},
+	{regexp.MustCompile(`^tasks\.max$`), "only the sourceConnector's bounds the leases in flight"},
+	{regexp.MustCompile(`^refresh\.groups\.`), "groups are looked for each time checkpoints are due"},
+	{regexp.MustCompile(`^(config|status)\.storage\.|^(offset|config|status)\.storage\.partitions$`), "kferry keeps offsets alone"},
+	{regexp.MustCompile(`^exactly\.once\.|^transaction\.boundary`), "every record is copied exactly once without transactions"},
+	{regexp.MustCompile(`^errors\.`), "no record is left out in silence"},
+	{regexp.MustCompile(`^(metric\.|metrics\.|add\.source\.alias\.to\.metrics$)`), "metrics are at /metrics"},
+	{regexp.MustCompile(`^use\.incremental\.alter\.configs$`), "settings are always changed one by one"},
+	{regexp.MustCompile(`^topic\.creation\.`), "copies are created as their sources are"},
+	{regexp.MustCompile(`^((source|target)\.)?(consumer|producer|admin)\.`), "kferry's clients have settings of their own"},
+}
+
+// why a key has no effect: MirrorMaker's reason, or the place where it would have one, or a likely misspelling.
+func (k keys) why(key string) string {
+	for _, idle := range idleKeys {
+		if idle.key.MatchString(key) {
+			return idle.why
+		}
+	}
+	for _, other := range []struct {
+		keys keys
+		name string
+	}{{sourceKeys, "sourceConnector"}, {checkpointKeys, "checkpointConnector"}, {heartbeatKeys, "heartbeatConnector"}, {clusterConfigKeys, "a cluster's config"}} {
+		if other.keys.has(key) {
+			return "it belongs into " + other.name
+		}
+	}
+	return strings.TrimPrefix(suggest(key, k), "; ")
+}
 
 // securityKey finds TLS and SASL settings behind every prefix that MirrorMaker 2 knows.
 var securityKey = regexp.MustCompile(`^((source|target)\.)?((cluster|consumer|producer|admin)\.)?(override\.)?(sasl|ssl|security)\.`)
@@ -45,20 +102,37 @@ func refusal(key, text string) string {
 			return ""
 		}
 		return "TLS and SASL are not supported yet; remove it only if the cluster takes PLAINTEXT"
-	case key == "transforms" || key == "predicates":
+	case (key == "transforms" || key == "predicates") && text != "":
 		return "records are copied as they are, transformations can't be applied; remove it, or transform behind the target"
-	case key == "topic.filter.class":
-		return onlyClass(text, "DefaultTopicFilter")
-	case key == "config.property.filter.class":
-		return onlyClass(text, "DefaultConfigPropertyFilter")
+	case key == "refresh.topics.enabled" && strings.EqualFold(text, "false"):
+		return "new topics are always looked for; name in topics what is to be copied, and remove it"
 	}
-	return ""
+	return classes[key].refusal(text)
 }
 
-func onlyClass(text, class string) string {
-	full := "org.apache.kafka.connect.mirror." + class
-	if text == full {
+// A class is the only one that a setting may have: another would have to be run.
+type class struct {
+	name    string
+	instead string
+}
+
+var classes = map[string]class{
+	"topic.filter.class":           {mirrorClass + "DefaultTopicFilter", "say the same in patterns and remove it"},
+	"group.filter.class":           {mirrorClass + "DefaultGroupFilter", "say the same in patterns and remove it"},
+	"config.property.filter.class": {mirrorClass + "DefaultConfigPropertyFilter", "say the same in patterns and remove it"},
+	"forwarding.admin.class":       {"org.apache.kafka.clients.admin.ForwardingAdmin", "create the topics beforehand and remove it"},
+	"key.converter":                byteArrays,
+	"value.converter":              byteArrays,
+	"header.converter":             byteArrays,
+}
+
+const mirrorClass = "org.apache.kafka.connect.mirror."
+
+var byteArrays = class{"org.apache.kafka.connect.converters.ByteArrayConverter", "remove it, since records are copied as they are"}
+
+func (c class) refusal(text string) string {
+	if c.name == "" || text == c.name {
 		return ""
 	}
-	return fmt.Sprintf("%q: a Java class can't be run here; say the same in patterns and remove it, or give %s", text, full)
+	return fmt.Sprintf("%q: a Java class can't be run here; %s, or give %s", text, c.instead, c.name)
 }

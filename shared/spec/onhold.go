@@ -75,7 +75,7 @@ func ParseOnHold(text string) (OnHold, error) {
 	return actions, nil
 }
 
-func orList(actions []Action) string {
+func orList[T ~string](actions []T) string {
 	var words []string
 	for _, a := range actions {
 		words = append(words, string(a))

@@ -29,6 +29,11 @@ func ParsePatterns(text string) (Patterns, error) {
 	if joined == "" {
 		return Patterns{}, nil
 	}
+	return compileJava(joined)
+}
+
+// compileJava reads one regular expression.
+func compileJava(joined string) (Patterns, error) {
 	if err := checkJava(joined); err != nil {
 		return Patterns{}, err
 	}
@@ -49,6 +54,17 @@ func join(text string) string {
 		parts[i] = strings.TrimSpace(part)
 	}
 	return strings.Join(parts, "|")
+}
+
+// or matches what one of both does.
+func (p Patterns) or(q Patterns) Patterns {
+	switch {
+	case p.text == "" || p.text == q.text:
+		return q
+	case q.text == "":
+		return p
+	}
+	return mustPatterns(p.text + "," + q.text) // which compile by themselves, and hold no comma
 }
 
 func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }

@@ -2,8 +2,8 @@ package spec
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,6 +17,9 @@ type value struct {
 	path string // "spec.clusters[0].alias", or the variable's name
 	text string
 	set  bool
+	// reference is the text as it was written, where a configuration provider gave the text: that is never shown.
+	reference string
+	lost      bool // a reference leads nowhere, which is reported
 }
 
 func (v value) place() string {
@@ -24,6 +27,23 @@ func (v value) place() string {
 		return v.path
 	}
 	return fmt.Sprintf("%s:%d: %s", v.file, v.line, v.path)
+}
+
+// shown is the text for people.
+func (v value) shown() string { return cmp.Or(v.reference, v.text) }
+
+// discreet is a message without what a provider gave, and without parts of it.
+func (v value) discreet(message string) string {
+	const part = 4 // letters that tell something
+	if v.reference == "" || v.text == "" {
+		return message
+	}
+	for i := 0; i == 0 || i+part <= len(v.text); i++ {
+		if strings.Contains(message, v.text[i:min(i+part, len(v.text))]) {
+			return fmt.Sprintf("what %s stands for can't be used here; look at it where it is kept", v.reference)
+		}
+	}
+	return message
 }
 
 // A problem is a mistake in the input.
@@ -38,29 +58,64 @@ func (p problem) Error() string { return p.at.place() + ": " + p.text }
 type report struct {
 	problems []problem
 	warnings []string
+	passed   []value // settings without effect; the text says why
 }
 
 // wrong reports a value that can't be; err says why and what to do.
 func (r *report) wrong(v value, err error) {
-	r.problems = append(r.problems, problem{v, fmt.Sprintf("%q: %v", v.text, err)})
+	r.problems = append(r.problems, problem{v, fmt.Sprintf("%q: %s", v.shown(), v.discreet(err.Error()))})
 }
 
 // wrongf reports a mistake that isn't in the text of a value.
 func (r *report) wrongf(v value, format string, args ...any) {
-	r.problems = append(r.problems, problem{v, fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, problem{v, v.discreet(fmt.Sprintf(format, args...))})
 }
 
 func (r *report) warn(v value, format string, args ...any) {
-	r.warnings = append(r.warnings, v.place()+": "+fmt.Sprintf(format, args...))
+	r.warnings = append(r.warnings, v.place()+": "+v.discreet(fmt.Sprintf(format, args...)))
 }
 
-// err is everything that is wrong, in the order of the files' lines.
+// pass notes a setting that has no effect; why may be empty.
+func (r *report) pass(v value, why string) {
+	v.text, v.reference = v.discreet(why), ""
+	r.passed = append(r.passed, v)
+}
+
+// said are all warnings, each once: those with a place of their own, and for each file one that names what has no effect.
+func (r *report) said() []string {
+	byFile := map[string][]string{}
+	slices.SortStableFunc(r.passed, func(a, b value) int { return cmp.Compare(a.line, b.line) })
+	for _, v := range slices.CompactFunc(r.passed, func(a, b value) bool { return a == b }) {
+		place := fmt.Sprintf("line %d", v.line)
+		if v.text != "" {
+			place += ": " + v.text
+		}
+		byFile[v.file] = append(byFile[v.file], fmt.Sprintf("%s (%s)", v.path, place))
+	}
+	var all []string
+	for _, file := range slices.Sorted(maps.Keys(byFile)) {
+		all = append(all, fmt.Sprintf("%s: no effect in kferry: %s", file, strings.Join(byFile[file], ", ")))
+	}
+	for _, warning := range r.warnings {
+		if !slices.Contains(all, warning) {
+			all = append(all, warning)
+		}
+	}
+	return all
+}
+
+// err is everything that is wrong, each once, in the order of the files' lines.
 func (r *report) err() error {
 	slices.SortStableFunc(r.problems, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.at.file, b.at.file), cmp.Compare(a.at.line, b.at.line))
 	})
 	all := &multierror.Error{ErrorFormat: list}
+	seen := map[string]bool{}
 	for _, p := range r.problems {
+		if seen[p.Error()] {
+			continue
+		}
+		seen[p.Error()] = true
 		all = multierror.Append(all, p)
 	}
 	return all.ErrorOrNil()
@@ -84,11 +139,7 @@ func plural(n int, noun string) string {
 
 // read parses a value that is set; otherwise stands in for one that isn't, or is wrong.
 func read[T any](r *report, v value, parse func(string) (T, error), otherwise T) T {
-	if !v.set {
-		return otherwise
-	}
-	if strings.Contains(v.text, "${") {
-		r.wrong(v, errors.New("a reference to a configuration provider is not supported yet; write the value itself"))
+	if !v.set || v.lost {
 		return otherwise
 	}
 	parsed, err := parse(v.text)

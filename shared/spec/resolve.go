@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,72 +16,89 @@ import (
 type input struct {
 	clusters []cluster
 	mirrors  []mirror
-	idle     []mirror // those that copy nothing
-	limits   Limits   // of mirrors that say nothing about it
+	secrets  []secretDoc
+	// targets are where mirrors lead to that name none, destinations those of geo-replicators.
+	targets      []value
+	destinations []destination
+	limits       Limits // of mirrors that say nothing about it
 }
 
 type cluster struct {
 	alias, servers value
-	config         map[string]value
+	config         settings
 }
 
-// A mirror is a flow to be.
+// A mirror is a flow to be: two clusters, and what each of MirrorMaker's connectors is told.
 type mirror struct {
-	resource                bool  // out of a resource: seconds instead of durations, and Strimzi's names for offsets
+	form                    form
 	at                      value // the mirror as a whole
 	source, target, connect value // aliases; connect may be left out
+	// worker is the config of Connect's cluster as the mirror's own document has it: others may run a Connect of their own there.
+	worker settings
 
-	topics, exclude, policy, separator, replicationFactor, start, isolation, refresh, maxLeases value
-	configExclude, onHold, offsetsTopic, offsetsFactor                                          value
-	limits                                                                                      limitTexts
-	state                                                                                       State
+	sourceConnector, checkpointConnector, heartbeatConnector connector
 }
 
 const (
-	defaultRefresh = 5 * time.Second
-	mostLeases     = 1_000_000
+	defaultRefresh   = 5 * time.Second
+	defaultHeartbeat = time.Second
+	mostLeases       = 1_000_000
 )
 
 func (in *input) add(more input) {
 	in.clusters = append(in.clusters, more.clusters...)
 	in.mirrors = append(in.mirrors, more.mirrors...)
-	in.idle = append(in.idle, more.idle...)
+	in.secrets = append(in.secrets, more.secrets...)
+	in.targets = append(in.targets, more.targets...)
+	in.destinations = append(in.destinations, more.destinations...)
 }
 
 // A resolver knows all clusters and makes flows of mirrors.
 type resolver struct {
 	*report
-	clusters map[string]Cluster
-	given    map[string]cluster // the same as they were written
-	named    map[string]bool    // by a mirror
-	flows    map[string]Flow
-	places   map[string]value // where a flow was first described
-	limits   Limits           // of mirrors that say nothing about it
+	clusters   map[string]Cluster
+	given      map[string]cluster // the same as they were written
+	contested  map[value]value    // settings of Connect's workers that descriptions of a cluster don't agree on
+	named      map[string]bool    // by a mirror
+	flows      map[string]Flow
+	heartbeats map[string]Heartbeat
+	places     map[string]value // where a flow or a heartbeat was first described
+	limits     Limits           // of mirrors that say nothing about it
 }
 
-// resolve makes clusters and flows of the input.
-func (in *input) resolve(r *report) ([]Cluster, []Flow) {
-	all := resolver{r, map[string]Cluster{}, map[string]cluster{}, map[string]bool{}, map[string]Flow{}, map[string]value{}, in.limits}
+// resolve makes clusters, flows and heartbeats of the input.
+func (in *input) resolve(r *report) Spec {
+	all := resolver{
+		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, contested: map[value]value{}, named: map[string]bool{},
+		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
+	}
 	for _, c := range in.clusters {
 		all.cluster(c)
 	}
+	all.checkServers()
 	for _, m := range in.mirrors {
 		all.mirror(m)
 	}
-	for _, m := range in.idle {
-		all.known(m.source)
-		all.known(m.target)
-	}
 	all.warnUnused()
-	flows := slices.SortedFunc(maps.Values(all.flows), func(a, b Flow) int { return cmp.Compare(a.Name(), b.Name()) })
-	return all.clustersOf(flows), flows
+	var s Spec
+	for _, name := range slices.Sorted(maps.Keys(all.flows)) {
+		s.Flows = append(s.Flows, all.flows[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(all.heartbeats)) {
+		s.Heartbeats = append(s.Heartbeats, all.heartbeats[name])
+	}
+	s.Clusters = all.clustersOf(s)
+	return s
 }
 
-// clustersOf are the clusters that flows lead from or to: nobody connects to others.
-func (r *resolver) clustersOf(flows []Flow) []Cluster {
+// clustersOf are the clusters that flows and heartbeats lead from or to: nobody connects to others.
+func (r *resolver) clustersOf(s Spec) []Cluster {
 	needed := map[string]bool{}
-	for _, f := range flows {
+	for _, f := range s.Flows {
 		needed[f.Source], needed[f.Target] = true, true
+	}
+	for _, h := range s.Heartbeats {
+		needed[h.Source], needed[h.Target] = true, true
 	}
 	var clusters []Cluster
 	for _, alias := range slices.Sorted(maps.Keys(needed)) {
@@ -99,7 +115,11 @@ func (r *resolver) cluster(c cluster) {
 		return
 	}
 	first, twice := r.clusters[alias]
+	r.check(c.config, clusterConfigKeys)
 	if !twice {
+		config := settings{} // another description may add to it, which is none of the first one's
+		maps.Copy(config, c.config)
+		c.config = config
 		r.clusters[alias] = Cluster{Alias: alias, BootstrapServers: servers, Config: texts(c.config)}
 		r.given[alias] = c
 		return
@@ -109,13 +129,33 @@ func (r *resolver) cluster(c cluster) {
 			strings.Join(first.BootstrapServers, ","), r.given[alias].alias.place()))
 		return
 	}
-	r.mergeConfig(first, r.given[alias], c)
+	given := r.given[alias]
+	if first.BootstrapServers == nil && servers != nil {
+		first.BootstrapServers, given.servers = servers, c.servers
+		r.clusters[alias], r.given[alias] = first, given
+	}
+	r.mergeConfig(first, given, c)
+}
+
+// checkServers names the clusters that no description gives an address.
+func (r *resolver) checkServers() {
+	for _, alias := range slices.Sorted(maps.Keys(r.given)) {
+		if servers := r.given[alias].servers; !servers.set && servers.file != "" { // variables are checked where they are read
+			r.wrongf(servers, "is missing; a cluster needs an alias and bootstrapServers")
+		}
+	}
 }
 
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
-		if earlier := given.config[key]; earlier.set && earlier.text != v.text {
-			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.text, earlier.place()))
+		switch earlier := given.config[key]; {
+		case earlier.set && earlier.text != v.text && workerKeys.has(key):
+			r.contested[earlier] = v // wrong only where a mirror's own document doesn't say which
+			continue
+		case earlier.set && earlier.text != v.text && clusterConfigKeys.has(key):
+			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
+			continue
+		case earlier.set:
 			continue
 		}
 		given.config[key] = v
@@ -135,37 +175,53 @@ func sameServers(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// mirror adds a flow, or another filter to one that is there.
+// mirror adds a flow, or more to one that is there, and a heartbeat.
 func (r *resolver) mirror(m mirror) {
 	known := r.known(m.source) && r.known(m.target) // both are looked at only to name every mistake
 	if m.connect.set && r.known(m.connect) && known {
 		r.checkConnect(m)
 	}
+	r.checkKeys(m)
 	flow := r.flow(m)
-	if !known || !r.apart(m, flow) {
+	heartbeat, beats := r.heartbeat(m)
+	if !m.does() || !known || !r.apart(m, flow) {
 		return
 	}
+	if beats {
+		r.addHeartbeat(m, heartbeat)
+	}
+	if m.sourceConnector.there() || m.checkpointConnector.there() {
+		r.addFlow(m, flow)
+	}
+}
+
+// does says whether there is anything to do.
+func (m mirror) does() bool {
+	return m.sourceConnector.there() || m.checkpointConnector.there() || m.heartbeatConnector.there()
+}
+
+func (r *resolver) addFlow(m mirror, flow Flow) {
 	name := flow.Name()
 	first, twice := r.flows[name]
 	if !twice {
 		r.flows[name], r.places[name] = flow, m.at
 		return
 	}
-	if difference := first.difference(flow); difference != "" {
+	both, difference := first.and(flow)
+	if difference != "" {
 		r.wrongf(m.at, "%s is already described at %s, with another %s; make them agree, or say all of it in one", name, r.places[name].place(), difference)
 		return
 	}
-	first.Filters = append(first.Filters, flow.Filters...)
-	first.MaxLeases = addLeases(first.MaxLeases, flow.MaxLeases)
-	r.flows[name] = first
+	r.flows[name] = both
 }
 
-// addLeases adds up two bounds; 0 is none.
-func addLeases(a, b int) int {
-	if a == 0 || b == 0 {
-		return 0
+func (r *resolver) addHeartbeat(m mirror, h Heartbeat) {
+	name := FlowName(h.Source, h.Target)
+	if first, twice := r.heartbeats[name]; twice && first != h {
+		r.wrongf(m.heartbeatConnector.at, "%s already has heartbeats at %s, with another interval or replication factor; make them agree", name, r.places["heartbeats "+name].place())
+		return
 	}
-	return a + b
+	r.heartbeats[name], r.places["heartbeats "+name] = h, m.heartbeatConnector.at
 }
 
 // known says whether an alias is that of a cluster, and remembers that it is named.
@@ -215,90 +271,6 @@ func (r *resolver) apart(m mirror, f Flow) bool {
 	return true
 }
 
-// flow reads everything a mirror says, whether or not its clusters are known.
-func (r *resolver) flow(m mirror) Flow {
-	m = r.inherit(m)
-	parseRefresh := parseDuration(leastRefresh)
-	leastLeases, connector := 0, mm2.SourceConnector
-	offsets, group := mm2.OffsetsTopic(m.source.text), mm2.ConnectGroup(m.source.text)
-	if m.resource {
-		parseRefresh, leastLeases = parseSeconds, 1
-		connector = FlowName(m.source.text, m.target.text) + "." + mm2.SourceConnector
-		offsets, group = mm2.StrimziOffsetsTopic, mm2.StrimziConnectGroup
-	}
-	return Flow{
-		Source:                   m.source.text,
-		Target:                   m.target.text,
-		Filters:                  []Filter{r.filter(m)},
-		Policy:                   r.policy(m),
-		ReplicationFactor:        read(r.report, m.replicationFactor, parseReplicationFactor, -1),
-		Start:                    read(r.report, m.start, ParseStart, Earliest),
-		Isolation:                read(r.report, m.isolation, parseIsolation, ReadCommitted),
-		Refresh:                  read(r.report, m.refresh, parseRefresh, defaultRefresh),
-		MaxLeases:                read(r.report, m.maxLeases, parseCount(leastLeases, mostLeases), 0),
-		OffsetsTopic:             read(r.report, m.offsetsTopic, parseTopic, offsets),
-		Connector:                connector,
-		OffsetsReplicationFactor: read(r.report, m.offsetsFactor, parseReplicationFactor, -1),
-		ConfigExclude:            read(r.report, m.configExclude, ParsePatterns, defaultConfigExclude),
-		Limits:                   r.report.limits(m.limits, r.limits),
-		OnHold:                   read(r.report, m.onHold, ParseOnHold, nil),
-		State:                    m.state,
-		ConnectGroup:             group,
-		Configs:                  ConfigSync{Enabled: true, Interval: defaultRefresh, Overrides: true},
-		ACLs:                     ACLSync{Enabled: true, Interval: defaultRefresh},
-		Syncs:                    OffsetSyncs{Enabled: true, Topic: mm2.OffsetSyncsTopic(mm2.DefaultSeparator, m.source.text), ReplicationFactor: -1},
-		Groups: Groups{
-			State: Running, Include: allTopics, Exclude: defaultGroupsExclude,
-			Checkpoints: true, CheckpointsInterval: defaultRefresh,
-			CheckpointsTopic: mm2.CheckpointsTopic(mm2.DefaultSeparator, m.source.text), CheckpointsReplicationFactor: -1,
-			SyncInterval: defaultRefresh,
-		},
-		Heartbeats: true,
-	}
-}
-
-// inherit takes from the clusters' config what the connector's leaves open (in this order since Strimzi 0.49): how to read
-// from the source, and where offsets are kept from Connect's own cluster, which is the target.
-func (r *resolver) inherit(m mirror) mirror {
-	source, connect := r.given[m.source.text].config, r.given[m.target.text].config
-	if c, ok := r.given[m.connect.text]; ok {
-		connect = c.config
-	}
-	m.start = firstSet(m.start, firstOf(source, "consumer.auto.offset.reset", "auto.offset.reset"))
-	m.isolation = firstSet(m.isolation, firstOf(source, "consumer.isolation.level", "isolation.level"))
-	m.offsetsTopic = firstSet(m.offsetsTopic, connect["offset.storage.topic"])
-	m.offsetsFactor = firstSet(m.offsetsFactor, connect["offset.storage.replication.factor"])
-	return m
-}
-
-var (
-	allTopics            = mustPatterns(".*")
-	defaultTopicsExclude = mustPatterns(strings.Join(mm2.TopicsExcludeDefault, ","))
-	defaultGroupsExclude = mustPatterns(strings.Join(mm2.GroupsExcludeDefault, ","))
-	defaultConfigExclude = mustPatterns(strings.Join(mm2.ConfigPropertiesExcludeDefault, ","))
-)
-
-func mustPatterns(text string) Patterns {
-	patterns, err := ParsePatterns(text)
-	if err != nil {
-		panic(err)
-	}
-	return patterns
-}
-
-func (r *resolver) filter(m mirror) Filter {
-	return Filter{
-		Topics:  read(r.report, m.topics, ParsePatterns, allTopics),
-		Exclude: read(r.report, m.exclude, ParsePatterns, defaultTopicsExclude),
-	}
-}
-
-func (r *resolver) policy(m mirror) mm2.Policy {
-	separator := read(r.report, m.separator, parseSeparator, mm2.DefaultSeparator)
-	withSeparator := func(name string) (mm2.Policy, error) { return mm2.ParsePolicy(name, separator) }
-	return read[mm2.Policy](r.report, m.policy, withSeparator, mm2.DefaultPolicy{Separator: separator})
-}
-
 func parseSeparator(text string) (string, error) {
 	if text == "" {
 		return "", errors.New("a separator can't be empty; remove it for the default, which is a dot")
@@ -314,11 +286,42 @@ func parseTopic(text string) (string, error) {
 	return text, nil
 }
 
-// difference names what two descriptions of a flow don't agree on, or is "". Filters and bounds add up.
-func (f Flow) difference(g Flow) string {
+// and is what two descriptions of a flow say together, or what they don't agree on. Filters, groups and bounds add up; of a
+// part that only one of them has, that one decides.
+func (f Flow) and(g Flow) (both Flow, difference string) {
 	switch {
-	case f.Policy != g.Policy:
-		return "replication policy"
+	case f.Policy != g.Policy || f.Groups.CheckpointsTopic != g.Groups.CheckpointsTopic:
+		return f, "replication policy"
+	case f.OffsetsTopic != g.OffsetsTopic || f.OffsetsReplicationFactor != g.OffsetsReplicationFactor:
+		return f, "offsets topic"
+	case f.ConnectGroup != g.ConnectGroup:
+		return f, "group of Connect's workers"
+	case f.Syncs.Topic != g.Syncs.Topic || f.Syncs.OnSource != g.Syncs.OnSource || f.Syncs.Enabled != g.Syncs.Enabled:
+		return f, "place for offset-syncs"
+	}
+	groups, difference := f.Groups.and(g.Groups)
+	if difference == "" && f.State != Absent && g.State != Absent {
+		difference = f.copyingDifference(g)
+	}
+	switch {
+	case difference != "":
+		return f, difference
+	case g.State == Absent:
+		both = f
+	case f.State == Absent:
+		both = g
+	default:
+		both = f
+		both.Filters = slices.Concat(f.Filters, g.Filters)
+		both.MaxLeases = addLeases(f.MaxLeases, g.MaxLeases)
+	}
+	both.Groups = groups
+	return both, ""
+}
+
+// copyingDifference is about what the sourceConnector says.
+func (f Flow) copyingDifference(g Flow) string {
+	switch {
 	case f.ReplicationFactor != g.ReplicationFactor:
 		return "replication factor"
 	case f.Start != g.Start:
@@ -327,8 +330,6 @@ func (f Flow) difference(g Flow) string {
 		return "isolation level"
 	case f.Refresh != g.Refresh:
 		return "refresh interval"
-	case f.OffsetsTopic != g.OffsetsTopic || f.OffsetsReplicationFactor != g.OffsetsReplicationFactor:
-		return "offsets topic"
 	case f.ConfigExclude.String() != g.ConfigExclude.String():
 		return "config.properties.exclude"
 	case !f.Limits.equal(g.Limits):
@@ -337,8 +338,42 @@ func (f Flow) difference(g Flow) string {
 		return "kferry.on.hold"
 	case f.State != g.State:
 		return "state"
+	case f.Configs != g.Configs:
+		return "sync of topic settings"
+	case f.ACLs != g.ACLs:
+		return "sync of ACLs"
+	case f.Syncs != g.Syncs:
+		return "replication factor of offset-syncs"
+	case f.Heartbeats != g.Heartbeats:
+		return "heartbeats.replication.enabled"
 	}
 	return ""
+}
+
+// addLeases adds up two bounds; 0 is none.
+func addLeases(a, b int) int {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return a + b
+}
+
+func (g Groups) and(h Groups) (both Groups, difference string) {
+	switch {
+	case h.State == Absent:
+		return g, ""
+	case g.State == Absent:
+		return h, ""
+	case g.Exclude.String() != h.Exclude.String():
+		return g, "groups.exclude"
+	}
+	both = g
+	both.Include = g.Include.or(h.Include)
+	g.Include, g.Exclude, h.Include, h.Exclude = Patterns{}, Patterns{}, Patterns{}, Patterns{}
+	if g != h {
+		return g, "setting of checkpoints or group offsets"
+	}
+	return both, ""
 }
 
 // warnUnused names clusters that no mirror leads to or from.

@@ -1,4 +1,4 @@
-// Package spec turns environment variables and KafkaMirrorMaker2 resources into one validated Spec.
+// Package spec turns environment variables, KafkaMirrorMaker2 resources and mm2.properties into one validated Spec.
 //
 // Invariants:
 //   - What a Spec holds is right: every alias is known, every address has a port, every pattern compiles. Code behind this
@@ -10,6 +10,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -44,6 +45,19 @@ func (s Spec) Flow(name string) (Flow, bool) {
 		}
 	}
 	return Flow{}, false
+}
+
+// keepTargets leaves out flows and heartbeats to clusters that are not listed; nil keeps all.
+func (s *Spec) keepTargets(aliases []string) {
+	if aliases == nil {
+		return
+	}
+	s.Flows = slices.DeleteFunc(s.Flows, func(f Flow) bool { return !slices.Contains(aliases, f.Target) })
+	s.Heartbeats = slices.DeleteFunc(s.Heartbeats, func(h Heartbeat) bool { return !slices.Contains(aliases, h.Target) })
+	s.Clusters = slices.DeleteFunc(s.Clusters, func(c Cluster) bool {
+		return !slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.Source == c.Alias || f.Target == c.Alias }) &&
+			!slices.ContainsFunc(s.Heartbeats, func(h Heartbeat) bool { return h.Source == c.Alias || h.Target == c.Alias })
+	})
 }
 
 // A Cluster is a Kafka cluster with an alias.

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -312,7 +313,7 @@ func TestDefaultListsAreMirrorMakers(t *testing.T) {
 func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
 		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
-		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT",
+		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT", "KFERRY_CLUSTERS", "KFERRY_SECRETS_DIR",
 		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
 	}
 	for _, v := range spec.Variables() {
@@ -351,5 +352,77 @@ func TestLimits(t *testing.T) {
 	}
 	if text := plain.Topic("y").String(); text != "none" {
 		t.Errorf("no limit is %q", text)
+	}
+}
+
+// TestDestinationFromEnvironment has the addresses that a geo-replicator lacks in a variable, which is refused beside other files.
+func TestDestinationFromEnvironment(t *testing.T) {
+	const servers = "KFERRY_TARGET_BOOTSTRAP_SERVERS=hub:9092"
+	mirror := "kind: EventStreamsGeoReplicator\nmetadata: {name: hub}\n---\nspec:\n  clusters: [{alias: a, bootstrapServers: 'a:1'}]\n" +
+		"  mirrors: [{sourceCluster: a, sourceConnector: {}}]\n"
+	s := load(t, "KFERRY_MIRROR="+mirror, servers)
+	if len(s.Flows) != 1 || s.Flows[0].Name() != "a->hub-mm2connector" || s.Cluster("hub-mm2connector").BootstrapServers[0] != "hub:9092" {
+		t.Errorf("%+v", s)
+	}
+	described := mirror + "---\n{alias: hub-mm2connector, bootstrapServers: 'hub:1'}\n"
+	if _, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + described, servers}); err == nil || !strings.Contains(err.Error(), "KFERRY_TARGET_BOOTSTRAP_SERVERS: describes a flow") {
+		t.Errorf("addresses twice: %v", err)
+	}
+	if _, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + mirror, servers, "KFERRY_TOPICS=x"}); err == nil || !strings.Contains(err.Error(), "KFERRY_TOPICS: describes a flow") {
+		t.Errorf("topics twice: %v", err)
+	}
+}
+
+// Of all flows and heartbeats only those to the clusters that are named are kept, with the clusters that they need.
+func TestClusters(t *testing.T) {
+	const file = "testdata/right/dedicated-off.properties"
+	for clusters, want := range map[string]string{
+		"a":    "flows [b->a] heartbeats [b->a] clusters [a b]",
+		"b":    "flows [] heartbeats [a->b] clusters [a b]",
+		"b, a": "flows [b->a] heartbeats [a->b b->a] clusters [a b]",
+		"c":    "",
+	} {
+		s, err := spec.Load([]string{file}, []string{"KFERRY_CLUSTERS=" + clusters})
+		if want == "" {
+			if err == nil || !strings.Contains(err.Error(), `KFERRY_CLUSTERS: "c": no flow leads to "c"; known are a, b`) {
+				t.Errorf("%s: %v", clusters, err)
+			}
+			continue
+		}
+		var flows, heartbeats, aliases []string
+		for _, f := range s.Flows {
+			flows = append(flows, f.Name())
+		}
+		for _, h := range s.Heartbeats {
+			heartbeats = append(heartbeats, spec.FlowName(h.Source, h.Target))
+		}
+		for _, c := range s.Clusters {
+			aliases = append(aliases, c.Alias)
+		}
+		if got := fmt.Sprintf("flows %v heartbeats %v clusters %v", flows, heartbeats, aliases); err != nil || got != want {
+			t.Errorf("%s: %s %v, want %s", clusters, got, err, want)
+		}
+	}
+}
+
+// Secrets are found where Kubernetes mounts them: with their namespace, or without.
+func TestMountedSecrets(t *testing.T) {
+	dir := t.TempDir()
+	for path, text := range map[string]string{"kafka/addresses/a": "a:1", "addresses/a": "wrong:1", "addresses/b": "b:2"} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	input := "clusters = a, b\na->b.enabled = true\na.bootstrap.servers = ${secrets:kafka/addresses:a}\n"
+	s, err := spec.Load(nil, []string{"KFERRY_SECRETS_DIR=" + dir, "KFERRY_MIRROR=" + input + "b.bootstrap.servers = ${strimzisecrets:kafka/addresses:b}\n"})
+	if err != nil || s.Cluster("a").BootstrapServers[0] != "a:1" || s.Cluster("b").BootstrapServers[0] != "b:2" {
+		t.Errorf("%+v %v", s.Clusters, err)
+	}
+	_, err = spec.Load(nil, []string{"KFERRY_SECRETS_DIR=" + dir, "KFERRY_MIRROR=" + input + "b.bootstrap.servers = ${secrets:kafka/addresses:c}\n"})
+	if want := "${secrets:kafka/addresses:c}: " + filepath.Join(dir, "kafka/addresses/c") + ": there is no such file; mount the Secret there"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

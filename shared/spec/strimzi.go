@@ -2,13 +2,14 @@ package spec
 
 import (
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// This file reads Strimzi's KafkaMirrorMaker2 in its v1beta2 shape, in Strimzi's API group and in IBM's. Documents are told
-// apart by shape, since the version says less: for three releases of Strimzi both shapes passed under both versions.
+// This file reads Strimzi's KafkaMirrorMaker2, in Strimzi's API group and in IBM's, and IBM's EventStreamsGeoReplicator. The
+// shapes of v1beta2 (clusters, sourceCluster, targetCluster) and v1 (target, source) are taken wherever they stand, since the
+// version says less: for three releases of Strimzi both passed under both versions, and in one document.
 
 const resourceKind = "KafkaMirrorMaker2"
 
@@ -17,52 +18,16 @@ var resourceGroups = []string{"kafka.strimzi.io", "eventstreams.ibm.com"}
 // A resourceReader turns the documents of one file into input.
 type resourceReader struct {
 	*report
-	input   input
-	ignored []value // keys without effect
-	later   []value // keys of MirrorMaker 2's that kferry doesn't act on yet
+	input input
 }
-
-// propertiesLine is the first line of an mm2.properties file: YAML has no "=".
-var propertiesLine = regexp.MustCompile(`^[\w.>-]+\s*=`)
 
 // readResources reads a file of one or more documents; those of another kind are skipped.
 func readResources(file string, text []byte, r *report) input {
-	if line, found := firstLine(string(text)); found && propertiesLine.MatchString(line.text) {
-		r.wrongf(value{file: file, line: line.line, path: "properties"}, "mm2.properties is not supported yet; give a %s resource (v1beta2) or environment variables", resourceKind)
-		return input{}
-	}
 	reader := resourceReader{report: r}
 	for _, doc := range documents(file, text, r) {
 		reader.document(doc, true)
 	}
-	reader.warnKeys(file, "no effect in kferry", reader.ignored)
-	reader.warnKeys(file, "not acted on yet", reader.later)
 	return reader.input
-}
-
-// firstLine is the first one that isn't empty or a comment.
-func firstLine(text string) (value, bool) {
-	number := 0
-	for line := range strings.Lines(text) {
-		number++
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "!") {
-			return value{line: number, text: line}, true
-		}
-	}
-	return value{}, false
-}
-
-// warnKeys names keys in one warning.
-func (r *resourceReader) warnKeys(file, what string, keys []value) {
-	if len(keys) == 0 {
-		return
-	}
-	slices.SortStableFunc(keys, func(a, b value) int { return a.line - b.line })
-	var names []string
-	for _, key := range keys {
-		names = append(names, fmt.Sprintf("%s (line %d%s)", key.path, key.line, key.text))
-	}
-	r.warnings = append(r.warnings, fmt.Sprintf("%s: %s: %s", file, what, strings.Join(names, ", ")))
 }
 
 // document reads one document; a list, as kubectl prints it, holds several.
@@ -77,154 +42,222 @@ func (r *resourceReader) document(doc node, listAllowed bool) {
 			r.document(item, false)
 		}
 		return
-	case kind.text == "EventStreamsGeoReplicator":
-		r.warn(kind, "an EventStreamsGeoReplicator is not read yet; the %s beside it is", resourceKind)
+	case kind.text == geoReplicatorKind:
+		r.geoReplicator(top)
+		return
+	case kind.text == "Secret" || kind.text == "ConfigMap":
+		r.input.secrets = append(r.input.secrets, readSecret(top))
 		return
 	case kind.set:
 		return // something else that lives in the same file
 	}
 	spec := top.take("spec").mapping(r.report)
-	if !kind.set && !spec.take("clusters").there() && !spec.take("mirrors").there() {
-		if top.there() {
-			r.wrongf(top.at(), "not a %s: neither kind nor spec.clusters nor spec.mirrors is there; give a whole resource", resourceKind)
-		}
+	switch {
+	case kind.set || !top.there():
+	case describes(spec):
+	case describes(top):
+		spec = top // as it is pasted from the middle of a resource
+	case top.take("alias").there() || top.take("authentication").there() || top.take("tls").there():
+		r.loneCluster(top)
+		return
+	default:
+		r.wrongf(top.at(), "not a %s: neither kind nor spec.clusters nor spec.mirrors is there; give a whole resource", resourceKind)
 		return
 	}
-	r.resource(spec, top.at())
+	if top.there() {
+		r.resource(spec, top.at())
+	}
+}
+
+// describes says whether a map is the spec of a resource, or a part of one.
+func describes(spec mapping) bool {
+	return spec.take("clusters").there() || spec.take("mirrors").there() || spec.take("target").there()
 }
 
 func (r *resourceReader) checkGroup(version value) {
 	group, _, _ := strings.Cut(version.text, "/")
 	if version.set && !slices.Contains(resourceGroups, group) {
-		r.wrong(version, fmt.Errorf("unknown group; give %s/v1beta2", strings.Join(resourceGroups, "/v1beta2 or ")))
+		r.wrong(version, fmt.Errorf("unknown group; give %s/v1 (or v1beta2)", strings.Join(resourceGroups, "/v1 or ")))
 	}
 }
 
-var resourceKeys = []string{"clusters", "connectCluster", "mirrors"}
+var resourceKeys = []string{"clusters", "connectCluster", "mirrors", "target"}
 
 func (r *resourceReader) resource(spec mapping, at value) {
 	if !spec.there() {
-		r.wrongf(at, "has no spec; give spec.clusters and spec.mirrors")
+		r.wrongf(at, "has no spec; give spec.clusters and spec.mirrors, or spec.target and spec.mirrors")
 		return
 	}
+	connect, before := spec.text("connectCluster", r.report), len(r.input.clusters)
 	if target := spec.take("target"); target.there() {
-		r.shapeV1(target)
-		return
+		alias := r.target(target.mapping(r.report))
+		if connect.set && alias.set && connect.text != alias.text {
+			r.wrong(connect, fmt.Errorf("spec.target is %q at %s; give one of them", alias.text, alias.place()))
+		}
+		connect = firstSet(connect, alias)
 	}
-	connect := spec.text("connectCluster", r.report)
 	for _, item := range spec.take("clusters").items(r.report) {
 		r.cluster(item.mapping(r.report))
 	}
+	clusters := r.input.clusters[before:]
 	for _, item := range spec.take("mirrors").items(r.report) {
-		r.mirror(item.mapping(r.report), connect)
+		r.mirror(item.mapping(r.report), connect, clusters)
 	}
 	r.ignoreRest(spec, resourceKeys)
 }
 
-func (r *resourceReader) shapeV1(at node) {
-	r.wrongf(at.at(), "the v1 shape of %s is not supported yet; give v1beta2, with clusters, sourceCluster and targetCluster", resourceKind)
+// connectNames are fields of v1's target; before, they were keys in the config of Connect's cluster.
+var connectNames = map[string]string{
+	"groupId": "group.id", "offsetStorageTopic": "offset.storage.topic", "configStorageTopic": "config.storage.topic", "statusStorageTopic": "status.storage.topic",
+}
+
+// target reads v1's target, which is the cluster of Connect too.
+func (r *resourceReader) target(m mapping) (alias value) {
+	names := settings{}
+	for field, key := range connectNames {
+		if v := m.text(field, r.report); v.set {
+			names[key] = v
+		}
+	}
+	c, ok := r.cluster(m)
+	if !ok {
+		return value{}
+	}
+	maps.Copy(c.config, names)
+	r.input.targets = append(r.input.targets, c.alias)
+	return c.alias
+}
+
+// ignoredFields are those of a whole resource that say how Strimzi runs Connect, and what kferry does instead.
+var ignoredFields = map[string]string{
+	"autoRestart":  "what has failed is tried again by itself",
+	"version":      "",
+	"replicas":     "start as many workers as there is work for",
+	"tracing":      "",
+	"rack":         "",
+	"listOffsets":  "",
+	"alterOffsets": "",
 }
 
 // ignoreRest notes the keys that nobody took, with a suggestion where one looks misspelt.
 func (r *resourceReader) ignoreRest(m mapping, known []string) {
 	for _, key := range m.rest() {
-		at := m.values[key].at()
-		at.text = suggest(key, known)
-		r.ignored = append(r.ignored, at)
+		why, ignored := ignoredFields[key]
+		if !ignored {
+			why = strings.TrimPrefix(suggest(key, known), "; ")
+		}
+		r.pass(m.values[key].at(), why)
 	}
 }
 
 var clusterKeys = []string{"alias", "bootstrapServers", "tls", "authentication", "config"}
 
-func (r *resourceReader) cluster(m mapping) {
+// cluster reads one, or a part of one: what it lacks, another document may have.
+func (r *resourceReader) cluster(m mapping) (cluster, bool) {
 	if !m.there() {
-		return
+		return cluster{}, false
 	}
 	c := cluster{alias: m.text("alias", r.report), servers: m.text("bootstrapServers", r.report)}
-	for _, needed := range []value{c.alias, c.servers} {
-		if !needed.set {
-			r.wrongf(needed, "is missing; a cluster needs an alias and bootstrapServers")
-		}
+	if !c.alias.set {
+		r.wrongf(c.alias, "is missing; a cluster needs an alias and bootstrapServers")
 	}
-	for _, key := range []string{"tls", "authentication"} {
-		if n := m.take(key); n.there() {
-			r.wrongf(n.at(), "is not supported yet; kferry speaks PLAINTEXT only and won't fall back to it unasked")
-		}
-	}
-	c.config = r.config(m.take("config"), clusterConfig)
+	r.refuseSecurity(m)
+	c.config = r.config(m.take("config"))
 	r.input.clusters = append(r.input.clusters, c)
 	r.ignoreRest(m, clusterKeys)
+	return c, true
+}
+
+// loneCluster reads an item of spec.clusters that is a document of its own.
+func (r *resourceReader) loneCluster(m mapping) {
+	if !m.take("alias").there() {
+		r.wrongf(m.at(), "doesn't say which cluster it is for; put it beside the alias, in an item of spec.clusters")
+		return
+	}
+	r.cluster(m)
 }
 
 var mirrorKeys = []string{
-	"sourceCluster", "targetCluster", "sourceConnector", "checkpointConnector", "heartbeatConnector", "topicsPattern",
+	"source", "sourceCluster", "targetCluster", "sourceConnector", "checkpointConnector", "heartbeatConnector", "topicsPattern",
 	"topicsExcludePattern", "topicsBlacklistPattern", "groupsPattern", "groupsExcludePattern", "groupsBlacklistPattern",
 }
 
-func (r *resourceReader) mirror(item mapping, connect value) {
+func (r *resourceReader) mirror(item mapping, connect value, clusters []cluster) {
 	if !item.there() {
 		return
 	}
-	if source := item.take("source"); source.there() {
-		r.shapeV1(source)
-		return
-	}
 	m := mirror{
-		resource: true,
-		at:       item.at(),
-		connect:  connect,
-		source:   item.text("sourceCluster", r.report),
-		target:   item.text("targetCluster", r.report),
-		topics:   item.text("topicsPattern", r.report),
-		exclude:  firstSet(item.text("topicsExcludePattern", r.report), item.text("topicsBlacklistPattern", r.report)),
+		at:      item.at(),
+		connect: connect,
+		source:  item.text("sourceCluster", r.report),
+		target:  firstSet(item.text("targetCluster", r.report), connect),
 	}
-	for _, needed := range []value{m.source, m.target} {
-		if !needed.set {
-			r.wrongf(needed, "is missing; a mirror needs the alias of both clusters")
+	if source := item.take("source"); source.there() {
+		c, _ := r.cluster(source.mapping(r.report))
+		if m.source.set && c.alias.set && m.source.text != c.alias.text {
+			r.wrong(m.source, fmt.Errorf("source is %q at %s; give one of them", c.alias.text, c.alias.place()))
+		}
+		m.source = firstSet(c.alias, m.source)
+	} else if !m.source.set {
+		r.wrongf(m.source, "is missing; a mirror needs the alias of both clusters")
+	}
+	worker := firstSet(connect, m.target)
+	for _, c := range clusters {
+		if c.alias.text == worker.text {
+			m.worker = c.config
 		}
 	}
-	for _, key := range []string{"checkpointConnector", "heartbeatConnector", "groupsPattern", "groupsExcludePattern", "groupsBlacklistPattern"} {
-		if n := item.take(key); n.there() {
-			r.later = append(r.later, n.at())
-		}
-	}
-	connector := item.take("sourceConnector")
+	m.sourceConnector = r.connector(item.take("sourceConnector"))
+	m.checkpointConnector = r.connector(item.take("checkpointConnector"))
+	m.heartbeatConnector = r.connector(item.take("heartbeatConnector"))
+	r.patterns(item, &m)
 	r.ignoreRest(item, mirrorKeys)
-	if !connector.there() || isNull(connector.target()) {
+	if !m.sourceConnector.there() {
 		r.warn(m.at, "copies nothing, since it has no sourceConnector; add sourceConnector: {} to copy its topics")
-		r.input.idle = append(r.input.idle, m)
-		return
 	}
-	r.connector(connector.mapping(r.report), &m)
 	r.input.mirrors = append(r.input.mirrors, m)
+}
+
+// patterns fills in those of the mirror, which win over the connectors' configs.
+func (r *resourceReader) patterns(item mapping, m *mirror) {
+	for _, p := range []struct {
+		key     string
+		fields  []string
+		becomes []connector
+	}{
+		{"topics", []string{"topicsPattern"}, []connector{m.sourceConnector, m.checkpointConnector}},
+		{"topics.exclude", []string{"topicsExcludePattern", "topicsBlacklistPattern"}, []connector{m.sourceConnector, m.checkpointConnector}},
+		{"groups", []string{"groupsPattern"}, []connector{m.checkpointConnector}},
+		{"groups.exclude", []string{"groupsExcludePattern", "groupsBlacklistPattern"}, []connector{m.checkpointConnector}},
+	} {
+		given := settings{}
+		for _, field := range p.fields {
+			given[field] = item.text(field, r.report)
+		}
+		pattern := r.first(given, p.fields...)
+		for _, c := range p.becomes {
+			if pattern.set && c.there() {
+				c.config[p.key] = pattern
+			}
+		}
+	}
 }
 
 var connectorKeys = []string{"tasksMax", "pause", "state", "config"}
 
-// connector fills in what a sourceConnector says. The patterns of the mirror win over its config.
-func (r *resourceReader) connector(c mapping, m *mirror) {
-	config := r.config(c.take("config"), connectorConfig)
-	m.topics = firstSet(m.topics, config["topics"])
-	m.exclude = firstSet(m.exclude, config["topics.exclude"], config["topics.blacklist"])
-	m.policy = config["replication.policy.class"]
-	m.separator = config["replication.policy.separator"]
-	m.replicationFactor = config["replication.factor"]
-	m.start = firstOf(config, "source.consumer.auto.offset.reset", "consumer.auto.offset.reset", "auto.offset.reset")
-	m.isolation = firstOf(config, "source.consumer.isolation.level", "consumer.isolation.level", "isolation.level")
-	m.refresh = config["refresh.topics.interval.seconds"]
-	m.onHold = config["kferry.on.hold"]
-	m.configExclude = firstOf(config, "config.properties.exclude", "config.properties.blacklist")
-	if m.maxLeases = c.text("tasksMax", r.report); m.maxLeases.set {
-		later := m.maxLeases
-		later.text = "" // names the key alone
-		r.later = append(r.later, later)
+// connector reads what a mirror says of one; null is as if it weren't there.
+func (r *resourceReader) connector(n node) connector {
+	if !n.there() || isNull(n.target()) {
+		return connector{state: Absent}
 	}
-	m.limits = limitTexts{
-		bytes: config["kferry.rate.bytes"], records: config["kferry.rate.records"],
-		byBytes: config["kferry.rate.bytes.topics"], byRecords: config["kferry.rate.records.topics"],
+	c := n.mapping(r.report)
+	config := r.config(c.take("config"))
+	if tasks := c.text("tasksMax", r.report); tasks.set {
+		config["tasks.max"] = tasks
 	}
-	m.state = r.state(c, config["enabled"])
+	state := r.state(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
+	return connector{n.at(), state, config}
 }
 
 // state is what state says, or else the older pause; a connector that is not enabled is stopped.
@@ -240,37 +273,17 @@ func (r *resourceReader) state(c mapping, enabled value) State {
 	return state
 }
 
-// config reads a free map of settings and notes those that do nothing.
-func (r *resourceReader) config(n node, acted actedOn) map[string]value {
+// config reads a free map of settings. Kafka trims them.
+func (r *resourceReader) config(n node) settings {
 	m := n.mapping(r.report)
-	config := map[string]value{}
+	config := settings{}
 	for _, key := range m.keys {
-		v := m.text(key, r.report)
-		if !v.set {
-			continue
+		if v := m.text(key, r.report); v.set {
+			v.text = strings.TrimSpace(v.text)
+			config[key] = v
 		}
-		config[key] = v
-		r.classify(key, v, acted)
 	}
 	return config
-}
-
-func (r *resourceReader) classify(key string, v value, acted actedOn) {
-	if reason := refusal(key, v.text); reason != "" {
-		r.wrongf(v, "%s", reason)
-		return
-	}
-	off := v.text == "false"
-	v.text = ""
-	switch {
-	case acted.has(key):
-	case laterKeys.MatchString(key) && off: // as it is
-	case laterKeys.MatchString(key):
-		r.later = append(r.later, v)
-	default:
-		v.text = suggest(key, acted)
-		r.ignored = append(r.ignored, v)
-	}
 }
 
 // firstSet is the first value that is set, else the first one.
@@ -281,14 +294,4 @@ func firstSet(values ...value) value {
 		}
 	}
 	return values[0]
-}
-
-// firstOf is the value of the first key that is set.
-func firstOf(config map[string]value, keys ...string) value {
-	for _, key := range keys {
-		if v := config[key]; v.set {
-			return v
-		}
-	}
-	return value{}
 }

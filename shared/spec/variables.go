@@ -19,7 +19,7 @@ type Variable struct {
 
 // variables holds the text of every variable. Its tags are the documentation: Variables reads them.
 type variables struct {
-	Mirror        string `env:"KFERRY_MIRROR" meaning:"a KafkaMirrorMaker2 resource: the path of its file, or the text itself"`
+	Mirror        string `env:"KFERRY_MIRROR" meaning:"KafkaMirrorMaker2 resources or an mm2.properties: the path of the file, or the text itself"`
 	SourceAlias   string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
 	SourceServers string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
 	TargetAlias   string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
@@ -33,12 +33,22 @@ type variables struct {
 	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
 	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
 	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
+	SyncConfigs   string `env:"KFERRY_SYNC_TOPIC_CONFIGS" envDefault:"true" meaning:"whether settings of copies follow those of their sources"`
+	SyncACLs      string `env:"KFERRY_SYNC_TOPIC_ACLS" envDefault:"true" meaning:"whether rights on copies follow those on their sources"`
+	Groups        string `env:"KFERRY_GROUPS" envDefault:".*" meaning:"consumer groups whose positions are translated: regular expressions for whole names, separated by commas"`
+	GroupsExclude string `env:"KFERRY_GROUPS_EXCLUDE" envDefault:"console-consumer-.*,connect-.*,__.*" meaning:"groups to leave out; wins over KFERRY_GROUPS"`
+	SyncGroups    string `env:"KFERRY_SYNC_GROUP_OFFSETS" envDefault:"false" meaning:"whether translated positions are committed on the target, for groups that nobody uses there"`
+	SyncsLocation string `env:"KFERRY_OFFSET_SYNCS_LOCATION" envDefault:"target" meaning:"cluster that holds the topic of offset-syncs: source or target"`
+	Heartbeats    string `env:"KFERRY_HEARTBEATS" envDefault:"true" meaning:"whether heartbeats are written to the target"`
+	TasksMax      string `env:"KFERRY_TASKS_MAX" envDefault:"0" meaning:"most partitions that are copied at one time, all workers together; 0 is no bound"`
 	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
-	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topic that holds the cursors; -1 is the broker's default"`
+	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topics that hold cursors, offset-syncs, checkpoints and heartbeats; -1 is the broker's default"`
 	RateBytes     string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
 	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
 	TopicBytes    string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
 	TopicRecords  string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
+	Targets       string `env:"KFERRY_CLUSTERS" meaning:"clusters that this process copies to, separated by commas; flows to others are left to other processes"`
+	Secrets       string `env:"KFERRY_SECRETS_DIR" meaning:"directory of Secrets that ${secrets:namespace/name:key} refers to, mounted as namespace/name/key or name/key"`
 	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
 	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
 	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
@@ -146,12 +156,37 @@ func (e environment) name(r *report) string {
 	return read(r, e.value("KFERRY_NAME", e.Name), parseName, "")
 }
 
+// targets are the clusters to copy to, nil for all.
+func (e environment) targets(s Spec, r *report) []string {
+	given := e.value("KFERRY_CLUSTERS", e.Targets)
+	if !given.set {
+		return nil
+	}
+	var known []string
+	for _, f := range s.Flows {
+		known = append(known, f.Target)
+	}
+	for _, h := range s.Heartbeats {
+		known = append(known, h.Target)
+	}
+	slices.Sort(known)
+	known = slices.Compact(known)
+	targets := splitList(given.text)
+	for _, alias := range targets {
+		if !slices.Contains(known, alias) && len(r.problems) == 0 {
+			r.wrong(given, fmt.Errorf("no flow leads to %q; known are %s%s", alias, strings.Join(known, ", "), suggest(alias, known)))
+		}
+	}
+	return targets
+}
+
 // flowVariables are those that describe the one flow of plain variables.
 var flowVariables = []string{
 	"KFERRY_SOURCE_ALIAS", "KFERRY_SOURCE_BOOTSTRAP_SERVERS", "KFERRY_TARGET_ALIAS", "KFERRY_TARGET_BOOTSTRAP_SERVERS",
 	"KFERRY_TOPICS", "KFERRY_TOPICS_EXCLUDE", "KFERRY_REPLICATION_POLICY", "KFERRY_REPLICATION_POLICY_SEPARATOR",
 	"KFERRY_REPLICATION_FACTOR", "KFERRY_START", "KFERRY_ISOLATION_LEVEL", "KFERRY_REFRESH",
-	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_ON_HOLD", "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"KFERRY_CONFIG_PROPERTIES_EXCLUDE", "KFERRY_SYNC_TOPIC_CONFIGS", "KFERRY_SYNC_TOPIC_ACLS", "KFERRY_GROUPS", "KFERRY_GROUPS_EXCLUDE",
+	"KFERRY_SYNC_GROUP_OFFSETS", "KFERRY_OFFSET_SYNCS_LOCATION", "KFERRY_HEARTBEATS", "KFERRY_TASKS_MAX", "KFERRY_ON_HOLD", "KFERRY_OFFSETS_REPLICATION_FACTOR",
 }
 
 // givenFlow lists the variables of the plain flow that are set.
@@ -177,24 +212,35 @@ func (e environment) input(r *report) input {
 			r.wrongf(needed, "is not set; a flow needs an alias and the addresses of both clusters")
 		}
 	}
+	internalFactor := e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor)
+	config := settings{
+		"topics":                                e.value("KFERRY_TOPICS", e.Topics),
+		"topics.exclude":                        e.value("KFERRY_TOPICS_EXCLUDE", e.TopicsExclude),
+		"replication.policy.class":              e.value("KFERRY_REPLICATION_POLICY", e.Policy),
+		"replication.policy.separator":          e.value("KFERRY_REPLICATION_POLICY_SEPARATOR", e.Separator),
+		"replication.factor":                    e.value("KFERRY_REPLICATION_FACTOR", e.Replication),
+		"consumer.auto.offset.reset":            e.value("KFERRY_START", e.Start),
+		"consumer.isolation.level":              e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
+		"refresh.topics.interval.seconds":       e.value("KFERRY_REFRESH", e.Refresh),
+		"config.properties.exclude":             e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
+		"sync.topic.configs.enabled":            e.value("KFERRY_SYNC_TOPIC_CONFIGS", e.SyncConfigs),
+		"sync.topic.acls.enabled":               e.value("KFERRY_SYNC_TOPIC_ACLS", e.SyncACLs),
+		"groups":                                e.value("KFERRY_GROUPS", e.Groups),
+		"groups.exclude":                        e.value("KFERRY_GROUPS_EXCLUDE", e.GroupsExclude),
+		"sync.group.offsets.enabled":            e.value("KFERRY_SYNC_GROUP_OFFSETS", e.SyncGroups),
+		"offset-syncs.topic.location":           e.value("KFERRY_OFFSET_SYNCS_LOCATION", e.SyncsLocation),
+		"emit.heartbeats.enabled":               e.value("KFERRY_HEARTBEATS", e.Heartbeats),
+		"tasks.max":                             e.value("KFERRY_TASKS_MAX", e.TasksMax),
+		"kferry.on.hold":                        e.value("KFERRY_ON_HOLD", e.OnHold),
+		"offset.storage.replication.factor":     internalFactor,
+		"offset-syncs.topic.replication.factor": internalFactor,
+		"checkpoints.topic.replication.factor":  internalFactor,
+		"heartbeats.topic.replication.factor":   internalFactor,
+	}
+	at := e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias)
+	all := connector{at, Running, config}
 	return input{
 		clusters: []cluster{source, target},
-		mirrors: []mirror{{
-			at:                e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias),
-			source:            source.alias,
-			target:            target.alias,
-			topics:            e.value("KFERRY_TOPICS", e.Topics),
-			exclude:           e.value("KFERRY_TOPICS_EXCLUDE", e.TopicsExclude),
-			policy:            e.value("KFERRY_REPLICATION_POLICY", e.Policy),
-			separator:         e.value("KFERRY_REPLICATION_POLICY_SEPARATOR", e.Separator),
-			replicationFactor: e.value("KFERRY_REPLICATION_FACTOR", e.Replication),
-			start:             e.value("KFERRY_START", e.Start),
-			isolation:         e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
-			refresh:           e.value("KFERRY_REFRESH", e.Refresh),
-			configExclude:     e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
-			onHold:            e.value("KFERRY_ON_HOLD", e.OnHold),
-			offsetsFactor:     e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor),
-			state:             Running,
-		}},
+		mirrors:  []mirror{{form: plain, at: at, source: source.alias, target: target.alias, sourceConnector: all, checkpointConnector: all, heartbeatConnector: all}},
 	}
 }

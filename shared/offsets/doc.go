@@ -1,0 +1,2 @@
+// Package offsets knows which offset of a copy belongs to which offset of its source, at any lag.
+package offsets

@@ -1,0 +1,349 @@
+package spec
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// This file resolves references to configuration providers, by the rules of Kafka's ConfigTransformer: ${name:path:key} or
+// ${name:key}, any number of them in a value, and what takes their place is not looked at again. Where Kafka leaves a
+// reference that leads nowhere as it is, so that a broker is given "${…}" for a password, it is a mistake here.
+
+// reference has the form of Kafka's: a path ends at the first colon behind its own.
+var reference = regexp.MustCompile(`\$\{([^}]*?):(?:([^}]*?):)?([^}]*?)\}`)
+
+// A provider holds values. What it says why it can't give one is safe to show.
+type provider func(path, key string) (string, error)
+
+// providerClasses are those that have a counterpart here.
+var providerClasses = map[string]func(providers, parameters) provider{
+	"org.apache.kafka.common.config.provider.FileConfigProvider":      providers.file,
+	"org.apache.kafka.common.config.provider.DirectoryConfigProvider": providers.directory,
+	"org.apache.kafka.common.config.provider.EnvVarConfigProvider":    providers.variable,
+	"io.strimzi.kafka.EnvVarConfigProvider":                           providers.variable,
+	"io.strimzi.kafka.KubernetesSecretConfigProvider":                 providers.secret,
+	"io.strimzi.kafka.KubernetesConfigMapConfigProvider":              providers.secret,
+}
+
+// wellKnown are the names that need no declaration: Strimzi's own, and those that everybody uses.
+var wellKnown = map[string]func(providers, parameters) provider{
+	"file": providers.file, "directory": providers.directory, "env": providers.variable,
+	"secrets": providers.secret, "configmaps": providers.secret,
+	"strimzifile": providers.file, "strimzidir": providers.directory, "strimzienv": providers.variable,
+	"strimzisecrets": providers.secret,
+}
+
+// providers are the places that references may lead to.
+type providers struct {
+	environ map[string]string
+	secrets secrets
+}
+
+// parameters are those of one provider: config.providers.NAME.param.*
+type parameters map[string]value
+
+// resolve is a value with what its references stand for. declared holds config.providers and what belongs to it.
+func (p providers) resolve(r *report, declared settings, v value) value {
+	if !v.set || v.reference != "" {
+		return v
+	}
+	text := reference.ReplaceAllStringFunc(v.text, func(whole string) string {
+		parts := reference.FindStringSubmatch(whole)
+		found, err := p.get(declared, parts[1], parts[2], parts[3])
+		if err != nil {
+			v.lost = true
+			r.wrongf(v, "%s: %v", whole, err)
+		}
+		return found
+	})
+	if text != v.text && !v.lost {
+		v.reference, v.text = v.text, text
+	}
+	return v
+}
+
+// resolveInput does so for everything that is given. Providers are declared where Connect's workers are told of them: at the
+// top of mm2.properties, and in a cluster's config.
+func (p providers) resolveInput(r *report, in *input) {
+	p.secrets.docs = in.secrets
+	declared := settings{}
+	for _, c := range in.clusters {
+		for key, v := range c.config {
+			if strings.HasPrefix(key, providersKey) {
+				declared[key] = v
+			}
+		}
+	}
+	for i, c := range in.clusters {
+		c.alias, c.servers = p.resolve(r, declared, c.alias), p.resolve(r, declared, c.servers)
+		c.config = p.resolveAll(r, declared, c.config)
+		in.clusters[i] = c
+	}
+	for i := range in.mirrors {
+		m := &in.mirrors[i]
+		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
+			c.config = p.resolveAll(r, declared, c.config)
+		}
+	}
+}
+
+// resolveAll does so for a whole map.
+func (p providers) resolveAll(r *report, declared, all settings) settings {
+	resolved := settings{}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		resolved[key] = p.resolve(r, declared, all[key])
+	}
+	return resolved
+}
+
+func (p providers) get(declared settings, name, path, key string) (string, error) {
+	found, err := p.named(declared, name)
+	if err != nil {
+		return "", err
+	}
+	return found(path, key)
+}
+
+const providersKey = "config.providers"
+
+// named is the provider of a name: the one that the input declares, or a well-known one.
+func (p providers) named(declared settings, name string) (provider, error) {
+	prefix := providersKey + "." + name + "."
+	class := declared[prefix+"class"]
+	if !slices.Contains(splitList(declared[providersKey].text), name) {
+		if known, ok := wellKnown[name]; ok {
+			return known(p, nil), nil
+		}
+		return nil, fmt.Errorf("no configuration provider is called %q; add it to %s and give %sclass", name, providersKey, prefix)
+	}
+	if !class.set {
+		return nil, fmt.Errorf("provider %q has no class; give %sclass", name, prefix)
+	}
+	known, ok := providerClasses[class.text]
+	if !ok {
+		return nil, fmt.Errorf("provider %q is %s, which can't be run here; have its values mounted as files and take one of %s, or write the value itself",
+			name, class.text, strings.Join(slices.Sorted(maps.Keys(providerClasses)), ", "))
+	}
+	given := parameters{}
+	for key, v := range declared {
+		if parameter, ok := strings.CutPrefix(key, prefix+"param."); ok {
+			given[parameter] = v
+		}
+	}
+	return known(p, given), nil
+}
+
+// splitList reads a list as Kafka does.
+func splitList(text string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// file is for ${file:/path:key}: a file of properties, in UTF-8 here.
+func (p providers) file(given parameters) provider {
+	return func(path, key string) (string, error) {
+		text, err := given.read(path, "write ${file:/path:key}")
+		if err != nil {
+			return "", err
+		}
+		var r report
+		entries := readProperties(path, text, &r)
+		if len(r.problems) > 0 {
+			return "", fmt.Errorf("%s:%d is not as java.util.Properties has it; mend it there", path, r.problems[0].at.line)
+		}
+		var keys []string
+		for _, entry := range entries {
+			if entry.path == key {
+				return entry.text, nil
+			}
+			keys = append(keys, entry.path)
+		}
+		return "", fmt.Errorf("%s has no key %q%s; add it there, or change the reference", path, key, suggest(key, keys))
+	}
+}
+
+// directory is for ${directory:/path:file}: the whole text of a file.
+func (p providers) directory(given parameters) provider {
+	return func(path, key string) (string, error) {
+		if path != "" && !isName(key) {
+			return "", fmt.Errorf("%q is not the name of a file; write ${directory:/path:file}", key)
+		}
+		if path != "" {
+			path = filepath.Join(path, key)
+		}
+		return given.read(path, "write ${directory:/path:file}")
+	}
+}
+
+func isName(text string) bool { return filepath.IsLocal(text) && filepath.Base(text) == text }
+
+// read returns the text of a file, where the parameters allow it.
+func (given parameters) read(path, form string) (string, error) {
+	if path == "" {
+		return "", fmt.Errorf("has no path; %s", form)
+	}
+	if allowed := given["allowed.paths"]; allowed.set {
+		within := func(folder string) bool {
+			inside, err := filepath.Rel(folder, path)
+			return err == nil && filepath.IsLocal(inside)
+		}
+		if !slices.ContainsFunc(splitList(allowed.text), within) {
+			return "", fmt.Errorf("%s is outside of %s (%s); add its folder there, or change the reference", path, allowed.text, allowed.place())
+		}
+	}
+	return readValue(path)
+}
+
+// maxValue is far above any secret.
+const maxValue = MiB
+
+var errMissing = errors.New("there is no such file")
+
+func readValue(path string) (string, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%s: %w; mount it there, or change the reference", path, errMissing)
+	}
+	if err != nil {
+		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, int64(maxValue)+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("can't be read: %w; change the reference", err)
+	case len(text) > int(maxValue):
+		return "", fmt.Errorf("%s holds more than %s; change the reference", path, maxValue)
+	}
+	return string(text), nil
+}
+
+// variable is for ${env:NAME}.
+func (p providers) variable(given parameters) provider {
+	return func(path, key string) (string, error) {
+		if path != "" {
+			return "", fmt.Errorf("a variable has no path; write ${env:%s}", key)
+		}
+		if allowed := given["allowlist.pattern"]; allowed.set {
+			pattern, err := compileJava(allowed.text)
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", allowed.place(), err)
+			}
+			if !pattern.Match(key) {
+				return "", fmt.Errorf("%s doesn't match %q (%s); change one of them", key, allowed.text, allowed.place())
+			}
+		}
+		text, there := p.environ[key]
+		if !there {
+			return "", fmt.Errorf("variable %s is not set; set it, or change the reference", key)
+		}
+		return text, nil
+	}
+}
+
+// secret is for ${secrets:namespace/name:key}.
+func (p providers) secret(parameters) provider {
+	return func(path, key string) (string, error) {
+		namespace, name, found := strings.Cut(path, "/")
+		if !found {
+			namespace, name = "", path
+		}
+		if !isName(name) || !isName(key) || namespace != "" && !isName(namespace) {
+			return "", errors.New("doesn't name a Secret and one of its keys; write ${secrets:namespace/name:key}")
+		}
+		return p.secrets.get(namespace, name, key)
+	}
+}
+
+// secrets are those of Kubernetes, as they are mounted or stand in the input.
+type secrets struct {
+	dir  string // with a folder for each, or one for each namespace; "" is none
+	docs []secretDoc
+}
+
+// A secretDoc is a Secret or a ConfigMap in the input. A namespace that is "" fits every one.
+type secretDoc struct {
+	namespace, name string
+	data, encoded   map[string]string // encoded in Base64
+}
+
+// readSecret reads a Secret or a ConfigMap. What is wrong with it matters only to who refers to it.
+func readSecret(top mapping) secretDoc {
+	var passed report
+	metadata := top.take("metadata").mapping(&passed)
+	doc := secretDoc{
+		namespace: metadata.text("namespace", &passed).text,
+		name:      metadata.text("name", &passed).text,
+		data:      map[string]string{},
+		encoded:   map[string]string{},
+	}
+	for field, into := range map[string]map[string]string{"data": doc.data, "stringData": doc.data} {
+		if field == "data" && top.text("kind", &passed).text == "Secret" {
+			into = doc.encoded
+		}
+		values := top.take(field).mapping(&passed)
+		for _, key := range values.keys {
+			into[key] = values.text(key, &passed).text
+		}
+	}
+	return doc
+}
+
+// get is the value of a key, and whether there is one. stringData wins, as it does in Kubernetes.
+func (d secretDoc) get(key string) (text string, there bool, err error) {
+	if text, there = d.data[key]; there {
+		return text, true, nil
+	}
+	encoded, there := d.encoded[key]
+	if !there {
+		return "", false, nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(encoded), ""))
+	if err != nil {
+		return "", true, fmt.Errorf("%q of Secret %s is not Base64; encode it, or write it under stringData", key, d.name)
+	}
+	return string(decoded), true, nil
+}
+
+const secretsVariable = "KFERRY_SECRETS_DIR"
+
+// get finds a key. What is mounted is newer than what a file says.
+func (s secrets) get(namespace, name, key string) (string, error) {
+	full := strings.TrimPrefix(namespace+"/"+name, "/")
+	if s.dir != "" {
+		for _, path := range []string{filepath.Join(s.dir, namespace, name, key), filepath.Join(s.dir, name, key)} {
+			text, err := readValue(path)
+			if !errors.Is(err, errMissing) {
+				return text, err
+			}
+		}
+	}
+	for _, doc := range s.docs {
+		if doc.name != name || doc.namespace != "" && namespace != "" && doc.namespace != namespace {
+			continue
+		}
+		text, there, err := doc.get(key)
+		if !there {
+			err = fmt.Errorf("%s has no key %q; add it there, or change the reference", full, key)
+		}
+		return text, err
+	}
+	if s.dir == "" {
+		return "", fmt.Errorf("%s is not known; add it to the input, or mount it as DIR/%s and set %s=DIR", full, full, secretsVariable)
+	}
+	return "", fmt.Errorf("%s: %w; mount the Secret there", filepath.Join(s.dir, namespace, name, key), errMissing)
+}
