@@ -24,7 +24,7 @@ const (
 	stillTime                 = time.Second      // a copy's log that nobody writes to doesn't grow for so long
 	tailFirst                 = 1 << 12          // records of the copy's end that are looked at first
 	tailGrowth                = 4                // and this many times as many as long as that isn't enough
-	tailMost                  = 1 << 22          // what MirrorMaker copies in a minute at 70,000 records a second in one partition
+	tailMost                  = 1 << 21          // what MirrorMaker copies in a minute at 35,000 records a second in one partition
 	tailsAtOnce, fencesAtOnce = 2, 8
 )
 
