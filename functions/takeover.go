@@ -153,7 +153,7 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	isolation := m.at.Isolation
 	m.at.Isolation = string(spec.ReadUncommitted) // which MirrorMaker reads by default
 	defer func() { m.at.Isolation = isolation }()
-	for n := int64(tailFirst); ; n *= tailGrowth {
+	for n := int64(tailFirst); ; n = min(n*tailGrowth, tailMost) {
 		from := max(target.Offset, end-n)
 		whole := from == target.Offset || n >= tailMost
 		found, trace, err := m.alignTail(soft, max(source.Offset, committed-n), committed, from, end, int(n))
