@@ -314,7 +314,7 @@ func (w *Worker) hear() (stop func(), err error) {
 	if w.metrics.meters == nil {
 		return func() {}, nil
 	}
-	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+	return w.Queue.Hear(claimed, func(t lease.Task) {
 		flow, ok := w.Spec.Flow(t.Flow)
 		switch {
 		case !ok:
