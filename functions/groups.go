@@ -35,6 +35,7 @@ type translator struct {
 	copies         groups.Copies // without cursors
 	back           *lease.Cursors
 	syncs          *offsets.Syncs
+	meters         *meters
 	log            *slog.Logger
 
 	mu    sync.Mutex // one run at a time; guards what follows
@@ -68,6 +69,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
 		copies: *groups.Open(f, target),
+		meters: w.metrics.meters,
 		log:    w.Logger.With("flow", f.Name()),
 	}
 	r.syncs = offsets.NewSyncs(f, source, target, r.log)
@@ -82,6 +84,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	began := time.Now()
 	seen, err := groups.Look(ctx, r.flow, r.source)
 	if err != nil {
 		return lease.State{}, err
@@ -95,7 +98,7 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
 	if r.flow.Groups.Checkpoints {
-		done.Done, checkpointed = digest, r.checkpoint(ctx, l, copies, positions)
+		done.Done, checkpointed = digest, r.checkpoint(ctx, l, copies, positions, began)
 	}
 	if r.flow.Groups.Sync && last.SyncDue(r.flow.Groups.SyncInterval, time.Now()) {
 		var standing groups.Standing
@@ -132,8 +135,8 @@ func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 }
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
-// translates as MirrorMaker does comes to the same offsets then.
-func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
+// translates as MirrorMaker does comes to the same offsets then. The groups' offsets were asked for at looked.
+func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position, looked time.Time) error {
 	topic := r.flow.Groups.CheckpointsTopic
 	there, err := r.known.refresh(ctx, r.target, topic)
 	if err != nil {
@@ -165,6 +168,9 @@ func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *gro
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
 	r.log.Debug("wrote checkpoints", "count", len(due))
+	for took := time.Since(looked); len(due) > 0; due = due[1:] {
+		r.meters.checkpointed(r.flow.Name(), due[0].Group, kafka.TopicPartition{Topic: due[0].Topic, Partition: due[0].Partition}, took)
+	}
 	if !r.flow.Syncs.Enabled {
 		return nil
 	}

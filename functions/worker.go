@@ -253,6 +253,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
+		w.tell(t.Task)
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		m := w.mirror(hard, flow, source, target, t)
