@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/kferry/kferry/shared/cli"
+	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -37,26 +38,29 @@ var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/promet
 
 // rules is the import table. Imports point one way: from main down to mm2 and batch.
 var rules = map[string]rule{
-	".":            {ours: []string{"shared/cli"}},
-	"shared/mm2":   {},
-	"shared/batch": {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
+	".":              {ours: []string{"shared/cli"}},
+	"shared/mm2":     {},
+	"shared/connect": {ours: []string{"shared/spec", "shared/mm2"}, foreign: everyday},
+	"shared/batch":   {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	"shared/spec": {
 		ours:    []string{"shared/mm2"},
 		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/dlclark/regexp2"),
 	},
 	"shared/kafka":   {ours: []string{"shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
 	"shared/lease":   {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
+	"shared/groups":  {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2"}},
 	"shared/offsets": {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}},
+	"shared/follow":  {ours: []string{"shared/lease", "shared/kafka", "shared/spec"}},
 	// verify knows no cursor and no batch: it is to find what they get wrong.
 	"shared/verify": {ours: []string{"shared/kafka", "shared/spec"}, foreign: with("golang.org/x/time/rate")},
 	"shared/local": {
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
 	},
-	"coordinator": {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
-	"functions":   {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"coordinator": {ours: []string{"shared/connect", "shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"functions":   {ours: []string{"shared/connect", "shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
-		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
+		ours:    []string{"coordinator", "functions", "shared/connect", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
 		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
 	},
 }
@@ -269,6 +273,14 @@ func TestReadmeListsTheReasons(t *testing.T) {
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", name, lease.Reason(name).Text(), who))
 	}
 	sameTable(t, "reason", rows)
+}
+
+func TestReadmeListsTheReasonsOfGroups(t *testing.T) {
+	var rows []string
+	for _, name := range constants(t, "shared/groups/reason.go", "Reason") {
+		rows = append(rows, fmt.Sprintf("| `%s` | %s |", name, groups.Reason(name).Text()))
+	}
+	sameTable(t, "why", rows)
 }
 
 func TestReadmeListsTheWaysOfBatches(t *testing.T) {

@@ -1,8 +1,9 @@
 // Package coordinator decides what there is to do; it copies no records.
 //
 // For every flow it compares what the source has with what the cursors say has been examined, and offers a task for every
-// partition that is behind, and one for every topic that lacks partitions on the target. It reads and compares; whatever changes a
-// cluster is a task of the workers, except the cursors' topic, which must exist before any task can run, and heartbeats.
+// partition that is behind, and one for every topic that lacks partitions on the target or differs from its copy in settings or rights. It
+// reads and compares; whatever changes a cluster is a task of the workers, except the cursors' topic, which must exist before any task can
+// run, and heartbeats.
 //
 // Invariants:
 //   - Level-triggered: a pass needs nothing from the pass before. An offer that is lost, doubled or late does no harm, since the
@@ -45,6 +46,8 @@ type Coordinator struct {
 	flows   []*flow
 	hearts  []*heart
 	metrics *metrics
+
+	dashboards *dashboards // nil where nobody asks for them
 }
 
 // New makes a Coordinator. Nothing is asked of any cluster before Run.
@@ -54,9 +57,16 @@ func New(o Options) *Coordinator {
 	}
 	c := &Coordinator{queue: o.Queue}
 	c.metrics = newMetrics(o.Metrics, c)
-	lanes := &lanes{}
+	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
+		c.dashboards = &dashboards{c: c, flows: o.Spec.Flows, beats: o.Spec.Heartbeats, others: map[string]time.Time{}}
+		o.Metrics.MustRegister(c.dashboards)
+	}
+	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
+	}
+	for _, f := range c.flows {
+		f.back = c.opposite(f)
 	}
 	for _, h := range o.Spec.Heartbeats {
 		c.hearts = append(c.hearts, newHeart(o, h))
@@ -70,12 +80,27 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, f := range c.flows {
 		g.Go(func() error { return f.run(ctx) })
 		g.Go(func() error { return f.rewrite(ctx) })
+		g.Go(func() error { return f.follow(ctx) })
+		g.Go(func() error { return f.followGroups(ctx) })
 	}
 	for _, h := range c.hearts {
 		g.Go(func() error { return h.run(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
+	if c.dashboards != nil {
+		g.Go(func() error { return c.dashboards.attend(ctx) })
+	}
 	return g.Wait()
+}
+
+// opposite is the flow in the other direction, nil where there is none.
+func (c *Coordinator) opposite(f *flow) *flow {
+	for _, other := range c.flows {
+		if other.flow.Source == f.flow.Target && other.flow.Target == f.flow.Source {
+			return other
+		}
+	}
+	return nil
 }
 
 // countWaiting keeps the number of unclaimed tasks for those who scale workers by it.
@@ -102,6 +127,7 @@ type FlowReport struct {
 	Gaps     []lease.Gap    // that nobody has acknowledged
 	Expiring map[string]int // by topic: partitions whose next record the source may soon delete
 	Err      error          // of the last pass; nil once one succeeds
+	Groups   error          // of the last look at the consumer groups
 }
 
 // Lag is the number of source offsets that are still to be looked at.

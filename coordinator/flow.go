@@ -19,7 +19,7 @@ const (
 	agesAPass    = 8                // partitions whose oldest record is read in one pass
 )
 
-// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported guards.
+// flow is one flow under the coordinator's eyes. Only its goroutine uses it, except for what reported and following guard.
 type flow struct {
 	pair
 	queue   *lease.Queue
@@ -27,6 +27,7 @@ type flow struct {
 	lanes   *lanes
 	metrics *metrics
 	log     *slog.Logger
+	back    *flow // in the other direction; nil where there is none
 
 	born       time.Time
 	topics     topics
@@ -38,17 +39,25 @@ type flow struct {
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
+	slots      *slots      // nil where there is no bound
+	provenance provenance
+
+	following following
+	subject   [2]subject // of follow's goroutine alone
 
 	reported
 }
 
-func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
+func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
 	f := &flow{
-		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
+		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target], ids: ids},
 		queue: o.Queue, lanes: l, metrics: m,
-		log: o.Logger.With("flow", s.Name()),
+		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}
 	f.born = time.Now()
+	if s.MaxLeases > 0 {
+		f.slots = &slots{max: s.MaxLeases, served: map[lease.Task]time.Time{}}
+	}
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -66,7 +75,7 @@ func (f *flow) run(ctx context.Context) error {
 		}
 		f.metrics.passed(f.flow.Name(), time.Since(began), err)
 		wait = f.settle(err, wait)
-		if !sleep(ctx, wait-min(wait, time.Since(began))) {
+		if !f.rest(ctx, wait-min(wait, time.Since(began))) {
 			return nil
 		}
 	}
@@ -106,8 +115,9 @@ func (f *flow) pass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	view.Unlike = f.following.take()
 	plan := Make(view)
-	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
+	offered, err := f.offer(ctx, plan)
 	if err != nil {
 		return fmt.Errorf("offer tasks: %w", err)
 	}
@@ -151,12 +161,14 @@ func (f *flow) discover(ctx context.Context) error {
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
 		f.warn(found.warnings)
+		f.following.know(f.topics)
 	case f.growing:
 		target, err := f.targetTopics(ctx)
 		if err != nil {
 			return err
 		}
 		f.topics.target = target
+		f.following.know(f.topics)
 	}
 	return nil
 }
@@ -182,12 +194,20 @@ func (f *flow) look(ctx context.Context) (View, error) {
 		return View{}, err
 	}
 	f.gaps = slices.DeleteFunc(gaps, func(g lease.Gap) bool { return !g.Open() })
+	orders, err := f.cursors.Orders(ctx)
+	if err != nil {
+		return View{}, err
+	}
 	states, err := f.queue.States(ctx)
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
+	view.Paused = orders.Paused
+	if err == nil {
+		view.Back = f.provenance.join(ctx, f.pair, view)
+	}
 	return view, err
 }
 
@@ -208,7 +228,7 @@ func (f *flow) publish(plan Plan, now time.Time) {
 	oldest := f.marks.oldest(now)
 	expiring, topics := f.retention.expiring()
 	f.update(func(r *FlowReport) {
-		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring)
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, f.following.warned())
 		r.Gaps, r.Expiring = f.gaps, topics
 		r.Passes++
 	})

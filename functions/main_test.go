@@ -56,6 +56,7 @@ type world struct {
 	*testing.T
 	env            *local.Env
 	flow           spec.Flow
+	also           []spec.Flow // that a worker knows
 	queue          *lease.Queue
 	cursors        *lease.Cursors
 	source, target *kafka.Cluster
@@ -80,7 +81,7 @@ func inWorld(t *testing.T, s setup, test func(w *world)) {
 		t.Cleanup(env.Close)
 		w := &world{T: t, env: env, partitions: max(s.partitions, 1), flow: spec.Flow{
 			Source: "A", Target: "B", Policy: mm2.DefaultPolicy{Separator: "."}, ReplicationFactor: -1, State: spec.Running,
-			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, OffsetsReplicationFactor: -1,
+			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, ConnectGroup: mm2.ConnectGroup("A"), OffsetsReplicationFactor: -1,
 		}}
 		if s.isolation != "" {
 			w.flow.Isolation = s.isolation
@@ -106,6 +107,14 @@ func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
+	}
+}
+
+// made ends the test unless a topic was made.
+func (w *world) made(made bool, err error) {
+	w.Helper()
+	if w.must(err); !made {
+		w.Fatal("no topic was made")
 	}
 }
 
@@ -307,7 +316,7 @@ func (w *world) offerBehind(but ...int32) bool {
 	return all
 }
 
-// exact compares the copy with its source, record by record.
+// exact compares the copy with its source, record by record, and the positions in both.
 func (w *world) exact() {
 	w.Helper()
 	w.exactOf(w.env.Side("A", topic))
@@ -319,6 +328,9 @@ func (w *world) exactOf(source local.Side) {
 	w.must(err)
 	if !c.Exact() {
 		w.Errorf("the copy is not exact: %s", c)
+	}
+	if n := w.translated(); n > 0 {
+		w.Errorf("%d positions are not translated exactly", n)
 	}
 }
 
@@ -351,7 +363,7 @@ func (w *world) worker(slots int) *process {
 	p.close = []func(){p.queue.Close, source.Close, target.Close}
 	p.worker = functions.NewWorker(functions.Options{
 		Spec: spec.Spec{
-			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: []spec.Flow{w.flow},
+			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: append([]spec.Flow{w.flow}, w.also...),
 			Settings: spec.Settings{LeaseTime: leaseTime, Memory: 32 * spec.MiB},
 		},
 		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target}, Slots: slots,

@@ -336,7 +336,7 @@ func TestMissingCopyIsWaitedFor(t *testing.T) {
 		w.worker(0)
 		w.offer(0)
 		w.eventually("held", func() bool { s, _ := w.state(0); return s.Reason == lease.ReasonPartitionMissing && s.Held })
-		w.must(functions.CreateTopic(w.Context(), w.flow, w.source, w.target, topic))
+		w.made(functions.CreateTopic(w.Context(), w.flow, w.source, w.target, topic))
 		w.goesOn(0)
 		w.exact()
 	})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kferry/kferry/shared/follow"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/mm2"
@@ -17,27 +18,32 @@ import (
 )
 
 // CreateTopic makes room on the target for all partitions of a source topic: it creates the copy with the source's settings, or adds
-// partitions. It never removes any, and leaves the settings of a topic that exists alone. Many may do so at one time.
-func CreateTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, topic string) error {
+// partitions, and says whether it did. It never removes any, and leaves the settings of a topic that exists to Follow. Many may do so at one
+// time.
+func CreateTopic(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, topic string) (made bool, err error) {
 	from, err := source.Topic(ctx, topic)
 	if errors.Is(err, kafka.ErrUnknownTopic) {
-		return nil // deleted since: there is nothing to make room for
+		return false, nil // deleted since: there is nothing to make room for
 	}
 	if err = errors.Join(err, from.Err); err != nil {
-		return fmt.Errorf("look up %q on %s: %w", topic, flow.Source, permanent(err))
+		return false, fmt.Errorf("look up %q on %s: %w", topic, flow.Source, permanent(err))
 	}
 	c := copyOf{flow, source, target, from, flow.RemoteTopic(topic)}
 	to, err := target.Topic(ctx, c.name)
 	if errors.Is(err, kafka.ErrUnknownTopic) {
 		if err = c.create(ctx); !errors.Is(err, kafka.ErrTopicExists) {
-			return err
+			return err == nil, err
 		}
 		to, err = target.Topic(ctx, c.name) // somebody was faster: theirs may be smaller
 	}
 	if err = errors.Join(err, to.Err); err != nil {
-		return fmt.Errorf("look up %q on %s: %w", c.name, flow.Target, permanent(err))
+		return false, fmt.Errorf("look up %q on %s: %w", c.name, flow.Target, permanent(err))
 	}
-	return c.grow(ctx, to)
+	if len(to.Partitions) >= len(from.Partitions) {
+		return false, nil
+	}
+	err = c.grow(ctx, to)
+	return err == nil, err
 }
 
 // copyOf is a source topic and what it is to be on the target.
@@ -55,11 +61,12 @@ func (c copyOf) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	settings := c.settings(config)
-	wide, err := c.widen(ctx, settings, config)
+	example, err := c.example(ctx)
 	if err != nil {
 		return err
 	}
+	settings := c.settings(config, example)
+	wide := c.widen(settings, config, example)
 	err = c.target.CreateTopic(ctx, c.topic(wide))
 	if len(wide) > len(settings) && is(err, kafka.ErrInvalidConfig, kafka.ErrPolicyViolation) {
 		err = c.target.CreateTopic(ctx, c.topic(settings)) // nobody asked for the limits, and perhaps no record needs them
@@ -103,15 +110,31 @@ func (c copyOf) config(ctx context.Context) ([]kafka.ConfigEntry, error) {
 	return config.Entries, nil
 }
 
-// settings are those that somebody gave the source's topic. What its brokers' defaults say stays with its brokers.
-func (c copyOf) settings(config []kafka.ConfigEntry) map[string]string {
+// settings are those that somebody gave the source's topic and that the target knows, as far as it tells. What the source's brokers say by
+// default stays with its brokers.
+func (c copyOf) settings(config, example []kafka.ConfigEntry) map[string]string {
+	known := values(example)
 	settings := map[string]string{}
 	for _, e := range config {
-		if e.Source == kafka.SourceTopic && !e.ReadOnly && !e.Sensitive && !c.flow.ConfigExclude.Match(e.Name) {
+		if _, is := known[e.Name]; e.Source == kafka.SourceTopic && follow.Follows(c.flow, e) && (is || len(example) == 0) {
 			settings[e.Name] = e.Value
 		}
 	}
 	return settings
+}
+
+// example is the configuration of a topic that the target has created for kferry. Where there is no right to read it, none is known.
+func (c copyOf) example(ctx context.Context) ([]kafka.ConfigEntry, error) {
+	example := c.flow.OffsetsTopic
+	configs, err := c.target.Configs(ctx, []string{example})
+	config := configs[example]
+	if err = errors.Join(err, config.Err); is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization, kafka.ErrUnknownTopic) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read settings of %q on %s: %w", example, c.flow.Target, err)
+	}
+	return config.Entries, nil
 }
 
 // The settings that decide which records a topic takes. The difference is what 3.5 and earlier have in the place of the two others.
@@ -124,11 +147,8 @@ const (
 
 // widen adds to the settings what makes the copy take every record that the source takes: the source's limits, wherever it has them from,
 // that go beyond those which the target gives a new topic.
-func (c copyOf) widen(ctx context.Context, settings map[string]string, config []kafka.ConfigEntry) (map[string]string, error) {
-	defaults, err := c.defaults(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (c copyOf) widen(settings map[string]string, config, example []kafka.ConfigEntry) map[string]string {
+	defaults := defaultLimits(example)
 	source := limitsIn(values(config))
 	before, after := source.timestamp(timestampBefore), source.timestamp(timestampAfter)
 	wide := maps.Clone(settings)
@@ -140,7 +160,7 @@ func (c copyOf) widen(ctx context.Context, settings map[string]string, config []
 			wide[key] = strconv.FormatInt(least, 10)
 		}
 	}
-	return wide, nil
+	return wide
 }
 
 // staysBehind says whether somebody wants a limit to stay behind. MirrorMaker's list, which counts where there is no other, has the limits
@@ -150,24 +170,15 @@ func (c copyOf) staysBehind(limit string) bool {
 	return exclude.Match(limit) && exclude.String() != strings.Join(mm2.ConfigPropertiesExcludeDefault, "|")
 }
 
-// defaults are the limits of a topic that the target has created for kferry. Where there is no right to read them, none is known.
-func (c copyOf) defaults(ctx context.Context) (limits, error) {
-	example := c.flow.OffsetsTopic
-	configs, err := c.target.Configs(ctx, []string{example})
-	config := configs[example]
-	if err = errors.Join(err, config.Err); is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization, kafka.ErrUnknownTopic) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read settings of %q on %s: %w", example, c.flow.Target, err)
-	}
-	found := limitsIn(values(config.Entries))
-	for _, e := range config.Entries {
+// defaultLimits are those of a topic that nobody has changed, as far as the example tells.
+func defaultLimits(example []kafka.ConfigEntry) limits {
+	found := limitsIn(values(example))
+	for _, e := range example {
 		if _, is := found[e.Name]; is && e.Source == kafka.SourceTopic {
 			found[e.Name] = -1 // somebody has changed it on this topic: what others get is not known
 		}
 	}
-	return found, nil
+	return found
 }
 
 // limits are settings that bound something, by name; those that a cluster does not know are not there.
@@ -224,9 +235,6 @@ func (c copyOf) refuses(ctx context.Context, settings map[string]string) bool {
 // grow adds the partitions that a copy lacks.
 func (c copyOf) grow(ctx context.Context, to kafka.Topic) error {
 	exist, want := len(to.Partitions), len(c.from.Partitions)
-	if exist >= want {
-		return nil
-	}
 	err := c.target.AddPartitions(ctx, c.name, int32(want))
 	switch {
 	case err == nil:

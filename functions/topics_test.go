@@ -78,7 +78,8 @@ func (t *topicsTest) has(c *kafka.Cluster, topic string, partitions int32, setti
 
 // create runs the task for the topic "orders".
 func (t *topicsTest) create() error {
-	return functions.CreateTopic(t.Context(), t.flow, t.source, t.target, "orders")
+	_, err := functions.CreateTopic(t.Context(), t.flow, t.source, t.target, "orders")
+	return err
 }
 
 func (t *topicsTest) held(reason string, words ...string) {

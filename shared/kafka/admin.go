@@ -47,20 +47,29 @@ type TopicConfig struct {
 
 // Configs describes topics' configuration. An error of one topic is in its answer.
 func (c *Cluster) Configs(ctx context.Context, topics []string) (map[string]TopicConfig, error) {
-	configs := make(map[string]TopicConfig, len(topics))
-	for names := range slices.Chunk(topics, configTopics) {
-		if err := c.someConfigs(ctx, names, configs); err != nil {
+	all := make(map[string][]string, len(topics))
+	for _, topic := range topics {
+		all[topic] = nil
+	}
+	return c.ConfigsOf(ctx, all)
+}
+
+// ConfigsOf is Configs for some keys of each topic, or all where it names none. A key that the cluster doesn't know is not in the answer.
+func (c *Cluster) ConfigsOf(ctx context.Context, keys map[string][]string) (map[string]TopicConfig, error) {
+	configs := make(map[string]TopicConfig, len(keys))
+	for names := range slices.Chunk(slices.Sorted(maps.Keys(keys)), configTopics) {
+		if err := c.someConfigs(ctx, names, keys, configs); err != nil {
 			return nil, fmt.Errorf("topic configurations: %w", err)
 		}
 	}
 	return configs, nil
 }
 
-func (c *Cluster) someConfigs(ctx context.Context, names []string, configs map[string]TopicConfig) error {
+func (c *Cluster) someConfigs(ctx context.Context, names []string, keys map[string][]string, configs map[string]TopicConfig) error {
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	for _, name := range names {
 		r := kmsg.NewDescribeConfigsRequestResource()
-		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, name
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, name, keys[name]
 		req.Resources = append(req.Resources, r)
 	}
 	resp, err := anyBroker[*kmsg.DescribeConfigsResponse](ctx, c, req)
@@ -93,6 +102,45 @@ func newConfigEntry(c kmsg.DescribeConfigsResponseResourceConfig) ConfigEntry {
 		entry.Source = SourceDefault
 	}
 	return entry
+}
+
+// A ConfigChange is what is to become different in a topic's configuration.
+type ConfigChange struct {
+	Topic  string
+	Set    map[string]string
+	Delete []string // what the brokers say by default holds again
+}
+
+// AlterConfigs changes one topic's configuration: all of it, or, where the broker refuses any of it, nothing. The error has the broker's
+// own words. Every other key stays as it is.
+func (c *Cluster) AlterConfigs(ctx context.Context, change ConfigChange) error {
+	r := kmsg.NewIncrementalAlterConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, change.Topic
+	for _, key := range slices.Sorted(maps.Keys(change.Set)) {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Op, config.Value = key, kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr(change.Set[key])
+		r.Configs = append(r.Configs, config)
+	}
+	for _, key := range change.Delete {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Op = key, kmsg.IncrementalAlterConfigOpDelete
+		r.Configs = append(r.Configs, config)
+	}
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	req.Resources = append(req.Resources, r)
+	resp, err := anyBroker[*kmsg.IncrementalAlterConfigsResponse](ctx, c, req)
+	if err != nil {
+		return fmt.Errorf("alter configuration of %s: %w", change.Topic, err)
+	}
+	if len(resp.Resources) == 0 {
+		return fmt.Errorf("alter configuration of %s: the broker left it out: %w", change.Topic, ErrUnanswered)
+	}
+	for _, r := range resp.Resources {
+		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+			return fmt.Errorf("alter configuration of %s: %w", change.Topic, err)
+		}
+	}
+	return nil
 }
 
 // NewTopic describes a topic to create.

@@ -47,10 +47,11 @@ var (
 	ErrUnknownLeaderEpoch        error = kerr.UnknownLeaderEpoch
 	ErrUnsupportedCompression    error = kerr.UnsupportedCompressionType
 	ErrInvalidRecord             error = kerr.InvalidRecord
+	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
-	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
+	ErrSecurityDisabled          error = kerr.SecurityDisabled
 	ErrGroupNotFound             error = kerr.GroupIDNotFound
 	ErrOffsetMetadataTooLarge    error = kerr.OffsetMetadataTooLarge
 )

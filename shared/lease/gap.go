@@ -75,7 +75,7 @@ func (c *Cursors) PutGap(ctx context.Context, g Gap) error { return c.PutNote(ct
 // Gaps returns all gaps of the flow, from the queue alone.
 func (c *Cursors) Gaps(ctx context.Context) ([]Gap, error) {
 	notes, err := c.Notes(ctx)
-	return gapsOf(notes), err
+	return GapsOf(notes), err
 }
 
 // WriteGap is PutGap without a queue: on the offsets topic alone, where the next Load finds it.
@@ -86,11 +86,11 @@ func WriteGap(ctx context.Context, flow spec.Flow, target *kafka.Cluster, g Gap)
 // ReadGaps returns all gaps of the flow, from the offsets topic alone.
 func ReadGaps(ctx context.Context, flow spec.Flow, target *kafka.Cluster) ([]Gap, error) {
 	notes, err := ReadNotes(ctx, flow, target)
-	return gapsOf(notes), err
+	return GapsOf(notes), err
 }
 
-// gapsOf are the gaps among notes, by topic, partition and offset. What can't be read was written by another kferry.
-func gapsOf(notes map[NoteKey]Note) []Gap {
+// GapsOf are the gaps among notes, by topic, partition and offset. What can't be read was written by another kferry.
+func GapsOf(notes map[NoteKey]Note) []Gap {
 	var gaps []Gap
 	for key, n := range notes {
 		var g Gap

@@ -19,6 +19,18 @@ type State struct {
 	Since  time.Time `json:"since,omitzero"`
 	Next   time.Time `json:"next,omitzero"`
 	Worker string    `json:"worker,omitempty"`
+	// Done and Synced are short hashes of what a groups task had seen when it ended well, the latter when it last set positions on the
+	// target, which was at SyncedAt. It is due again when the coordinator sees something else.
+	Done     string    `json:"done,omitempty"`
+	Synced   string    `json:"synced,omitempty"`
+	SyncedAt time.Time `json:"syncedAt,omitzero"`
+}
+
+// SyncDue says whether it is time to set positions again. The wait is taken for over a little early: who asks once in an interval would
+// else miss it by a hair, and wait for two.
+func (s State) SyncDue(interval time.Duration, now time.Time) bool {
+	since := now.Sub(s.SyncedAt)
+	return since < 0 || since >= interval*3/4
 }
 
 // LongestWait is the longest that Next is put ahead. The processes that write and read it go by clocks of their own, and clocks are set:

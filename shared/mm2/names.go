@@ -69,3 +69,6 @@ func notInName(r rune) bool {
 	}
 	return true
 }
+
+// PositionsTopic is where kferry keeps its own maps of positions on the target. MirrorMaker takes it for one of its internal topics.
+func PositionsTopic(source string) string { return "mm2-kferry-positions." + source + ".internal" }

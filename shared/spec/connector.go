@@ -60,9 +60,10 @@ func (m mirror) names() (offsets, connector, group string) {
 
 // flow reads everything a mirror says, whether or not its clusters are known.
 func (r *resolver) flow(m mirror) Flow {
-	copying, source, connect := m.sourceConnector.config, r.given[m.source.text].config, r.connectConfig(m)
+	copying, source := m.sourceConnector.config, r.given[m.source.text].config
 	offsets, name, group := m.names()
 	every := m.form.interval()
+	before := len(r.acted)
 	policy, separator := r.policy(m)
 	f := Flow{
 		Source:            m.source.text,
@@ -77,13 +78,13 @@ func (r *resolver) flow(m mirror) Flow {
 		MaxLeases: read(r.report, copying["tasks.max"], parseCount(m.form.leastLeases(), mostLeases), 0),
 		State:     m.sourceConnector.of(),
 		// A connector may have an offsets topic of its own (KIP-618).
-		OffsetsTopic:             read(r.report, firstSet(copying["offsets.storage.topic"], connect["offset.storage.topic"]), parseTopic, offsets),
-		Connector:                name,
-		OffsetsReplicationFactor: read(r.report, firstSet(copying["offset.storage.replication.factor"], connect["offset.storage.replication.factor"]), parseReplicationFactor, -1),
+		OffsetsTopic:             read(r.report, firstSet(copying["offsets.storage.topic"], r.worker(m, "offset.storage.topic")), parseTopic, offsets),
+		Connector:                read(r.report, copying["kferry.connector"], parseConnector, name),
+		OffsetsReplicationFactor: read(r.report, firstSet(copying["offset.storage.replication.factor"], r.worker(m, "offset.storage.replication.factor")), parseReplicationFactor, -1),
 		ConfigExclude:            read(r.report, r.first(copying, "config.properties.exclude", "config.properties.blacklist"), ParsePatterns, defaultConfigExclude),
 		Limits:                   r.report.limits(limitsIn(copying), r.limits),
 		OnHold:                   read(r.report, copying["kferry.on.hold"], ParseOnHold, nil),
-		ConnectGroup:             read(r.report, connect["group.id"], parseGroup, group),
+		ConnectGroup:             read(r.report, r.worker(m, "group.id"), parseGroup, group),
 		Configs: ConfigSync{
 			Enabled:        r.on(copying["sync.topic.configs.enabled"], true),
 			Interval:       read(r.report, copying["sync.topic.configs.interval.seconds"], every, defaultRefresh),
@@ -100,6 +101,7 @@ func (r *resolver) flow(m mirror) Flow {
 		Heartbeats: r.on(copying["heartbeats.replication.enabled"], true),
 	}
 	r.checkSyncs(m, f)
+	f.Given = r.since(before)
 	return f
 }
 
@@ -116,12 +118,19 @@ func (f form) leastLeases() int {
 	return 1
 }
 
-// connectConfig is that of Connect's own cluster, which is the target.
-func (r *resolver) connectConfig(m mirror) settings {
-	if c, ok := r.given[m.connect.text]; ok {
-		return c.config
+// worker is a setting of Connect's workers, on its own cluster, which is the target.
+func (r *resolver) worker(m mirror, key string) value {
+	if v := m.worker[key]; v.set {
+		return v
 	}
-	return r.given[m.target.text].config
+	alias := firstSet(m.connect, m.target)
+	v := r.given[alias.text].config[key]
+	if other, contested := r.contested[v]; contested && m.worker != nil {
+		return value{} // they speak of other Connects on this cluster
+	} else if contested {
+		r.wrong(other, fmt.Errorf("is %q at %s; give one of them", v.text, v.place()))
+	}
+	return v
 }
 
 func (r *resolver) on(v value, otherwise bool) bool { return read(r.report, v, parseBool, otherwise) }

@@ -143,6 +143,14 @@ func parseState(text string) (State, error) {
 	return "", errors.New("unknown state; give running, paused or stopped")
 }
 
+// parseConnector reads the name under which a Connect keeps offsets.
+func parseConnector(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("a connector's name can't be empty; give the one that cursors are kept under, or remove it")
+	}
+	return text, nil
+}
+
 func parseGroup(text string) (string, error) {
 	if text == "" {
 		return "", errors.New("a group's name can't be empty; give one or remove it")

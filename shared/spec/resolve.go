@@ -33,6 +33,8 @@ type mirror struct {
 	form                    form
 	at                      value // the mirror as a whole
 	source, target, connect value // aliases; connect may be left out
+	// worker is the config of Connect's cluster as the mirror's own document has it: others may run a Connect of their own there.
+	worker settings
 
 	sourceConnector, checkpointConnector, heartbeatConnector connector
 }
@@ -56,6 +58,7 @@ type resolver struct {
 	*report
 	clusters   map[string]Cluster
 	given      map[string]cluster // the same as they were written
+	contested  map[value]value    // settings of Connect's workers that descriptions of a cluster don't agree on
 	named      map[string]bool    // by a mirror
 	flows      map[string]Flow
 	heartbeats map[string]Heartbeat
@@ -66,7 +69,7 @@ type resolver struct {
 // resolve makes clusters, flows and heartbeats of the input.
 func (in *input) resolve(r *report) Spec {
 	all := resolver{
-		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, named: map[string]bool{},
+		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, contested: map[value]value{}, named: map[string]bool{},
 		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
 	}
 	for _, c := range in.clusters {
@@ -114,9 +117,9 @@ func (r *resolver) cluster(c cluster) {
 	first, twice := r.clusters[alias]
 	r.check(c.config, clusterConfigKeys)
 	if !twice {
-		if c.config == nil {
-			c.config = settings{}
-		}
+		config := settings{} // another description may add to it, which is none of the first one's
+		maps.Copy(config, c.config)
+		c.config = config
 		r.clusters[alias] = Cluster{Alias: alias, BootstrapServers: servers, Config: texts(c.config)}
 		r.given[alias] = c
 		return
@@ -146,6 +149,9 @@ func (r *resolver) checkServers() {
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
 		switch earlier := given.config[key]; {
+		case earlier.set && earlier.text != v.text && workerKeys.has(key):
+			r.contested[earlier] = v // wrong only where a mirror's own document doesn't say which
+			continue
 		case earlier.set && earlier.text != v.text && clusterConfigKeys.has(key):
 			r.wrong(v, fmt.Errorf("is %q at %s; give one of them", earlier.shown(), earlier.place()))
 			continue
@@ -309,7 +315,7 @@ func (f Flow) and(g Flow) (both Flow, difference string) {
 		both.Filters = slices.Concat(f.Filters, g.Filters)
 		both.MaxLeases = addLeases(f.MaxLeases, g.MaxLeases)
 	}
-	both.Groups = groups
+	both.Groups, both.Given = groups, slices.Concat(f.Given, g.Given)
 	return both, ""
 }
 

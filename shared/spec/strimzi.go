@@ -88,7 +88,7 @@ func (r *resourceReader) resource(spec mapping, at value) {
 		r.wrongf(at, "has no spec; give spec.clusters and spec.mirrors, or spec.target and spec.mirrors")
 		return
 	}
-	connect := spec.text("connectCluster", r.report)
+	connect, before := spec.text("connectCluster", r.report), len(r.input.clusters)
 	if target := spec.take("target"); target.there() {
 		alias := r.target(target.mapping(r.report))
 		if connect.set && alias.set && connect.text != alias.text {
@@ -99,8 +99,12 @@ func (r *resourceReader) resource(spec mapping, at value) {
 	for _, item := range spec.take("clusters").items(r.report) {
 		r.cluster(item.mapping(r.report))
 	}
+	clusters := r.input.clusters[before:]
 	for _, item := range spec.take("mirrors").items(r.report) {
-		r.mirror(item.mapping(r.report), connect)
+		r.mirror(item.mapping(r.report), connect, clusters)
+	}
+	if spec.values["replicas"].there() && spec.values["replicas"].target().Value == "1" {
+		spec.take("replicas") // which has to be given in v1, and holds
 	}
 	r.ignoreRest(spec, resourceKeys)
 }
@@ -181,7 +185,7 @@ var mirrorKeys = []string{
 	"topicsExcludePattern", "topicsBlacklistPattern", "groupsPattern", "groupsExcludePattern", "groupsBlacklistPattern",
 }
 
-func (r *resourceReader) mirror(item mapping, connect value) {
+func (r *resourceReader) mirror(item mapping, connect value, clusters []cluster) {
 	if !item.there() {
 		return
 	}
@@ -199,6 +203,12 @@ func (r *resourceReader) mirror(item mapping, connect value) {
 		m.source = firstSet(c.alias, m.source)
 	} else if !m.source.set {
 		r.wrongf(m.source, "is missing; a mirror needs the alias of both clusters")
+	}
+	worker := firstSet(connect, m.target)
+	for _, c := range clusters {
+		if c.alias.text == worker.text {
+			m.worker = c.config
+		}
 	}
 	m.sourceConnector = r.connector(item.take("sourceConnector"))
 	m.checkpointConnector = r.connector(item.take("checkpointConnector"))

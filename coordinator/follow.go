@@ -1,0 +1,213 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kferry/kferry/shared/follow"
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// What topics have beside records is compared apart from the passes over a flow: records don't wait for it, whatever a cluster makes of
+// such questions. What differs is offered by the next pass.
+
+const (
+	compareTimeout = 20 * time.Second // of one comparison of all topics
+	tryRefused     = 10 * time.Minute // a cluster that refuses something is asked again, which MirrorMaker does as often
+)
+
+// following is what a flow's comparisons have come to.
+type following struct {
+	mu       sync.Mutex // guards what follows
+	topics   topics     // as last discovered
+	unlike   map[string]bool
+	warnings [2][]string // of settings and of rights
+}
+
+// know takes over what was discovered.
+func (f *following) know(t topics) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.topics = t
+}
+
+// paired are the source's topics that have a copy.
+func (f *following) paired(remote func(string) string) (names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.topics.source {
+		if copied, exists := f.topics.target[remote(t.Name)]; exists && t.Err == nil && copied.Err == nil {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// found notes what a comparison came to.
+func (f *following) found(subject int, differ, warnings []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unlike == nil {
+		f.unlike = map[string]bool{}
+	}
+	for _, topic := range differ {
+		f.unlike[topic] = true
+	}
+	f.warnings[subject] = warnings
+}
+
+// take returns the topics that differ, once: what still does is found again.
+func (f *following) take() map[string]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	unlike := f.unlike
+	f.unlike = nil
+	return unlike
+}
+
+func (f *following) warned() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Concat(f.warnings[:]...)
+}
+
+// follow compares settings and rights until ctx ends, each at its own interval.
+func (f *flow) follow(ctx context.Context) error {
+	for i, s := range f.subjects() {
+		s.next = time.Now()
+		f.subject[i] = s
+	}
+	for sleep(ctx, PassInterval) {
+		for i := range f.subject {
+			if s := &f.subject[i]; s.enabled && !time.Now().Before(s.next) {
+				begun := time.Now()
+				if f.compare(ctx, i, s) {
+					s.next = begun.Add(s.wait())
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// A subject is what is compared at one interval.
+type subject struct {
+	follow.Subject
+	enabled bool
+	every   time.Duration
+	next    time.Time
+	retry   time.Time // when refusals are tried again
+	off     bool      // a cluster has no authorizer
+	told    []string  // warnings that are in the log already
+}
+
+// wait is how long after the beginning of a comparison the next one begins.
+func (s *subject) wait() time.Duration {
+	if s.off {
+		return max(s.every, tryRefused)
+	}
+	return s.every
+}
+
+// subjects are those of the flow. One that is to be there within an interval is compared a pass earlier, since the next pass offers it.
+func (p pair) subjects() [2]subject {
+	every := func(interval time.Duration) time.Duration { return max(interval-PassInterval, PassInterval) }
+	return [2]subject{
+		{Subject: follow.Subject{Settings: true}, enabled: p.flow.Configs.Enabled, every: every(p.flow.Configs.Interval)},
+		{Subject: follow.Subject{Rights: true}, enabled: p.flow.ACLs.Enabled, every: every(p.flow.ACLs.Interval)},
+	}
+}
+
+// compare compares one subject of all topics, and says whether there was anything to compare. What fails is said, and tried at the next time.
+func (f *flow) compare(ctx context.Context, i int, s *subject) bool {
+	topics := f.following.paired(f.flow.RemoteTopic)
+	if len(topics) == 0 || !f.isLoaded(ctx) { // without notes it isn't known what was applied
+		return false
+	}
+	asking, cancel := context.WithTimeout(ctx, compareTimeout)
+	defer cancel()
+	known, look, err := f.likeness(asking, topics, s.Subject)
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		f.say(i, s, nil, []string{unlikeError(f.flow, err)})
+		return true
+	}
+	differ := look.Differ()
+	if now := time.Now(); now.After(s.retry) {
+		differ = append(differ, refusedTopics(topics, known, s.Subject)...)
+		s.retry = now.Add(tryRefused)
+	}
+	if off := look.Disabled(); off != s.off {
+		if s.off = off; off {
+			f.log.Info("rights don't follow: a cluster has no authorizer", "answer", look.NoRights)
+		}
+	}
+	f.say(i, s, differ, look.Warnings())
+	return true
+}
+
+func unlikeError(f spec.Flow, err error) string {
+	return fmt.Sprintf("settings and rights of %s can't be compared: %v", f.Name(), err)
+}
+
+func (f *flow) isLoaded(ctx context.Context) bool {
+	loaded, err := f.cursors.Loaded(ctx)
+	return err == nil && loaded
+}
+
+// likeness asks both clusters, and for what is remembered.
+func (f *flow) likeness(ctx context.Context, topics []string, what follow.Subject) (map[string]follow.Note, follow.Look, error) {
+	notes, err := f.cursors.Notes(ctx)
+	if err != nil {
+		return nil, follow.Look{}, err
+	}
+	known := follow.Notes(notes)
+	look, err := follow.Read(ctx, f.flow, f.source, f.target, topics, known, what)
+	return known, look, err
+}
+
+// refusedTopics are those of which the target has refused something.
+func refusedTopics(topics []string, notes map[string]follow.Note, what follow.Subject) (refused []string) {
+	for _, topic := range topics {
+		if n := notes[topic]; what.Settings && len(n.Refused) > 0 || what.Rights && n.Denied != "" {
+			refused = append(refused, topic)
+		}
+	}
+	return refused
+}
+
+func (f *flow) say(i int, s *subject, differ, warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(s.told, w) {
+			f.log.Warn(w)
+		}
+	}
+	s.told = warnings
+	f.following.found(i, differ, warnings)
+}
+
+// unlike is what `status` says about settings and rights: what doesn't follow, and why.
+func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]lease.Note) []string {
+	var known following
+	known.know(found)
+	topics := known.paired(p.flow.RemoteTopic)
+	if len(topics) == 0 {
+		return nil
+	}
+	look, err := follow.Read(ctx, p.flow, p.source, p.target, topics, follow.Notes(notes), follow.Of(p.flow))
+	if errors.Is(err, kafka.ErrUnanswered) || ctx.Err() != nil {
+		return nil // it is told already that a cluster doesn't answer
+	}
+	if err != nil {
+		return []string{unlikeError(p.flow, err)}
+	}
+	return look.Warnings()
+}

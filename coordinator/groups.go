@@ -1,0 +1,121 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kferry/kferry/shared/groups"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// groupsTimeout bounds one look at a flow's groups. One that takes longer is tried again.
+const groupsTimeout = 30 * time.Second
+
+// followed says whether somebody wants the groups of a flow to go on in its copies.
+func followed(f spec.Flow) bool {
+	return f.Groups.State == spec.Running && (f.Groups.Checkpoints || f.Groups.Sync)
+}
+
+// followGroups offers the groups task of the flow whenever its consumer groups, or the copies that they wait for, have moved. It has a goroutine
+// and a pace of its own, so that groups which can't be looked at keep no partition waiting.
+func (f *flow) followGroups(ctx context.Context) error {
+	if !followed(f.flow) {
+		return nil
+	}
+	wait := f.flow.Groups.CheckpointsInterval
+	if !f.flow.Groups.Checkpoints {
+		wait = f.flow.Groups.SyncInterval
+	}
+	wait = max(wait, PassInterval)
+	for sleep(ctx, min(wait, PassInterval)); ctx.Err() == nil; sleep(ctx, wait) {
+		asking, cancel := context.WithTimeout(ctx, groupsTimeout)
+		err := f.compareGroups(asking)
+		cancel()
+		if ctx.Err() == nil {
+			f.noteGroups(err)
+		}
+	}
+	return nil
+}
+
+// noteGroups makes known how a look at the groups ended.
+func (f *flow) noteGroups(err error) {
+	before := f.last().Groups
+	f.update(func(r *FlowReport) { r.Groups = err })
+	switch {
+	case err == nil && before != nil:
+		f.log.Info("consumer groups are looked at again")
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		f.log.Warn("consumer groups can't be looked at; trying again", "error", err)
+	}
+}
+
+func (f *flow) groupsTask() lease.Task {
+	return lease.Task{Kind: lease.KindGroups, Flow: f.flow.Name(), Partition: -1, Digest: f.flow.Digest()}
+}
+
+// compareGroups looks at the groups once, and offers the task where something is to be done.
+func (f *flow) compareGroups(ctx context.Context) error {
+	task := f.groupsTask()
+	state, _, err := f.queue.State(ctx, task)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if (View{Now: now}).next(state).After(now) {
+		return nil // the last run failed
+	}
+	switch orders, err := f.cursors.Orders(ctx); {
+	case errors.Is(err, lease.ErrNotLoaded), err == nil && orders.Paused:
+		return nil
+	case err != nil:
+		return err
+	}
+	due, err := f.groupsDue(ctx, state, now)
+	if err != nil || !due {
+		return err
+	}
+	if _, err := f.queue.Offer(ctx, task); err != nil {
+		return fmt.Errorf("offer %s: %w", task, err)
+	}
+	return nil
+}
+
+// groupsDue compares with what the last run has seen. The target is asked only where it is time to set positions there.
+func (f *flow) groupsDue(ctx context.Context, state lease.State, now time.Time) (bool, error) {
+	g := f.flow.Groups
+	syncs := g.Sync && state.SyncDue(g.SyncInterval, now)
+	if !g.Checkpoints && !syncs {
+		return false, nil
+	}
+	seen, err := groups.Look(ctx, f.flow, f.source)
+	if err != nil {
+		return false, err
+	}
+	copies := groups.Copies{Flow: f.flow}
+	if copies.Cursors, err = f.cursors.All(ctx); err != nil {
+		return false, err
+	}
+	if f.back != nil {
+		copies.Back = &groups.Copies{Flow: f.back.flow}
+		if copies.Back.Cursors, err = f.back.cursors.All(ctx); err != nil {
+			return false, err
+		}
+	}
+	positions := copies.Positions(seen)
+	done := copies.Digest(positions)
+	if g.Checkpoints && state.Done != done && (len(positions) > 0 || state.Done != "") {
+		return true, nil
+	}
+	if !syncs || len(positions) == 0 {
+		return false, nil
+	}
+	standing, err := groups.LookTarget(ctx, f.target, groups.Names(positions))
+	if err != nil {
+		return false, err
+	}
+	return state.Synced != done+standing.Digest(positions), nil
+}
