@@ -271,7 +271,8 @@ func (p pair) remember(ctx context.Context, queue *lease.Queue, found topics) (k
 		return known, fmt.Errorf("target: cursors: %w", err)
 	}
 	for tp, c := range recent {
-		if was, ok := known.Cursors[tp]; !ok || c.Newer(was) && !was.Foreign {
+		was, ok := known.Cursors[tp]
+		if same := was.Foreign && c.Foreign && was.Offset == c.Offset; !ok || c.Newer(was) && !was.Foreign || same { // with its hold
 			known.Cursors[tp] = c
 		}
 	}
@@ -316,12 +317,17 @@ func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
 		at := &p.Partitions[i]
 		start, end := starts[at.copied()], ends[at.copied()]
 		if at.Begun && at.State == Copying && at.Cursor.Foreign {
-			at.hold(lease.ReasonNoCursor, fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d", at.Source(), at.Cursor.Offset))
+			at.Detail = at.left()
 		}
 		if !at.Begun && at.State == Copying && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
 			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
 		}
 	}
+}
+
+// left says what MirrorMaker has left of a partition that nobody has taken over yet.
+func (p Partition) left() string {
+	return fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d; a worker goes on where it stopped, or says why not", p.Source(), p.Cursor.Offset)
 }
 
 // cut warns of copies that are shorter than their cursors say. A worker holds them when the next record comes, and looks more closely: a

@@ -122,11 +122,9 @@ func (f facts) cursor(flow spec.Flow) lease.Cursor {
 	}
 }
 
-// recognise holds where the cursor belongs to other topics than those that are there, or to another program.
+// recognise holds where the cursor belongs to other topics than those that are there.
 func (m *mirror) recognise(c lease.Cursor) error {
 	switch {
-	case c.Foreign:
-		return hold(lease.ReasonNoCursor, "MirrorMaker 2 wrote the position of %s last, at offset %d", m.from, c.Offset)
 	case c.SourceTopicID != m.facts.source.key():
 		return hold(lease.ReasonSourceRecreated, "%s on %s was deleted and created again: its id was %s, now it is %s", m.from.Topic, m.flow.Source, c.SourceTopicID, m.facts.source.key())
 	case c.TargetTopicID != m.facts.target.key():

@@ -32,6 +32,7 @@ type mirror struct {
 	lease          *lease.Lease
 	cursors        *lease.Cursors
 	topics         *topicCache
+	predecessors   *predecessors
 	budget         *kafka.Budget
 	pacer          *pacer
 	log            *slog.Logger
@@ -70,7 +71,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
-	err = drained(soft, m.overrule(ctx, soft, err))
+	err = drained(soft, m.overrule(ctx, soft, m.succeed(ctx, soft, err)))
 	m.awaitShown()
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
@@ -99,6 +100,9 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	m.facts.compacted = m.facts.compacted || m.at.Running // the policy may have changed since, and what it took is gone
 	if fresh {
 		return m.begin(ctx, soft)
+	}
+	if cursor.Foreign {
+		return m.takeOver(ctx, soft)
 	}
 	if err := m.recognise(cursor); err != nil {
 		return err
@@ -174,6 +178,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			piece.Release()
 			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
 		}
+		m.count.read(len(piece.Records), seen.data)
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
@@ -368,7 +373,9 @@ func (m *mirror) awaitShown() {
 
 // commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.
 func (m *mirror) commit(ctx context.Context) error {
+	began := time.Now()
 	revision, err := m.cursors.Commit(ctx, m.from.Topic, m.from.Partition, m.at, m.revision)
+	m.count.committed(time.Since(began), err)
 	if err != nil {
 		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
 	}

@@ -34,7 +34,8 @@ func (m *mirror) begin(ctx, soft context.Context) error {
 		return fmt.Errorf("read log start of %s: %w", m.to, err)
 	}
 	if end.Offset > start.Offset {
-		return hold(lease.ReasonNoCursor, "%s holds the offsets %d to %d and %s has no cursor of kferry's for it", m.to, start.Offset, end.Offset-1, m.flow.OffsetsTopic)
+		return hold(lease.ReasonNoCursor, "%s holds the offsets %d to %d and %s has no position for it: whoever wrote them has ended before its first commit, or keeps its positions under other names (offsets topic, connector or alias)",
+			m.to, start.Offset, end.Offset-1, m.flow.OffsetsTopic)
 	}
 	offset, err := offsetAt(soft, m.source, m.from, m.flow.Start.Timestamp(), m.flow.Isolation)
 	if err != nil {

@@ -62,11 +62,12 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics      topicCache
-	metrics     *metrics
-	cursors     map[string]*lease.Cursors // by flow
-	pacers      map[string]*pacer         // likewise
-	translators map[string]*translator    // likewise
+	topics       topicCache
+	metrics      *metrics
+	cursors      map[string]*lease.Cursors // by flow
+	pacers       map[string]*pacer         // likewise
+	translators  map[string]*translator    // likewise
+	predecessors *predecessors
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -88,7 +89,12 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
+		memory := int64(o.Spec.Settings.Memory)
+		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
+		o.Metrics.MustRegister(w.metrics.meters)
+	}
 	for _, f := range o.Spec.Flows {
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
@@ -116,8 +122,11 @@ func (w *Worker) Run(ctx context.Context) error {
 		keepers.Go(func() { p.run(keeping) })
 	}
 
+	stopHearing, err := w.hear()
+	if err != nil {
+		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
+	}
 	defer w.hearAsked()()
-
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
 		runs.Go(func() {
@@ -127,6 +136,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	close(w.claimed)
 
+	stopHearing()
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
 	runs.Wait()
@@ -273,7 +283,11 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindGroups:
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
-		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
+		m := w.mirror(hard, flow, source, target, t)
+		w.tell(t.Task)
+		err := m.run(hard, soft)
+		m.count.end()
+		w.conclude(hard, t, err)
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
@@ -302,14 +316,42 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget, pacer: w.pacers[flow.Name()],
-		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
 			s, _, err := w.Queue.State(ctx, t.Task)
 			return s, err
 		},
 	}
+}
+
+// claimed is what workers tell each other of, so that a partition that moves is not in the metrics of two.
+const claimed = "claimed"
+
+func (w *Worker) tell(t lease.Task) {
+	if w.metrics.meters == nil {
+		return
+	}
+	if err := w.Queue.Tell(claimed, t); err != nil {
+		w.Logger.Debug("could not tell other workers of a lease", "error", err)
+	}
+}
+
+func (w *Worker) hear() (stop func(), err error) {
+	if w.metrics.meters == nil {
+		return func() {}, nil
+	}
+	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+		flow, ok := w.Spec.Flow(t.Flow)
+		switch {
+		case !ok:
+		case t.Kind == lease.KindMirror:
+			w.metrics.moved(t.Flow, kafka.TopicPartition{Topic: flow.RemoteTopic(t.Topic), Partition: t.Partition})
+		case t.Kind == lease.KindGroups:
+			w.metrics.groupsMoved(t.Flow)
+		}
+	})
 }
 
 func (w *Worker) occupy(l *lease.Lease) *tenancy {

@@ -53,6 +53,7 @@ type variables struct {
 	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
 	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
 	HTTP          string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
+	MM2Metrics    string `env:"KFERRY_METRICS_MM2" envDefault:"true" meaning:"whether /metrics has MirrorMaker 2's and Strimzi's names too, about twelve series for each partition"`
 	Slots         string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
 	Memory        string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
 	Lease         string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
@@ -133,14 +134,15 @@ func (e environment) settings(r *report) Settings {
 		}
 	}
 	return Settings{
-		NATSURL:   e.NATSURL,
-		Data:      e.Data,
-		HTTP:      read(r, e.value("KFERRY_HTTP", e.HTTP), parseListen, ""),
-		Slots:     read(r, e.value("KFERRY_SLOTS", e.Slots), parseCount(1, mostSlots), 0),
-		Memory:    read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
-		LeaseTime: read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
-		LogLevel:  read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
-		LogFormat: read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
+		NATSURL:    e.NATSURL,
+		Data:       e.Data,
+		HTTP:       read(r, e.value("KFERRY_HTTP", e.HTTP), parseListen, ""),
+		Slots:      read(r, e.value("KFERRY_SLOTS", e.Slots), parseCount(1, mostSlots), 0),
+		Memory:     read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
+		LeaseTime:  read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
+		MM2Metrics: read(r, e.value("KFERRY_METRICS_MM2", e.MM2Metrics), parseBool, true),
+		LogLevel:   read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
+		LogFormat:  read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
 	}
 }
 
