@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -109,12 +110,26 @@ func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 			}
 		}
 		if open == 0 {
+			c.settleGroups(ctx, goals)
 			return summarize(goals), nil
 		}
 		if !sleep(ctx, PassInterval/4) {
 			return summarize(goals), context.Cause(ctx)
 		}
 	}
+}
+
+// settleGroups has the consumer groups of all flows go on where the copies are now.
+func (c *Coordinator) settleGroups(ctx context.Context, goals []*goal) {
+	var all sync.WaitGroup
+	for i, g := range goals {
+		all.Go(func() {
+			if left := c.flows[i].settleGroups(ctx); left != "" {
+				g.summary.Warnings = append(slices.Clip(g.summary.Warnings), fmt.Sprintf("the consumer groups of %s are not up to date: %s", g.summary.Flow, left))
+			}
+		})
+	}
+	all.Wait()
 }
 
 func summarize(goals []*goal) Summary {

@@ -126,7 +126,7 @@ func TestSkipRecordsCountsWhatTheBrokerHas(t *testing.T) {
 		{"from inside a hole", holed, 13, 1, 17, 1},
 		{"more than there is", holed, 10, 9, 17, 3},
 	} {
-		after, taken, err := skipRecords(c.b, c.from, c.n)
+		after, taken, err := skipRecords(c.b, c.from, c.n, func(int64, int64) {})
 		if err != nil || after != c.wantAfter || taken != c.wantOf {
 			t.Errorf("%s: %d records up to %d, %v; want %d up to %d", c.name, taken, after, err, c.wantOf, c.wantAfter)
 		}

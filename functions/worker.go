@@ -1,6 +1,7 @@
 // Package functions holds what a lease is claimed for. mirror.go is where to start reading: a record's whole life. worker.go claims
 // leases and runs them side by side, position.go finds out what the target already has, units.go decides the shape in which records
-// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, trouble.go decides what follows from a failure.
+// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, follow.go has their settings and rights
+// follow, trouble.go decides what follows from a failure.
 //
 // A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
 // another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
@@ -34,6 +35,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -68,6 +70,8 @@ type Worker struct {
 	pacers       map[string]*pacer         // likewise
 	translators  map[string]*translator    // likewise
 	predecessors *predecessors
+	archives     map[string]*offsets.Archive // by flow
+	syncs        map[string]*offsets.Syncs   // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -81,6 +85,7 @@ type tenancy struct {
 	since time.Time
 	yield func() // asks the run to give the lease back; may be called more than once
 	asked <-chan struct{}
+	done  string // lease.State.Done of a groups task whose other half failed
 }
 
 // NewWorker makes a worker. It does nothing before Run.
@@ -89,13 +94,15 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		memory := int64(o.Spec.Settings.Memory)
 		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
 		o.Metrics.MustRegister(w.metrics.meters)
 	}
 	for _, f := range o.Spec.Flows {
+		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
+		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
@@ -121,12 +128,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
 	}
+	for _, s := range w.syncs {
+		keepers.Go(func() { s.Run(keeping) })
+	}
 
 	stopHearing, err := w.hear()
 	if err != nil {
 		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
 	}
 	defer w.hearAsked()()
+
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
 		runs.Go(func() {
@@ -281,6 +292,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
+		w.tell(t.Task)
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		m := w.mirror(hard, flow, source, target, t)
@@ -317,6 +329,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
@@ -342,7 +355,7 @@ func (w *Worker) hear() (stop func(), err error) {
 	if w.metrics.meters == nil {
 		return func() {}, nil
 	}
-	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+	return w.Queue.Hear(claimed, func(t lease.Task) {
 		flow, ok := w.Spec.Flow(t.Flow)
 		switch {
 		case !ok:
