@@ -29,6 +29,7 @@ type Archive struct {
 	flow   spec.Flow
 	target *kafka.Cluster
 	due    atomic.Bool // Prune is
+	failed atomic.Bool // the last Write has
 }
 
 const (
@@ -55,7 +56,9 @@ func (a *Archive) Write(ctx context.Context, tp kafka.TopicPartition, chunks []S
 		Name: a.Topic(), Partitions: 1, ReplicationFactor: a.flow.OffsetsReplicationFactor,
 		Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": archiveSegment},
 	}
-	if err := writeTo(ctx, a.target, topic, records); err != nil {
+	err := writeTo(ctx, a.target, topic, records)
+	a.failed.Store(err != nil)
+	if err != nil {
 		return fmt.Errorf("write map of %s to %s: %w", tp, a.target.Alias(), err)
 	}
 	if rand.IntN(pruneOnce) < len(chunks) {
@@ -63,6 +66,9 @@ func (a *Archive) Write(ctx context.Context, tp kafka.TopicPartition, chunks []S
 	}
 	return nil
 }
+
+// Failed says whether the last Write has, of whichever partition.
+func (a *Archive) Failed() bool { return a.failed.Load() }
 
 // Run prunes once in a while, until ctx ends. Where that fails, the topic is only longer than it has to be.
 func (a *Archive) Run(ctx context.Context, source *kafka.Cluster, log *slog.Logger) {
