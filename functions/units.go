@@ -207,7 +207,7 @@ func writer(b batch.Batch) string {
 	switch id := b.ProducerID(); {
 	case b.Control():
 		return fmt.Sprintf("a transaction's marker (producer id %d)", id)
-	case id>>56 == identityTag:
+	case batch.Computed(id):
 		return fmt.Sprintf("another kferry identity (producer id %#x, epoch %d)", id, b.ProducerEpoch())
 	case id < 0:
 		return "a producer without an id"

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -17,6 +16,7 @@ type Patterns struct {
 	text string
 	fast *regexp.Regexp  // RE2, in linear time, wherever it can say the same
 	slow *regexp2.Regexp // backtracking, for look-around and the like
+	more *Patterns       // of which one may match instead
 }
 
 // matchTimeout ends a backtracking match that explodes. Names are short: an honest pattern takes microseconds.
@@ -33,19 +33,30 @@ func ParsePatterns(text string) (Patterns, error) {
 }
 
 // compileJava reads one regular expression.
-func compileJava(joined string) (Patterns, error) {
-	if err := checkJava(joined); err != nil {
-		return Patterns{}, err
-	}
-	// The list is compiled by itself first: "a)|(b" would only be a regex between the brackets that make it match whole names.
-	if _, err := regexp.Compile(joined); err != nil {
-		return parseSlow(joined)
-	}
-	fast, err := regexp.Compile(whole(joined))
+func compileJava(pattern string) (Patterns, error) {
+	parsed, groups, err := parseJava(pattern)
 	if err != nil {
-		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it", err)
+		return Patterns{}, fmt.Errorf("not a list of regular expressions as Java has them (%w); mend it", err)
 	}
-	return Patterns{text: joined, fast: fast}, nil
+	text := func(look bool) string {
+		var text strings.Builder
+		text.WriteString(`\A`)
+		parsed.write(&text, look, groups)
+		text.WriteString(`\z`)
+		return text.String()
+	}
+	if !parsed.needsLook() {
+		if fast, err := regexp.Compile(text(false)); err == nil { // else it is too large
+			return Patterns{text: pattern, fast: fast}, nil
+		}
+	}
+	slow, err := regexp2.Compile(text(true), regexp2.None)
+	if err != nil {
+		return Patterns{}, fmt.Errorf("not a regular expression that can be used here (%w); simplify it", err)
+	}
+	slow.MatchTimeout = matchTimeout
+	p := Patterns{text: pattern, slow: slow}
+	return p, p.tryLong()
 }
 
 func join(text string) string {
@@ -64,33 +75,12 @@ func (p Patterns) or(q Patterns) Patterns {
 	case q.text == "":
 		return p
 	}
-	return mustPatterns(p.text + "," + q.text) // which compile by themselves, and hold no comma
-}
-
-func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }
-
-func parseSlow(joined string) (Patterns, error) {
-	plain := escaped.ReplaceAllStringFunc(joined, plainUnderscore)
-	if _, err := regexp2.Compile(plain, regexp2.None); err != nil {
-		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it, and mind that a comma ends an expression", err)
+	p.text += "|" + q.text
+	if p.more != nil {
+		q = p.more.or(q)
 	}
-	slow, err := regexp2.Compile(whole(plain), regexp2.None)
-	if err != nil {
-		return Patterns{}, fmt.Errorf("not a list of regular expressions (%w); mend it", err)
-	}
-	slow.MatchTimeout = matchTimeout
-	p := Patterns{text: joined, slow: slow}
-	return p, p.tryLong()
-}
-
-var escaped = regexp.MustCompile(`\\.`)
-
-// plainUnderscore takes the backslash from "\_": Java and RE2 pass over it, the fallback stops at it.
-func plainUnderscore(escape string) string {
-	if escape == `\_` {
-		return "_"
-	}
-	return escape
+	p.more = &q // not compiled as one: groups that are referred to by number would be others
+	return p
 }
 
 // tryLong refuses a pattern that takes for ever on long names, before a name does it.
@@ -104,49 +94,6 @@ func (p Patterns) tryLong() error {
 	return nil
 }
 
-// checkJava refuses what Java reads in another way than RE2 and the fallback do, since they would take it for something else
-// without a word: classes inside a class ([a-z&&[^b]]), braces that a comma cut in two (a{1,2}), octal numbers, repeated
-// flags, and quotes that nothing ends. They were found by comparing with java.util.regex on random patterns.
-func checkJava(pattern string) error {
-	inClass := false
-	for i := 0; i < len(pattern); i++ {
-		switch rest := pattern[i:]; {
-		case strings.HasPrefix(rest, `\Q`):
-			quoted, _, ended := strings.Cut(rest, `\E`)
-			if !ended {
-				return errors.New(`\Q has no end; add \E behind what is quoted`)
-			}
-			i += len(quoted) + len(`\E`) - 1
-		case strings.HasPrefix(rest, `\0`):
-			return errors.New(`octal escapes are not supported; write the character itself`)
-		case rest[0] == '\\':
-			i += len(escape.FindString(rest)) - 1
-		case !inClass && repeatedFlags.MatchString(rest):
-			return errors.New(`flags like (?i) can't be repeated; remove the *, +, ? or {} behind them`)
-		case inClass && (rest[0] == '[' || strings.HasPrefix(rest, "&&")):
-			return errors.New(`classes inside a character class are not supported; write a look-ahead like (?!b)[a-z], or \[ for the bracket itself`)
-		case rest[0] == '[':
-			inClass = true
-			i += len(classStart.FindString(rest)) - 1
-		case rest[0] == ']':
-			inClass = false
-		case rest[0] == '{' && !inClass && !repetition.MatchString(rest):
-			return errors.New(`a brace doesn't hold a number, maybe since a comma ends an expression; write aa? instead of a{1,2}, or \{ for the brace itself`)
-		}
-	}
-	return nil
-}
-
-// escape is one that stands before a letter in braces (\p{Alpha}), or before any one character.
-var escape = regexp.MustCompile(`^\\([pPxkN]\{[^}]*\}|.?)`)
-
-var repeatedFlags = regexp.MustCompile(`^\(\?[a-zA-Z-]+\)[*+?{]`)
-
-var repetition = regexp.MustCompile(`^\{\d+\}`)
-
-// classStart is what opens a class; a bracket right behind is one of its characters.
-var classStart = regexp.MustCompile(`^\[\^?\]?`)
-
 // Match says whether one of the patterns matches the whole name.
 func (p Patterns) Match(name string) bool {
 	matched, err := p.match(name)
@@ -155,13 +102,17 @@ func (p Patterns) Match(name string) bool {
 
 // match fails where a pattern takes too long, which ParsePatterns has tried to rule out.
 func (p Patterns) match(name string) (bool, error) {
+	matched, err := false, error(nil)
 	switch {
 	case p.fast != nil:
-		return p.fast.MatchString(name), nil
+		matched = p.fast.MatchString(name)
 	case p.slow != nil:
-		return p.slow.MatchString(name)
+		matched, err = p.slow.MatchString(name)
 	}
-	return false, nil
+	if matched || err != nil || p.more == nil {
+		return matched, err
+	}
+	return p.more.match(name)
 }
 
 // String is the patterns joined by "|".
