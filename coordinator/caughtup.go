@@ -189,7 +189,7 @@ func (g *goal) open(r FlowReport, late bool) (open int) {
 func (g *goal) set(plan Plan) {
 	g.partitions = map[kafka.TopicPartition]*milestone{}
 	for _, p := range plan.Partitions {
-		if p.State != Gone {
+		if p.State != Gone && p.State != Cycle {
 			g.partitions[p.Source()] = &milestone{begun: p.Begun, last: p.Cursor}
 		}
 	}
@@ -202,7 +202,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	}
 	g.summary.Records += m.count(p)
 	switch {
-	case p.State == Idle, m.passed(p):
+	case p.State == Idle, p.State == Cycle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
 	case p.State == Held && g.holdingStill(p, late) && (p.Decision == "" || g.lasts(p, m)), p.State == Failed && late, g.failing(p, m), p.State == Gone:

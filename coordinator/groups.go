@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,8 +68,10 @@ func (f *flow) compareGroups(ctx context.Context) error {
 	if (View{Now: now}).next(state).After(now) {
 		return nil // the last run failed
 	}
-	loaded, err := f.cursors.Loaded(ctx)
-	if err != nil || !loaded {
+	switch orders, err := f.cursors.Orders(ctx); {
+	case errors.Is(err, lease.ErrNotLoaded), err == nil && orders.Paused:
+		return nil
+	case err != nil:
 		return err
 	}
 	due, err := f.groupsDue(ctx, state, now)

@@ -70,7 +70,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 		copies: *groups.Open(f, target),
 		log:    w.Logger.With("flow", f.Name()),
 	}
-	r.syncs = offsets.NewSyncs(f, source, target, r.log)
+	r.syncs = w.syncs[f.Name()]
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]
 		r.copies.Back = groups.Open(back, source)
