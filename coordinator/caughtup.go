@@ -29,10 +29,10 @@ type Summary struct {
 // A FlowSummary is one flow's part of a Summary.
 type FlowSummary struct {
 	Flow       string
-	Paused     bool
-	Partitions int   // that were on the source at the beginning
-	CaughtUp   int   // of them, examined up to where the source ended then
-	Records    int64 // landed on the target meanwhile
+	State      spec.State // that it is to be in
+	Partitions int        // that were on the source at the beginning
+	CaughtUp   int        // of them, examined up to where the source ended then
+	Records    int64      // landed on the target meanwhile
 	Lag        int64
 	Stopped    []StoppedSummary
 	Warnings   []string
@@ -72,8 +72,8 @@ func (s Summary) Table(to io.Writer) error {
 }
 
 func (f FlowSummary) remarks(to io.Writer) {
-	if f.Paused {
-		fmt.Fprintf(to, "%s is paused\n", f.Flow)
+	if f.State != "" && f.State != spec.Running {
+		fmt.Fprintf(to, "%s is %s\n", f.Flow, f.State)
 	}
 	if f.Error != "" {
 		fmt.Fprintf(to, "%s: %s\n", f.Flow, f.Error)
@@ -100,7 +100,7 @@ func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 	began := time.Now()
 	var goals []*goal
 	for _, f := range c.flows {
-		goals = append(goals, &goal{began: began, paused: f.flow.State != spec.Running, after: f.last().Passes})
+		goals = append(goals, &goal{began: began, after: f.last().Passes})
 	}
 	for {
 		open := 0
@@ -143,7 +143,6 @@ func summarize(goals []*goal) Summary {
 // goal is how far a flow has to come.
 type goal struct {
 	began      time.Time
-	paused     bool
 	after      int64 // passes that had ended when it was set
 	partitions map[kafka.TopicPartition]*milestone
 	summary    FlowSummary
@@ -163,11 +162,11 @@ type milestone struct {
 
 // reached compares a report with the goal, and says whether there is nothing left to wait for.
 func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
-	g.summary = FlowSummary{Flow: r.Flow, Paused: g.paused, Warnings: r.Warnings}
+	g.summary = FlowSummary{Flow: r.Flow, State: r.Plan.State, Warnings: r.Warnings}
 	if len(r.Gaps) > 0 {
 		g.summary.Warnings = append(slices.Clip(r.Warnings), fmt.Sprintf("%s has %s that nobody has acknowledged; see \"kferry gaps\"", r.Flow, plural(len(r.Gaps), "gap")))
 	}
-	if r.Passes > g.after && (g.open(r, elapsed > answerWithin) == 0 || g.paused) {
+	if r.Passes > g.after && (g.open(r, elapsed > answerWithin) == 0 || r.Plan.State != spec.Running) {
 		return true
 	}
 	if r.Err == nil {
@@ -204,7 +203,7 @@ func (g *goal) open(r FlowReport, late bool) (open int) {
 func (g *goal) set(plan Plan) {
 	g.partitions = map[kafka.TopicPartition]*milestone{}
 	for _, p := range plan.Partitions {
-		if p.State != Gone {
+		if p.State != Gone && p.State != Cycle {
 			g.partitions[p.Source()] = &milestone{begun: p.Begun, last: p.Cursor}
 		}
 	}
@@ -217,7 +216,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	}
 	g.summary.Records += m.count(p)
 	switch {
-	case p.State == Idle, m.passed(p):
+	case p.State == Idle, p.State == Cycle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
 	case p.State == Held && g.holdingStill(p, late) && (p.Decision == "" || g.lasts(p, m)), p.State == Failed && late, g.failing(p, m), p.State == Gone:

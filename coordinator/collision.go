@@ -62,6 +62,9 @@ func (l *lanes) set(f spec.Flow, topics []string) {
 	if l.into == nil {
 		l.into = map[lane][]origin{}
 	}
+	if f.State == spec.Absent {
+		return // it copies none of them
+	}
 	for _, topic := range topics {
 		at := lane{f.Target, f.RemoteTopic(topic)}
 		l.into[at] = append(l.into[at], origin{f.Name(), topic})

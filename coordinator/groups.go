@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -74,10 +75,10 @@ func (f *flow) settleGroups(ctx context.Context) (left string) {
 				return state.Detail
 			}
 		}
-		switch {
-		case err != nil:
+		if err != nil && limited.Err() == nil {
 			return err.Error()
-		case !sleep(limited, PassInterval/4):
+		}
+		if !sleep(limited, PassInterval/4) {
 			return "they are on the move"
 		}
 	}
@@ -96,8 +97,10 @@ func (f *flow) compareGroups(ctx context.Context, last bool) (due bool, err erro
 	if waits && state.Done == "" {
 		return false, nil
 	}
-	loaded, err := f.cursors.Loaded(ctx)
-	if err != nil || !loaded {
+	switch orders, err := f.cursors.Orders(ctx); {
+	case errors.Is(err, lease.ErrNotLoaded), err == nil && orders.Paused:
+		return false, nil
+	case err != nil:
 		return false, err
 	}
 	syncs := f.flow.Groups.Sync && !waits && (last || state.SyncDue(f.flow.Groups.SyncInterval, now))

@@ -129,7 +129,7 @@ func (p pair) copiesOf(ctx context.Context, queue *lease.Queue, found topics) (*
 		return nil, err
 	}
 	c := groups.Open(p.flow, p.target)
-	c.Cursors = known.cursors
+	c.Cursors = known.Cursors
 	return c, c.Map.Refresh(ctx)
 }
 

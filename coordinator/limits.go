@@ -83,8 +83,8 @@ func (p pair) limits(ctx context.Context, queue *lease.Queue) ([]Limit, error) {
 	if queue != nil {
 		asking, cancel := context.WithTimeout(ctx, queueTimeout)
 		defer cancel()
-		if set, err := queue.Cursors(p.flow, p.target).Limits(asking); err == nil {
-			return Limits(p.flow, set), nil
+		if set, err := queue.Cursors(p.flow, p.target).Orders(asking); err == nil {
+			return Limits(p.flow, set.Limits), nil
 		}
 	}
 	set, err := lease.ReadLimits(ctx, p.flow, p.target)

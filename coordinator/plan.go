@@ -25,13 +25,17 @@ type View struct {
 	Collisions map[string]string
 	// Unlike are the source topics whose copies differ in settings or rights.
 	Unlike map[string]bool
-	Now    time.Time
+	Paused bool // by command
+	// Back are the source topics that come from the target, or may.
+	Back map[string]Comeback
+	Now  time.Time
 
 	task lease.Task // what every task of the flow has in common
 }
 
 // A Plan is what there is to do for a flow, and where each of its partitions stands.
 type Plan struct {
+	State      spec.State   // that the flow is to be in; in any but Running there is nothing to do
 	Tasks      []lease.Task // due now; those that run already are among them, the queue knows
 	Partitions []Partition  // by topic and partition
 }
@@ -48,7 +52,8 @@ const (
 	Held    State = "held"    // stands still for a reason that somebody has to remove
 	Failed  State = "failed"  // a cluster doesn't answer for it
 	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
-	Paused  State = "paused"  // behind, and the input pauses the flow
+	Paused  State = "paused"  // behind, and the flow is paused or stopped
+	Cycle   State = "cycle"   // comes from the target, and is not copied back
 )
 
 // A Partition says where one partition of a flow stands.
@@ -80,22 +85,36 @@ func (p Partition) Source() kafka.TopicPartition {
 // Make compares source, target and cursors, and says what there is to do.
 func Make(v View) Plan {
 	v.task = lease.Task{Flow: v.Flow.Name(), Digest: v.Flow.Digest()}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range v.Source {
 		p.topic(v, topic)
 	}
 	p.gone(v)
 	p.sort()
-	if v.Flow.State != spec.Running {
+	if p.State != spec.Running {
 		p.pause()
 	}
 	return p
 }
 
+// wanted is the state that the flow is to be in.
+func (v View) wanted() spec.State {
+	if v.Paused && v.Flow.State == spec.Running {
+		return spec.Paused
+	}
+	return v.Flow.State
+}
+
 // blind is the plan of a flow that can't be compared, because of why: of all that is known to be there, and nothing to do.
 func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]lease.Cursor, why error) Plan {
 	v := View{Flow: f, Source: source, Cursors: cursors}
-	var p Plan
+	p := Plan{State: v.wanted()}
+	if p.State == spec.Absent {
+		return p
+	}
 	for _, topic := range source {
 		p.everyPartition(v, topic, f.RemoteTopic(topic.Name), func(*Partition) {})
 	}
@@ -129,6 +148,10 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 	}
 	if topic.Err != nil {
 		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(topic.Err) })
+		return
+	}
+	if back, is := v.Back[topic.Name]; is {
+		p.everyPartition(v, topic, target, func(at *Partition) { at.comeBack(back) })
 		return
 	}
 	room := v.Target[target]
@@ -337,6 +360,14 @@ func (at *Partition) hold(reason lease.Reason, detail string) {
 	at.State, at.Reason, at.Detail = Held, reason, detail
 }
 
+func (at *Partition) comeBack(c Comeback) {
+	if c.Err != nil {
+		at.fail(c.Err)
+		return
+	}
+	at.State, at.Detail, at.Lag = Cycle, c.Why, 0
+}
+
 func (at *Partition) fail(err error) {
 	at.State, at.Detail = Failed, err.Error()
 }
@@ -368,7 +399,7 @@ func (p *Plan) offer(v View, task lease.Task) bool {
 	return true
 }
 
-// pause takes back what was planned for a flow that the input stops.
+// pause takes back what was planned for a flow that is not to run.
 func (p *Plan) pause() {
 	p.Tasks = nil
 	for i := range p.Partitions {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // rehearsals bounds the creations that a target checks at one time.
@@ -96,6 +97,9 @@ func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) Fl
 		f.Warnings = append(f.Warnings, fmt.Sprintf("%s doesn't say how large its topics are: %v", p.flow.Source, err))
 	}
 	view := View{Flow: p.flow, Source: found.source, Target: found.target, Collisions: l.collisions(p.flow)}
+	if p.flow.State == spec.Absent {
+		return f
+	}
 	f.Topics = make([]TopicPreview, len(found.source))
 	var g errgroup.Group
 	g.SetLimit(rehearsals)
@@ -112,7 +116,7 @@ func (p pair) preview(ctx context.Context, found topics, l *lanes, err error) Fl
 	var plan Plan
 	known, err := p.remember(ctx, nil, found)
 	if err == nil {
-		plan, _, err = p.plan(ctx, known.cursors, found, nil, l)
+		plan, _, err = p.plan(ctx, known, found, nil, l)
 	}
 	if err != nil {
 		f.Error = err.Error()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 const columnGap = 2
@@ -92,6 +93,14 @@ func (f FlowSurvey) remarks(to io.Writer, flags string) {
 	}
 	for _, w := range f.Warnings {
 		fmt.Fprintf(to, "\nwarning: %s\n", w)
+	}
+	switch {
+	case f.Paused:
+		fmt.Fprintf(to, "\n%s is paused: nothing of it is copied until \"kferry unpause%s '%[1]s'\"\n", f.Flow, flags)
+	case f.State == spec.Absent:
+		fmt.Fprintf(to, "\n%s copies no topics: its input has no source connector\n", f.Flow)
+	case f.State != spec.Running:
+		fmt.Fprintf(to, "\n%s is %s by its configuration\n", f.Flow, f.State)
 	}
 	for _, l := range f.Limits {
 		fmt.Fprintf(to, "\n%s is held to a rate: %s, %s (%s)\n", f.Flow, l.Of(), l.Rate(), l.From())

@@ -91,7 +91,7 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 	if err != nil {
 		return all, err
 	}
-	plan, ends, err := p.plan(ctx, known.cursors, found, states, l)
+	plan, ends, err := p.plan(ctx, known, found, states, l)
 	if err != nil {
 		return all, err
 	}
@@ -99,6 +99,9 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 		return all, fmt.Errorf("%s copies no %s; \"kferry status\" lists what it copies, as it is called on %s", r.Flow, r.wanted(), p.flow.Source)
 	}
 	for _, at := range plan.Partitions {
+		if r.asks() && at.State == Copying && at.Cursor.Foreign { // only the queue would know that it is held
+			at.hold(lease.ReasonNoCursor, at.left())
+		}
 		switch waits := at.State == Held && at.Reason.Decide(); {
 		case !r.selects(at):
 		case waits:

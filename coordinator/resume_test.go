@@ -52,10 +52,11 @@ func TestResumeWritesTheDecisionToBothPlaces(t *testing.T) {
 				bubble(t, func(in *installation) {
 					cursors, task := holding(in, how)
 					o := in.Options
+					request := coordinator.Request{Flow: "A->B", Partition: -1, Decision: lease.From(4)}
 					if !queue {
 						o.Queue = nil
+						request.Partition = 0 // by name: without a queue nobody knows whether a worker could take over from MirrorMaker
 					}
-					request := coordinator.Request{Flow: "A->B", Partition: -1, Decision: lease.From(4)}
 					all := must(coordinator.Resume(in.Context(), o, request))
 					if len(all.All) != 1 || !all.All[0].Written || all.All[0].Choices[0].Offset != 4 || (all.Alone == "") != queue {
 						in.Fatalf("got %+v", all)

@@ -41,7 +41,9 @@ type FlowSurvey struct {
 	Flow       string            `json:"flow"`
 	Source     string            `json:"source"`
 	Target     string            `json:"target"`
-	Error      string            `json:"error,omitempty"` // why source and target can't be compared
+	State      spec.State        `json:"state"`            // that it is to be in
+	Paused     bool              `json:"paused,omitempty"` // by command
+	Error      string            `json:"error,omitempty"`  // why source and target can't be compared
 	Warnings   []string          `json:"warnings,omitempty"`
 	Limits     []Limit           `json:"limits,omitempty"` // of what may be read in a second
 	Partitions []PartitionSurvey `json:"partitions"`
@@ -136,10 +138,11 @@ func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.
 // discoverAll looks at the topics of all flows, and where they lead, before any is judged by itself.
 func discoverAll(ctx context.Context, o Options) (pairs []pair, found []topics, l *lanes, errs []error) {
 	l = &lanes{}
+	ids := &clusterIDs{clusters: o.Clusters}
 	found, errs = make([]topics, len(o.Spec.Flows)), make([]error, len(o.Spec.Flows))
 	var g errgroup.Group
 	for i, f := range o.Spec.Flows {
-		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target]}
+		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target], ids: ids}
 		pairs = append(pairs, p)
 		g.Go(func() error {
 			found[i], errs[i] = p.discover(ctx)
@@ -158,21 +161,22 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	var ends map[kafka.TopicPartition]kafka.Offset
 	known, forgotten := p.remember(ctx, queue, found)
 	if err = errors.Join(err, forgotten); err == nil {
-		plan, ends, err = p.plan(ctx, known.cursors, found, states, l)
+		plan, ends, err = p.plan(ctx, known, found, states, l)
 	}
 	if err != nil {
 		s.Error = err.Error()
-		plan = blind(p.flow, found.source, known.cursors, err)
+		plan = blind(p.flow, found.source, known.Cursors, err)
 	}
+	s.State, s.Paused = View{Flow: p.flow, Paused: known.Paused}.wanted(), known.Paused
 	if found.target != nil { // which knows them
 		s.Limits, _ = p.limits(ctx, queue) // that it doesn't answer is told already
 	}
-	s.Gaps = slices.DeleteFunc(lease.GapsOf(known.notes), func(g lease.Gap) bool { return !g.Open() })
+	s.Gaps = slices.DeleteFunc(known.Gaps, func(g lease.Gap) bool { return !g.Open() })
 	ctx, cancel := context.WithTimeout(ctx, agesTimeout)
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.notes))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.Notes))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}
@@ -240,12 +244,13 @@ func (f *FlowSurvey) countGaps() {
 }
 
 // plan is what a coordinator would decide now, and how far the copies reach.
-func (p pair) plan(ctx context.Context, cursors map[kafka.TopicPartition]lease.Cursor, found topics, states map[lease.Task]lease.State, l *lanes) (Plan, map[kafka.TopicPartition]kafka.Offset, error) {
-	view, err := p.view(ctx, found, cursors, p.patiently)
+func (p pair) plan(ctx context.Context, known lease.Memory, found topics, states map[lease.Task]lease.State, l *lanes) (Plan, map[kafka.TopicPartition]kafka.Offset, error) {
+	view, err := p.view(ctx, found, known.Cursors, p.patiently)
 	if err != nil {
 		return Plan{}, nil, err
 	}
-	view.States, view.Collisions, view.Now = states, l.collisions(p.flow), time.Now()
+	view.States, view.Collisions, view.Paused, view.Now = states, l.collisions(p.flow), known.Paused, time.Now()
+	view.Back = provenance(nil).join(ctx, p, view)
 	plan := Make(view)
 	starts, ends, err := p.copies(ctx, plan, found)
 	if err != nil {
@@ -255,25 +260,20 @@ func (p pair) plan(ctx context.Context, cursors map[kafka.TopicPartition]lease.C
 	return plan, ends, nil
 }
 
-// memory is what is kept of a flow.
-type memory struct {
-	cursors map[kafka.TopicPartition]lease.Cursor
-	notes   map[lease.NoteKey]lease.Note
-}
-
 // remember reads the offsets topic, and prefers the queue's copy of a cursor where that is further: workers write to the topic only from
 // time to time. Where the target doesn't answer, the queue's copies are all that is known.
-func (p pair) remember(ctx context.Context, queue *lease.Queue, found topics) (known memory, err error) {
+func (p pair) remember(ctx context.Context, queue *lease.Queue, found topics) (known lease.Memory, err error) {
 	recent := p.recent(ctx, queue)
 	if found.target == nil {
-		return memory{cursors: recent}, nil
+		return lease.Memory{Cursors: recent}, nil
 	}
-	if known.cursors, known.notes, err = lease.ReadCursorsAndNotes(ctx, p.flow, p.target); err != nil {
+	if known, err = lease.ReadMemory(ctx, p.flow, p.target); err != nil {
 		return known, fmt.Errorf("target: cursors: %w", err)
 	}
 	for tp, c := range recent {
-		if was, ok := known.cursors[tp]; !ok || c.Newer(was) && !was.Foreign {
-			known.cursors[tp] = c
+		was, ok := known.Cursors[tp]
+		if same := was.Foreign && c.Foreign && was.Offset == c.Offset; !ok || c.Newer(was) && !was.Foreign || same { // with its hold
+			known.Cursors[tp] = c
 		}
 	}
 	return known, nil
@@ -317,12 +317,17 @@ func (p *Plan) holdUnknown(starts, ends map[kafka.TopicPartition]kafka.Offset) {
 		at := &p.Partitions[i]
 		start, end := starts[at.copied()], ends[at.copied()]
 		if at.Begun && at.State == Copying && at.Cursor.Foreign {
-			at.hold(lease.ReasonNoCursor, fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d", at.Source(), at.Cursor.Offset))
+			at.Detail = at.left()
 		}
 		if !at.Begun && at.State == Copying && start.Err == nil && end.Err == nil && start.Offset < end.Offset {
 			at.hold(lease.ReasonNoCursor, fmt.Sprintf("%s holds the offsets %d to %d and has no cursor", at.copied(), start.Offset, end.Offset-1))
 		}
 	}
+}
+
+// left says what MirrorMaker has left of a partition that nobody has taken over yet.
+func (p Partition) left() string {
+	return fmt.Sprintf("MirrorMaker 2 wrote the position of %s last, at offset %d; a worker goes on where it stopped, or says why not", p.Source(), p.Cursor.Offset)
 }
 
 // cut warns of copies that are shorter than their cursors say. A worker holds them when the next record comes, and looks more closely: a

@@ -100,10 +100,10 @@ var spoils = map[string]spoilt{
 		w.must(w.env.NATS.Wipe())
 		w.must(w.cursors.Load(w.Context()))
 	}},
-	"MirrorMaker wrote last": {lease.ReasonNoCursor, false, func(w *world) {
+	"MirrorMaker had copied another topic": {lease.ReasonNoCursor, false, func(w *world) {
 		key := w.flow.Key(topic, 0)
 		w.must(w.target.Write(w.Context(), offsets, []kafka.Record{{
-			Partition: mm2.OffsetsPartition(key, mm2.OffsetsPartitions), Key: key, Value: []byte(`{"offset":11}`),
+			Partition: mm2.OffsetsPartition(key, mm2.OffsetsPartitions), Key: key, Value: []byte(`{"offset":999}`),
 		}}))
 		w.must(w.queue.Purge(w.Context()))
 		w.must(w.cursors.Load(w.Context()))
@@ -151,9 +151,9 @@ func TestDecisionsAreCarriedOut(t *testing.T) {
 			lease.AcceptGap: {0, lease.Surplus, [3]int64{0, 0, -1}}, lease.Restart: {0, lease.Surplus, [3]int64{0, 0, -1}},
 			lease.From(10): {10, lease.Skipped, [3]int64{0, 10, 10}},
 		},
-		"MirrorMaker wrote last": {
-			lease.AcceptGap: {12, lease.Surplus, [3]int64{12, 12, -1}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 12, 12}},
-			lease.From(14): {14, lease.Skipped, [3]int64{12, 14, 2}},
+		"MirrorMaker had copied another topic": {
+			lease.AcceptGap: {15, lease.Surplus, [3]int64{15, 15, -1}}, lease.Restart: {0, lease.Repeated, [3]int64{0, 15, 15}},
+			lease.From(12): {12, lease.Repeated, [3]int64{12, 15, 3}},
 		},
 	} {
 		for decision, want := range outcomes {

@@ -81,7 +81,7 @@ func inWorld(t *testing.T, s setup, test func(w *world)) {
 		t.Cleanup(env.Close)
 		w := &world{T: t, env: env, partitions: max(s.partitions, 1), flow: spec.Flow{
 			Source: "A", Target: "B", Policy: mm2.DefaultPolicy{Separator: "."}, ReplicationFactor: -1, State: spec.Running,
-			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, OffsetsReplicationFactor: -1,
+			Isolation: spec.ReadCommitted, OffsetsTopic: offsets, Connector: mm2.SourceConnector, ConnectGroup: mm2.ConnectGroup("A"), OffsetsReplicationFactor: -1,
 		}}
 		if s.isolation != "" {
 			w.flow.Isolation = s.isolation

@@ -33,6 +33,7 @@ type mirror struct {
 	lease          *lease.Lease
 	cursors        *lease.Cursors
 	topics         *topicCache
+	predecessors   *predecessors
 	budget         *kafka.Budget
 	pacer          *pacer
 	log            *slog.Logger
@@ -45,8 +46,9 @@ type mirror struct {
 
 	track   *offsets.Track // which offsets belong together, see positions.go
 	keeping keeping
-	found   places // where the records are that locate has found
-	synced  int64  // source offset of the last offset-sync; -1: none yet
+	found   pairings // where the records are that locate has found
+	jumps   int      // in their target offsets
+	synced  int64    // source offset of the last offset-sync; -1: none yet
 
 	pace *pace // set while it copies, see pace.go
 
@@ -79,7 +81,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
-	err = drained(soft, m.overrule(ctx, soft, err))
+	err = drained(soft, m.overrule(ctx, soft, m.succeed(ctx, soft, err)))
 	m.awaitShown()
 	m.stopKeeping(keepEnd)
 	if errors.Is(err, lease.ErrLost) {
@@ -110,6 +112,9 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	m.facts.compacted = m.facts.compacted || m.at.Running // the policy may have changed since, and what it took is gone
 	if fresh {
 		return m.begin(ctx, soft)
+	}
+	if cursor.Foreign {
+		return m.takeOver(ctx, soft)
 	}
 	if err := m.recognise(cursor); err != nil {
 		return err
@@ -185,6 +190,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			piece.Release()
 			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
 		}
+		m.count.read(len(piece.Records), seen.data)
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
@@ -258,7 +264,7 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 		return err
 	}
 	target, sequence := m.at.Target, m.at.Sequence
-	var landed places
+	var landed pairings
 	for _, b := range u.batches {
 		if soft.Err() != nil {
 			return errDrain
@@ -386,7 +392,9 @@ func (m *mirror) awaitShown() {
 // commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.
 func (m *mirror) commit(ctx context.Context) error {
 	m.mapInto()
+	began := time.Now()
 	revision, err := m.cursors.Commit(ctx, m.from.Topic, m.from.Partition, m.at, m.revision)
+	m.count.committed(time.Since(began), err)
 	if err != nil {
 		return fmt.Errorf("commit cursor of %s: %w", m.from, err)
 	}

@@ -47,20 +47,22 @@ type pacer struct {
 	waited  prometheus.Counter
 	holds   map[lease.Unit]prometheus.Gauge
 
+	halt    func()        // asks all partitions of the flow back
 	joined  chan struct{} // of capacity 1: there is a bucket that the other workers don't know of
 	looking chan struct{} // of capacity 1: holds one token while limits are looked up; those who wait for it can give up
 
 	mu      sync.Mutex             // guards what follows
 	set     map[string]lease.Limit // while running, by topic; nil before it was looked for
-	shown   spec.Rate              // of the flow
+	paused  bool
+	shown   spec.Rate // of the flow
 	paces   map[*pace]struct{}
 	buckets map[lease.Limited]*bucket
 	said    time.Time
 }
 
-func newPacer(flow spec.Flow, q *lease.Queue, cursors *lease.Cursors, log *slog.Logger, m *metrics) *pacer {
+func newPacer(flow spec.Flow, q *lease.Queue, cursors *lease.Cursors, halt func(), log *slog.Logger, m *metrics) *pacer {
 	p := &pacer{
-		flow: flow, cursors: cursors, shares: q.Shares(flow.Name()), log: log.With("flow", flow.Name()),
+		flow: flow, cursors: cursors, halt: halt, shares: q.Shares(flow.Name()), log: log.With("flow", flow.Name()),
 		waited: m.waited.WithLabelValues(flow.Name()),
 		holds: map[lease.Unit]prometheus.Gauge{
 			lease.UnitBytes: m.limitBytes.WithLabelValues(flow.Name()), lease.UnitRecords: m.limitRecords.WithLabelValues(flow.Name()),
@@ -84,6 +86,9 @@ func (p *pacer) run(ctx context.Context) {
 		case <-look.C:
 			if err := p.look(ctx); err != nil && ctx.Err() == nil {
 				p.log.Debug("limits stay as they are", "error", err)
+			}
+			if p.isPaused() {
+				p.halt()
 			}
 		case <-turn.C:
 			p.say()
@@ -130,18 +135,25 @@ func (p *pacer) look(ctx context.Context) error {
 }
 
 func (p *pacer) lookUp(ctx context.Context) error {
-	set, err := p.cursors.Limits(ctx)
+	orders, err := p.cursors.Orders(ctx)
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.set = set
+	p.set, p.paused = orders.Limits, orders.Paused
 	p.show()
 	for c := range p.paces {
 		p.equip(c)
 	}
 	return nil
+}
+
+// isPaused says whether somebody has paused the flow, as far as is known.
+func (p *pacer) isPaused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
 }
 
 // limits are what holds for a topic, or with "" for the flow as a whole. The lock is held.
@@ -168,6 +180,9 @@ func (p *pacer) show() {
 func (p *pacer) enter(ctx context.Context, topic string) (*pace, error) {
 	if err := p.know(ctx); err != nil {
 		return nil, fmt.Errorf("look at limits: %w", err)
+	}
+	if p.isPaused() {
+		return nil, errYield
 	}
 	c := &pace{pacer: p, topic: topic, fresh: true}
 	p.mu.Lock()

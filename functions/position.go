@@ -34,7 +34,8 @@ func (m *mirror) begin(ctx, soft context.Context) error {
 		return fmt.Errorf("read log start of %s: %w", m.to, err)
 	}
 	if end.Offset > start.Offset {
-		return hold(lease.ReasonNoCursor, "%s holds the offsets %d to %d and %s has no cursor of kferry's for it", m.to, start.Offset, end.Offset-1, m.flow.OffsetsTopic)
+		return hold(lease.ReasonNoCursor, "%s holds the offsets %d to %d and %s has no position for it: whoever wrote them has ended before its first commit, or keeps its positions under other names (offsets topic, connector or alias)",
+			m.to, start.Offset, end.Offset-1, m.flow.OffsetsTopic)
 	}
 	offset, err := offsetAt(soft, m.source, m.from, m.flow.Start.Timestamp(), m.flow.Isolation)
 	if err != nil {
@@ -97,7 +98,7 @@ func (m *mirror) locate(ctx, soft context.Context) error {
 // behind is the source's place behind the records that have landed between m.at and the target's end: counted, where counting can be
 // trusted.
 func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) {
-	m.found = nil
+	m.found, m.jumps = nil, 0
 	switch {
 	case m.facts.compacted:
 		return m.readBackCompacted(soft, landed, end)

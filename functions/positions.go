@@ -16,37 +16,37 @@ const (
 	keepAgain = 5 * time.Second  // after a write of chunks that failed
 	keepEnd   = time.Second      // for a write of chunks when the run ends
 	keepLimit = 30 * time.Second // that a cursor waits for its map, where that has become too long for it
-	mostJumps = 64               // places that one search for what landed notes, where they don't follow each other
+	mostJumps = 64               // in the target's offsets that one search for what landed notes; behind them positions are unknown
 )
 
-// spans are source offsets that records have, in ascending order.
-type spans []span
+// stretches are source offsets that records have, in ascending order.
+type stretches []stretch
 
-type span struct{ from, n int64 }
+type stretch struct{ from, n int64 }
 
-func (s spans) add(offset, n int64) spans {
+func (s stretches) add(offset, n int64) stretches {
 	if last := len(s) - 1; last >= 0 && s[last].from+s[last].n == offset {
 		s[last].n += n
 		return s
 	}
-	return append(s, span{offset, n})
+	return append(s, stretch{offset, n})
 }
 
-// places are source offsets and the target offsets that belong to them.
-type places []landing
+// pairings are source offsets and the target offsets that belong to them.
+type pairings []pairing
 
-type landing struct{ source, target, n int64 }
+type pairing struct{ source, target, n int64 }
 
-func (p places) add(source, target, n int64) places {
+func (p pairings) add(source, target, n int64) pairings {
 	if last := len(p) - 1; last >= 0 && p[last].source+p[last].n == source && p[last].target+p[last].n == target {
 		p[last].n += n
 		return p
 	}
-	return append(p, landing{source, target, n})
+	return append(p, pairing{source, target, n})
 }
 
 // of takes the first n records off source: they have landed from a target offset on.
-func (p places) of(source *spans, target, n int64) places {
+func (p pairings) of(source *stretches, target, n int64) pairings {
 	for n > 0 && len(*source) > 0 {
 		s := &(*source)[0]
 		taken := min(n, s.n)
@@ -59,7 +59,7 @@ func (p places) of(source *spans, target, n int64) places {
 }
 
 // placed adds what has landed to the map. m.at.Target is behind it then.
-func (m *mirror) placed(landed places) {
+func (m *mirror) placed(landed pairings) {
 	for _, l := range landed {
 		m.track.Copied(l.source, l.target, l.n)
 	}
@@ -76,7 +76,10 @@ func (m *mirror) foundNext(offset, n int64) {
 
 // foundThere notes where a source record was found.
 func (m *mirror) foundThere(source, landed print) {
-	if len(m.found) < mostJumps {
+	if last := len(m.found) - 1; last >= 0 && m.found[last].target+m.found[last].n != landed.offset {
+		m.jumps++
+	}
+	if m.jumps <= mostJumps {
 		m.found = m.found.add(source.offset, landed.offset, 1)
 	}
 }

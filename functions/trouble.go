@@ -24,7 +24,7 @@ const (
 )
 
 var (
-	errYield = errors.New("the worker wants the lease back for a waiting task")
+	errYield = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
 	errDrain = errors.New("the worker drains")
 	errLate  = errors.New("nothing was fetched yet")
 )
@@ -222,15 +222,25 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 		return // not ours any more: neither to release nor to speak for
 	case errors.Is(err, errDrain):
 		<-w.claimed // a claim that is still under way would swallow what comes back
-		end = t.HandBack(ctx)
+		end = w.handBack(ctx, t)
 	case errors.Is(err, errYield):
-		end = t.HandBack(ctx)
+		end = w.handBack(ctx, t)
 	default:
 		end = w.adjourn(ctx, t, err)
 	}
 	if end != nil {
 		log.Warn("could not release a lease; it comes back when its time is over", "error", end)
 	}
+}
+
+// handBack gives a lease back with work left, for another worker; where the flow rests, for nobody. Where it may have only so many, the
+// coordinator knows whose turn it is.
+func (w *Worker) handBack(ctx context.Context, t *tenancy) error {
+	flow, _ := w.Spec.Flow(t.Task.Flow)
+	if flow.MaxLeases > 0 && t.Task.Kind == lease.KindMirror || w.resting(t.Task) {
+		return t.Release(ctx)
+	}
+	return t.HandBack(ctx)
 }
 
 // settle releases a lease whose work is done.

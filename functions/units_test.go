@@ -187,7 +187,7 @@ func TestIdentityIsTaggedAndItsOwn(t *testing.T) {
 		target: topicFacts{ClusterID: "c2", Topic: kafka.Topic{Name: "a.orders", ID: kafka.TopicID{2}}},
 	}
 	first := base.identity(0, 0)
-	if first.ProducerID>>56 != identityTag {
+	if !batch.Computed(first.ProducerID) {
 		t.Errorf("producer id %#x lacks the tag", first.ProducerID)
 	}
 	other := base

@@ -45,6 +45,7 @@ const (
 	roomPause   = 200 * time.Millisecond // between looks at the queue while every slot is taken
 	roomAtOnce  = 16                     // leases above the slots, for as long as others take to end
 	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
+	keepSlot    = 5 * time.Second        // likewise where a flow may have only so many
 	drainLimit  = 8 * time.Second        // for what is in flight when the worker is told to stop; a request that was sent may add its own
 )
 
@@ -62,13 +63,14 @@ type Options struct {
 // Worker claims leases and runs them, as many at once as it has slots.
 type Worker struct {
 	Options
-	topics      topicCache
-	metrics     *metrics
-	cursors     map[string]*lease.Cursors // by flow
-	pacers      map[string]*pacer         // likewise
-	archive     map[string]*offsets.Archive
-	syncs       map[string]*offsets.Syncs
-	translators map[string]*translator
+	topics       topicCache
+	metrics      *metrics
+	cursors      map[string]*lease.Cursors // by flow
+	pacers       map[string]*pacer         // likewise
+	translators  map[string]*translator    // likewise
+	predecessors *predecessors
+	archives     map[string]*offsets.Archive // by flow
+	syncs        map[string]*offsets.Syncs   // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -91,12 +93,17 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archive: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
+		memory := int64(o.Spec.Settings.Memory)
+		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
+		o.Metrics.MustRegister(w.metrics.meters)
+	}
 	for _, f := range o.Spec.Flows {
-		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
-		w.archive[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
+		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
 		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
-		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], o.Logger, w.metrics)
+		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
 		w.translators[f.Name()] = w.newTranslator(f)
@@ -124,6 +131,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		keepers.Go(func() { s.Run(keeping) })
 	}
 
+	stopHearing, err := w.hear()
+	if err != nil {
+		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
+	}
+	defer w.hearAsked()()
+
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
 		runs.Go(func() {
@@ -133,6 +146,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 	close(w.claimed)
 
+	stopHearing()
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
 	runs.Wait()
@@ -198,6 +212,49 @@ func (w *Worker) elders() []*tenancy {
 	return all
 }
 
+// hearAsked ends runs whose leases others wait for, where a flow may have only so many, until stop is called.
+func (w *Worker) hearAsked() (stop func()) {
+	var stops []func()
+	for _, f := range w.Spec.Flows {
+		if f.MaxLeases == 0 {
+			continue
+		}
+		stop, err := w.Queue.Asked(f.Name(), func(asked lease.Task) {
+			w.askBack(func(t *tenancy) bool {
+				return t.Task.Identity() == asked.Identity() && time.Since(t.since) >= keepSlot
+			})
+		})
+		if err != nil {
+			w.Logger.Warn("partitions that wait for a busy one have to wait until it is idle", "flow", f.Name(), "error", err)
+			continue
+		}
+		stops = append(stops, stop)
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// askBack ends the runs of some leases.
+func (w *Worker) askBack(some func(*tenancy) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for t := range w.held {
+		if some(t) {
+			t.yield()
+		}
+	}
+}
+
+// resting says whether a task is not to be done now, although it is on the queue.
+func (w *Worker) resting(task lease.Task) bool {
+	flow, _ := w.Spec.Flow(task.Flow)
+	unbounded := task.Slot > 0 && flow.MaxLeases == 0 // since, and offered otherwise now
+	return w.pacers[task.Flow].isPaused() || unbounded || flow.State != spec.Running && task.Kind != lease.KindGroups
+}
+
 // extend keeps all held leases alive.
 func (w *Worker) extend(ctx context.Context) {
 	ticker := time.NewTicker(w.Queue.LeaseTime() / 4)
@@ -225,6 +282,10 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow))
 		return
 	}
+	if w.resting(t.Task) {
+		w.conclude(hard, t, errYield)
+		return
+	}
 	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
 	switch t.Task.Kind {
 	case lease.KindTopics:
@@ -232,7 +293,11 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindGroups:
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
-		w.conclude(hard, t, w.mirror(hard, flow, source, target, t).run(hard, soft))
+		m := w.mirror(hard, flow, source, target, t)
+		w.tell(t.Task)
+		err := m.run(hard, soft)
+		m.count.end()
+		w.conclude(hard, t, err)
 	default:
 		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
 	}
@@ -260,16 +325,44 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	from := kafka.TopicPartition{Topic: t.Task.Topic, Partition: t.Task.Partition}
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
 	return &mirror{
-		synced: -1, flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, budget: w.Budget, pacer: w.pacers[flow.Name()],
-		archive: w.archive[flow.Name()], syncs: w.syncs[flow.Name()],
-		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name()),
+		flow: flow, source: source, target: target, from: from, to: to,
+		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
+		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
 			s, _, err := w.Queue.State(ctx, t.Task)
 			return s, err
 		},
 	}
+}
+
+// claimed is what workers tell each other of, so that a partition that moves is not in the metrics of two.
+const claimed = "claimed"
+
+func (w *Worker) tell(t lease.Task) {
+	if w.metrics.meters == nil {
+		return
+	}
+	if err := w.Queue.Tell(claimed, t); err != nil {
+		w.Logger.Debug("could not tell other workers of a lease", "error", err)
+	}
+}
+
+func (w *Worker) hear() (stop func(), err error) {
+	if w.metrics.meters == nil {
+		return func() {}, nil
+	}
+	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+		flow, ok := w.Spec.Flow(t.Flow)
+		switch {
+		case !ok:
+		case t.Kind == lease.KindMirror:
+			w.metrics.moved(t.Flow, kafka.TopicPartition{Topic: flow.RemoteTopic(t.Topic), Partition: t.Partition})
+		case t.Kind == lease.KindGroups:
+			w.metrics.groupsMoved(t.Flow)
+		}
+	})
 }
 
 func (w *Worker) occupy(l *lease.Lease) *tenancy {

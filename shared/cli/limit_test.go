@@ -52,6 +52,34 @@ func TestLimit(t *testing.T) {
 	limit(0, []string{configured})
 }
 
+func TestPause(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 40)
+	kferry := func(code int, part string, args ...string) {
+		t.Helper()
+		got, out, complaints := kferry(t, environ, args...)
+		if got != code || !strings.Contains(out+complaints, part) {
+			t.Errorf("kferry %q: exit code %d, want %d, with %q:\n%s%s", args, got, code, part, out, complaints)
+		}
+	}
+	kferry(2, "pause takes one flow, like 'A->B', and 0 are given", "pause")
+	kferry(2, `"A->" is no flow`, "unpause", "A->")
+	kferry(1, "start kferry first", "pause", flow)
+
+	run := begin(t, environ, "run")
+	eventually(t, "the cursors' topic is there", func() bool {
+		return strings.Contains(run.err.String(), "cursors loaded")
+	})
+	kferry(0, flow+" is paused", "pause", flow)
+	kferry(0, "kferry unpause", "status")
+	kferry(0, `"state": "paused"`, "status", "-o", "json")
+	run.cancel()
+	run.wait(t)
+
+	kferry(0, "holds from the next start", "unpause", flow)
+	kferry(0, "CAUGHT UP", "run", "--until-caught-up")
+}
+
 func TestLimitUsage(t *testing.T) {
 	t.Parallel()
 	_, environ := world(t, 0)

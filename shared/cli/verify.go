@@ -172,13 +172,13 @@ func (c *comparison) compare(ctx context.Context, f spec.Flow) (verify.FlowRepor
 		Topics: c.topics, Since: c.since, Limit: c.limit, Progress: &c.progress,
 	}
 	// Before the comparison asks for the target's ends, so that all that is claimed lies below them.
-	cursors, gaps, err := lease.ReadCursorsAndGaps(ctx, f, o.Target)
+	known, err := lease.ReadMemory(ctx, f, o.Target)
 	if err != nil {
 		return verify.Unread(ctx, o, fmt.Errorf("target: %w", err)), nil
 	}
-	o.Claims = claims(cursors)
+	o.Claims = claims(known.Cursors)
 	r, err := verify.Compare(ctx, o)
-	for _, g := range gaps {
+	for _, g := range known.Gaps {
 		if slices.ContainsFunc(r.Partitions, func(p verify.PartitionReport) bool { return p.SourceTopic == g.Topic && p.Partition == g.Partition }) {
 			r.Gaps++
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/spec"
@@ -25,6 +26,9 @@ type Cursors struct {
 
 	mu         sync.Mutex           // guards what follows
 	publishers map[int32]*publisher // by partition of the offsets topic
+	left       map[int32]left       // likewise, see Left
+
+	reads singleflight.Group // of what MM2 has left
 }
 
 // Cursors returns the cursors of a flow. Callers with the same flow and target share them, and so their requests.
@@ -35,7 +39,7 @@ func (q *Queue) Cursors(flow spec.Flow, target *kafka.Cluster) *Cursors {
 	if c, ok := q.cursors[key]; ok {
 		return c
 	}
-	c := &Cursors{queue: q, flow: flow, target: target, publishers: map[int32]*publisher{}}
+	c := &Cursors{queue: q, flow: flow, target: target, publishers: map[int32]*publisher{}, left: map[int32]left{}}
 	c.view = newView(q, cursorsOf, c.key("*", "*"), c.decode)
 	c.notes = newView(q, cursorsOf, "note."+escape(flow.Name())+".*.*.*.*", decodeKeptNote)
 	q.cursors[key] = c
@@ -83,10 +87,16 @@ func (c *Cursors) Get(ctx context.Context, topic string, partition int32) (Curso
 	if err != nil {
 		return cur, found.revision, fmt.Errorf("cursor of %s %s-%d: %w", c.flow.Name(), topic, partition, err)
 	}
-	if cur.beginning() {
-		err = c.Publish(ctx, topic, partition, cur)
+	if !cur.beginning() {
+		return cur, found.revision, nil
 	}
-	return cur, found.revision, err
+	if theirs, is, err := c.Left(ctx, topic, partition); err != nil || is { // MM2 has gone on from it, and nobody has loaded since
+		if err == nil {
+			found.revision, err = c.put(ctx, topic, partition, theirs, found.revision)
+		}
+		return theirs, found.revision, err
+	}
+	return cur, found.revision, c.Publish(ctx, topic, partition, cur)
 }
 
 // beginning says that no record has landed under the cursor's generation. Such a cursor has to be on the offsets topic before the

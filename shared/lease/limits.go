@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/spec"
@@ -40,21 +39,7 @@ func (c *Cursors) SetLimit(ctx context.Context, topic string, l Limit) error {
 	return c.PutNote(ctx, LimitKey(topic), l)
 }
 
-// Limits returns what was set while running, by topic; "" is the flow. Workers hear of a change by asking again. ErrNotLoaded while
-// nobody can tell, because NATS came up empty: what was known before still holds then.
-func (c *Cursors) Limits(ctx context.Context) (map[string]Limit, error) {
-	loaded, err := c.Loaded(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !loaded {
-		return nil, fmt.Errorf("limits of %s: %w", c.flow.Name(), ErrNotLoaded)
-	}
-	notes, err := c.Notes(ctx)
-	return limitsIn(notes), err
-}
-
-// ReadLimits reads the same from the offsets topic: no queue is needed.
+// ReadLimits reads from the offsets topic what was set while running, by topic; "" is the flow. No queue is needed.
 func ReadLimits(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[string]Limit, error) {
 	notes, err := ReadNotes(ctx, flow, target)
 	return limitsIn(notes), err

@@ -11,32 +11,34 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// ReadCursors reads a flow's cursors from the offsets topic on the target and writes nothing: no queue is needed. Without that
-// topic there are none. A cursor of another format version is there with its hold.
-func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, error) {
-	cursors, _, err := ReadCursorsAndNotes(ctx, flow, target)
-	return cursors, err
+// A Memory is what is kept of a flow.
+type Memory struct {
+	Cursors map[kafka.TopicPartition]Cursor // one of another format version is there with its hold
+	Notes   map[NoteKey]Note
+	Gaps    []Gap // of the notes, likewise the next
+	Paused  bool
 }
 
-// ReadCursorsAndGaps is ReadCursors and ReadGaps in one.
-func ReadCursorsAndGaps(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, []Gap, error) {
-	cursors, notes, err := ReadCursorsAndNotes(ctx, flow, target)
-	return cursors, GapsOf(notes), err
-}
-
-// ReadCursorsAndNotes is ReadCursors and ReadNotes in one.
-func ReadCursorsAndNotes(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, map[NoteKey]Note, error) {
+// ReadMemory reads all of it from the offsets topic on the target and writes nothing: no queue is needed. Without that topic there is
+// none.
+func ReadMemory(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (Memory, error) {
 	published, err := readPublished(ctx, flow, target)
 	if err != nil && !errors.Is(err, kafka.ErrUnknownTopic) {
-		return nil, nil, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
+		return Memory{}, fmt.Errorf("read cursors of %s: %w", flow.Name(), err)
 	}
-	cursors := make(map[kafka.TopicPartition]Cursor, len(published.cursors))
+	m := Memory{Cursors: make(map[kafka.TopicPartition]Cursor, len(published.cursors)), Notes: published.notes, Gaps: GapsOf(published.notes), Paused: pausedIn(published.notes)}
 	for tp, r := range published.cursors {
 		if len(r.Value) > 0 {
-			cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
+			m.Cursors[tp], _ = decodeCursor(r.Value) // what can't be read is a cursor that says so
 		}
 	}
-	return cursors, published.notes, nil
+	return m, nil
+}
+
+// ReadCursors is ReadMemory for the cursors alone.
+func ReadCursors(ctx context.Context, flow spec.Flow, target *kafka.Cluster) (map[kafka.TopicPartition]Cursor, error) {
+	m, err := ReadMemory(ctx, flow, target)
+	return m.Cursors, err
 }
 
 // published is what the offsets topic holds of a flow.

@@ -14,6 +14,7 @@ const (
 	ReasonRetentionGap     Reason = "retention_gap"
 	ReasonForeignWriter    Reason = "foreign_writer"
 	ReasonSequence         Reason = "sequence"
+	ReasonMirrorMaker      Reason = "mirrormaker_runs"
 	ReasonUnreachable      Reason = "unreachable"
 	ReasonTopicMissing     Reason = "topic_missing"
 	ReasonPartitionMissing Reason = "partitions_missing"
@@ -48,6 +49,7 @@ var reasons = map[Reason]struct{ text, accept string }{
 		"goes on behind what is there"},
 	ReasonSequence: {"The target refuses the sequence that its own log asks for.",
 		"goes on behind what is there"},
+	ReasonMirrorMaker:      {"MirrorMaker 2, whose copy kferry is to go on with, has not stopped.", ""},
 	ReasonUnreachable:      {"A broker does not answer.", ""},
 	ReasonTopicMissing:     {"A topic is not there.", ""},
 	ReasonPartitionMissing: {"The target topic has fewer partitions than the source.", ""},

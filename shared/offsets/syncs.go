@@ -73,17 +73,21 @@ func (s *Syncs) Run(ctx context.Context) {
 			s.flush(last)
 			return
 		case <-ticker.C:
-			s.flush(ctx)
+			if s.due() {
+				s.flush(ctx)
+			}
 		}
 	}
 }
 
+func (s *Syncs) due() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed.IsZero() || time.Since(s.failed) >= syncAgain
+}
+
 func (s *Syncs) flush(ctx context.Context) {
 	s.mu.Lock()
-	if !s.failed.IsZero() && time.Since(s.failed) < syncAgain {
-		s.mu.Unlock()
-		return
-	}
 	pairs := slices.SortedFunc(maps.Values(s.added), func(a, b mm2.OffsetSync) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
@@ -98,6 +102,11 @@ func (s *Syncs) flush(ctx context.Context) {
 	s.failed = time.Time{}
 	if err != nil {
 		s.failed = time.Now()
+		for _, pair := range pairs {
+			if _, newer := s.added[partitionOf(pair)]; !newer {
+				s.added[partitionOf(pair)] = pair
+			}
+		}
 	}
 	s.mu.Unlock()
 	if err != nil && first && ctx.Err() == nil {
@@ -132,13 +141,18 @@ func (s *Syncs) Write(ctx context.Context, pairs []mm2.OffsetSync) error {
 }
 
 // writeTo appends records to a compacted topic of one partition, and creates it where it is missing.
-func writeTo(ctx context.Context, c *kafka.Cluster, topic kafka.NewTopic, records []kafka.Record) error {
-	err := c.Write(ctx, topic.Name, records)
-	if !errors.Is(err, kafka.ErrUnknownTopic) && !errors.Is(err, kafka.ErrUnknownTopicID) {
-		return err
+func writeTo(ctx context.Context, c *kafka.Cluster, topic kafka.NewTopic, records []kafka.Record) (err error) {
+	for range 2 { // it may turn out to be gone only when it is written to
+		_, err = c.PartitionCount(ctx, topic.Name)
+		if errors.Is(err, kafka.ErrUnknownTopic) {
+			err = c.CreateTopic(ctx, topic)
+		}
+		if err == nil || errors.Is(err, kafka.ErrTopicExists) {
+			err = c.Write(ctx, topic.Name, records)
+		}
+		if !errors.Is(err, kafka.ErrUnknownTopic) && !errors.Is(err, kafka.ErrUnknownTopicID) {
+			return err
+		}
 	}
-	if err = c.CreateTopic(ctx, topic); err != nil && !errors.Is(err, kafka.ErrTopicExists) {
-		return err
-	}
-	return c.Write(ctx, topic.Name, records)
+	return err
 }

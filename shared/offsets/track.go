@@ -10,7 +10,7 @@ const (
 	chunkBytes = 2 << 10 // about how long a chunk grows
 	leastAdded = 32      // runs between two looks at that
 	// MostPending is how many bytes of finished chunks a cursor carries at most until they are on the topic.
-	MostPending = 32 << 10
+	MostPending = 16 << 10
 )
 
 // A Track is a partition's map as whoever copies the partition makes it. It is used by one goroutine, and asks no cluster.

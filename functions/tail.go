@@ -1,0 +1,145 @@
+package functions
+
+import (
+	"cmp"
+	"slices"
+)
+
+// MirrorMaker commits how far it has copied once a minute. What it had landed since when it was killed is found here: the end of the
+// copy's log is looked up in the source, record by record.
+//
+// What MirrorMaker does is all that this rests on: it writes a partition's records in the source's order, none between left out
+// but those that it doesn't see (aborted ones, if it reads committed), and now and then begins again at an earlier record: after a lost
+// answer, or where it was at its last commit. So once a record is in the copy everything before it is. The last one in the copy that
+// looks like exactly one record of the source is certain; those behind it could be in the copy too only if they look like others.
+
+// A trace is a stretch of one log, as prints, in order.
+type trace struct {
+	prints []uint64
+	runs   []run // where each place begins that doesn't follow from the one before
+	skips  bool  // a reader of what is committed may not have seen all of it
+}
+
+// run is a run of records without a hole between them, under one leader epoch.
+type run struct {
+	index int
+	at    place // of the first; the offset is the record's own
+}
+
+func (t *trace) add(print uint64, offset int64, epoch int32) {
+	n := len(t.prints)
+	if last := len(t.runs) - 1; last < 0 || t.runs[last].at != (place{offset - int64(n-t.runs[last].index), epoch}) {
+		t.runs = append(t.runs, run{n, place{offset, epoch}})
+	}
+	t.prints = append(t.prints, print)
+}
+
+// before counts the records before an offset.
+func (t *trace) before(offset int64) int {
+	n := 0
+	for i, r := range t.runs {
+		end := len(t.prints)
+		if i+1 < len(t.runs) {
+			end = t.runs[i+1].index
+		}
+		n += int(max(0, min(int64(end-r.index), offset-r.at.offset)))
+	}
+	return n
+}
+
+// behind is the place behind a record.
+func (t *trace) behind(index int) place {
+	i, found := slices.BinarySearchFunc(t.runs, index, func(r run, index int) int { return cmp.Compare(r.index, index) })
+	if !found {
+		i--
+	}
+	r := t.runs[i]
+	return place{r.at.offset + int64(index-r.index) + 1, r.at.epoch}
+}
+
+// A landing is what the end of a copy says about its source.
+type landing struct {
+	last    int  // index in the source of the last record that has certainly landed; -1 where that is before them all
+	most    int  // index of the last one that may have landed
+	matched int  // records of the copy that look like exactly one of the source
+	begins  bool // the stretch of the copy reaches back, by a margin, to before any record behind the committed ones
+	dense   bool // its offsets have no holes; alignTail says it
+
+	firstLanded, firstSource int // indices of the first record of the copy that looks like exactly one of the source, and of that one
+}
+
+// sure says that it is known what has landed.
+func (l landing) sure() bool { return l.last == l.most }
+
+// alignMargin is which part of the stretch of the copy that is looked at has to lie before the first record behind the committed ones:
+// there a run of MirrorMaker that went further than a later one has left its records.
+const alignMargin = 8
+
+// align looks the end of a copy up in a stretch of its source, of which the first so many records are committed, which is to say that
+// they have landed. counted says that each record that landed is still in the copy.
+func align(source *trace, committed int, landed []uint64, counted bool) landing {
+	order := make([]int32, len(source.prints)) // by print, then by index
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(source.prints[a], source.prints[b]), cmp.Compare(a, b))
+	})
+	seen := make([]int32, len(order)) // by place in order: 1 + the first of the copy that looks so; for one of many alike, the last
+	l := landing{last: committed - 1}
+	bound, firstBeyond := len(order), len(landed)
+	for at, print := range landed {
+		i, n := lookUpPrint(source.prints, order, print)
+		switch {
+		case n == 1 && seen[i] == 0:
+			index := int(order[i])
+			seen[i] = int32(at) + 1
+			if l.matched++; l.matched == 1 {
+				l.firstLanded, l.firstSource = at, index
+			}
+			l.last = max(l.last, index)
+			bound = min(bound, index+len(landed)-1-at) // each record behind it in the copy is at most one more of the source
+			if index >= committed {
+				firstBeyond = min(firstBeyond, at)
+			}
+		case n == 1:
+			l.matched++
+		case n > 1:
+			seen[i] = int32(at) + 1
+		}
+	}
+	l.begins = l.matched > 0 && firstBeyond >= len(landed)/alignMargin
+	l.most = l.last
+	since := int32(0) // where the last certain one is in the copy: what follows it follows it there
+	if l.last >= 0 {
+		if i, n := lookUpPrint(source.prints, order, source.prints[l.last]); n == 1 {
+			since = seen[i]
+		}
+	}
+	for index := l.last + 1; index < len(source.prints); index++ {
+		i, _ := lookUpPrint(source.prints, order, source.prints[index])
+		if seen[i] > since {
+			l.most = index
+		} else if !source.skips {
+			break
+		}
+	}
+	if counted && !source.skips {
+		l.most = max(l.last, min(l.most, bound))
+	}
+	return l
+}
+
+// lookUpPrint is the place in order of the first record that has a print, and how many have.
+func lookUpPrint(prints []uint64, order []int32, print uint64) (place, n int) {
+	place, found := slices.BinarySearchFunc(order, print, func(i int32, print uint64) int { return cmp.Compare(prints[i], print) })
+	if !found {
+		return place, 0
+	}
+	for place+n < len(order) && prints[order[place+n]] == print {
+		if n++; n == 2 {
+			break
+		}
+	}
+	return place, n
+}

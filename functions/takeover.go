@@ -1,0 +1,428 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// How kferry goes on where MirrorMaker 2 has stopped. The offsets topic says what MirrorMaker had committed, the copy's log what it had
+// landed since; tail.go compares the two. Nothing is taken over from a MirrorMaker that may still write.
+
+const (
+	goneTime                  = 10 * time.Second // a MirrorMaker that was seen to have stopped is taken to have for so long; to start takes it longer
+	stillTime                 = time.Second      // a copy's log that nobody writes to doesn't grow for so long
+	tailFirst                 = 1 << 12          // records of the copy's end that are looked at first
+	tailGrowth                = 4                // and this many times as many as long as that isn't enough
+	tailMost                  = 1 << 22          // what MirrorMaker copies in a minute at 70,000 records a second in one partition
+	tailsAtOnce, fencesAtOnce = 2, 8
+)
+
+// takeOver starts kferry's first generation behind what MirrorMaker 2 has landed.
+func (m *mirror) takeOver(ctx, soft context.Context) error {
+	committed, err := m.predecessors.last(soft, m)
+	if err != nil {
+		return err
+	}
+	end, err := m.still(soft)
+	if err != nil {
+		return err
+	}
+	at, err := m.landedBefore(soft, committed, end)
+	if err != nil {
+		return err
+	}
+	if again, err := m.target.LogEnd(soft, m.to); err != nil || again.Offset != end {
+		return errors.Join(err, m.runs("%s has grown to %d while its end at %d was looked at", m.to, again.Offset, end))
+	}
+	exactly := m.at.ExactlyOnce
+	m.at = m.facts.cursor(m.flow)
+	m.at.Offset, m.at.SourceEpoch, m.at.Target, m.at.Mapped = at.offset, at.epoch, end, at.offset != end
+	m.track.Lose(at.offset, end) // where MirrorMaker put what lies before, even where the offsets are the same, nobody knows
+	if err := m.assume(); err != nil {
+		return err
+	}
+	m.at.ExactlyOnce = exactly
+	if err := m.nextGeneration(ctx, soft); err != nil {
+		return err
+	}
+	m.published, m.unshown, m.certain = time.Now(), false, true
+	m.log.Info("goes on where MirrorMaker 2 has stopped", "committed", committed, "uncommitted", at.offset-committed, "target", end)
+	return nil
+}
+
+// succeed goes on where MirrorMaker has stopped, if the hold that ended a run comes from a cursor of before MirrorMaker's: it ran while
+// kferry did not, and no coordinator has loaded what it left.
+func (m *mirror) succeed(ctx, soft context.Context, end error) error {
+	held, is := errors.AsType[*holdError](end)
+	if !is || m.at.Foreign || held.Reason == m.at.Hold.Reason || held.Reason == lease.ReasonFormat || soft.Err() != nil {
+		return end
+	}
+	left, is, err := m.cursors.Left(soft, m.from.Topic, m.from.Partition)
+	if err != nil {
+		return fmt.Errorf("what MirrorMaker 2 has left is not known: %w; %v", err, end) // %v: nothing is written over it
+	}
+	if !is {
+		return end
+	}
+	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
+	m.at = left
+	m.resumeTrack()
+	if err := m.commit(ctx); err != nil {
+		return err
+	}
+	if m.facts, err = m.identify(soft, false); err != nil {
+		return err
+	}
+	if err := m.takeOver(ctx, soft); err != nil {
+		return err
+	}
+	return m.copyOn(ctx, soft)
+}
+
+// runs is the hold of a MirrorMaker that has not stopped.
+func (m *mirror) runs(format string, args ...any) error {
+	return hold(lease.ReasonMirrorMaker, "MirrorMaker 2 still runs: "+format, args...)
+}
+
+// still returns the end of the copy's log when nobody writes to it, and no transaction is open there.
+func (m *mirror) still(soft context.Context) (int64, error) {
+	m.at.Target = -1 // so that no end is taken for a known one
+	end, err := m.settledEnd(soft)
+	m.at.Target = 0
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-soft.Done():
+		return 0, errDrain
+	case <-m.yield:
+		return 0, errYield
+	case <-time.After(stillTime):
+	}
+	again, err := m.target.LogEnd(soft, m.to)
+	if err != nil {
+		return 0, fmt.Errorf("read log end of %s: %w", m.to, permanent(err))
+	}
+	if again.Offset != end {
+		return 0, m.runs("%s grew from %d to %d within %s; stop whatever writes to it", m.to, end, again.Offset, stillTime)
+	}
+	stable, err := offsetAt(soft, m.target, m.to, kafka.Latest, spec.ReadCommitted)
+	if err != nil {
+		return 0, err
+	}
+	if stable < end {
+		return 0, m.runs("a transaction is open on %s since offset %d; it ends by itself when its time is up, one minute by default", m.to, stable)
+	}
+	return end, nil
+}
+
+// landedBefore is the source's place behind what MirrorMaker has landed before an end of the copy, given the next offset by its own account.
+func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place, error) {
+	target, err := m.target.LogStart(soft, m.to)
+	if err != nil {
+		return place{}, fmt.Errorf("read log start of %s: %w", m.to, err)
+	}
+	source, err := m.source.LogStart(soft, m.from)
+	if err != nil {
+		return place{}, fmt.Errorf("read log start of %s: %w", m.from, err)
+	}
+	sourceEnd, err := m.source.HighWatermark(soft, m.from)
+	if err != nil {
+		return place{}, fmt.Errorf("read high watermark of %s: %w", m.from, err)
+	}
+	switch {
+	case committed > sourceEnd.Offset:
+		return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, but it ends at %d: the source topic was deleted and created again, or has lost records",
+			m.from, committed-1, sourceEnd.Offset)
+	case target.Offset >= end: // nothing that landed is there any more, if anything ever was
+		return place{committed, -1}, nil
+	}
+	if err := m.predecessors.enter(soft, m.yield); err != nil {
+		return place{}, err
+	}
+	defer m.predecessors.leave()
+	isolation := m.at.Isolation
+	m.at.Isolation = string(spec.ReadUncommitted) // which MirrorMaker reads by default
+	defer func() { m.at.Isolation = isolation }()
+	for n := int64(tailFirst); ; n *= tailGrowth {
+		from := max(target.Offset, end-n)
+		whole := from == target.Offset || n >= tailMost
+		found, trace, err := m.alignTail(soft, max(source.Offset, committed-n), committed, from, end, int(n))
+		further := false
+		if err == nil && !whole {
+			further, err = m.doubledBefore(soft, found, trace, from, max(target.Offset, end-n*tailGrowth), source.Offset)
+		}
+		switch {
+		case err != nil:
+			return place{}, err
+		case !whole && (further || !found.begins):
+		case found.matched == 0 && source.Offset < committed:
+			return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, but none of the last %d records of %s is one of the source's around there",
+				m.from, committed-1, end-from, m.to)
+		case whole && !found.begins && from > target.Offset:
+			return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, and more than %d records since, which is more than kferry compares",
+				m.from, committed-1, tailMost)
+		default:
+			return m.placeOf(found, trace, committed)
+		}
+	}
+}
+
+// doubledBefore says whether MirrorMaker has copied something twice between an offset of the copy and the stretch of it that was looked
+// at: a run of it may have got further there than the one that stopped last. Where neither log has holes, offsets tell: they keep their
+// distance. Where they have, nothing is known, and it says no.
+func (m *mirror) doubledBefore(soft context.Context, found landing, source *trace, from, before, sourceStart int64) (bool, error) {
+	if source.skips || len(source.runs) != 1 || !found.dense || found.matched == 0 {
+		return false, nil
+	}
+	distance := source.behind(found.firstSource).offset - 1 - (from + int64(found.firstLanded))
+	if before = max(before, sourceStart-distance); before >= from { // the source has lost what lies before
+		return false, nil
+	}
+	p, one := m.printer(), &trace{}
+	landed, err := m.landedTail(soft, p, before, before+1)
+	if err == nil {
+		_, err = m.trace(soft, p, one, place{before + distance, -1})
+	}
+	return len(landed) == 0 || len(one.prints) == 0 || one.prints[0] != landed[0], err
+}
+
+// placeOf is the place behind what has landed, where that is sure.
+func (m *mirror) placeOf(found landing, source *trace, committed int64) (place, error) {
+	at := place{committed, -1}
+	if found.last >= 0 && found.last < len(source.prints) {
+		if behind := source.behind(found.last); behind.offset >= committed {
+			at = behind
+		}
+	}
+	switch {
+	case found.sure():
+		return at, nil
+	case m.facts.compacted: // which bears a repetition, but not a loss
+		m.admit(repeated)
+		return at, nil
+	}
+	most := source.behind(found.most).offset
+	return at, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d when it last said so, and then more: those up to %d are on the target, and those up to %d may be, since records there are alike; "+
+		"--from %d copies up to %d records again, --from %d may leave as many out", m.from, committed-1, at.offset-1, most-1, at.offset, most-at.offset, most)
+}
+
+// alignTail looks the copy's records from an offset to its end up in the source: in those from an offset on up to the committed ones,
+// and in as many behind as can have landed.
+func (m *mirror) alignTail(soft context.Context, sourceFrom, committed, from, end int64, most int) (landing, *trace, error) {
+	p := m.printer()
+	source, before := &trace{}, 0
+	for at := (place{sourceFrom, -1}); len(source.prints)-before <= most; {
+		next, err := m.trace(soft, p, source, at)
+		if err != nil {
+			return landing{}, nil, err
+		}
+		if before = source.before(committed); next == at {
+			break
+		}
+		at = next
+	}
+	landed, err := m.landedTail(soft, p, from, end)
+	if err != nil {
+		return landing{}, nil, err
+	}
+	found := align(source, before, landed, !m.facts.compacted && !m.facts.target.compacted())
+	found.dense = int64(len(landed)) == end-from
+	return found, source, nil
+}
+
+// trace adds one piece of the source.
+func (m *mirror) trace(soft context.Context, p *printer, to *trace, at place) (place, error) {
+	seen, err := m.look(soft, at)
+	if err != nil {
+		return at, err
+	}
+	defer seen.Release()
+	for _, b := range seen.data {
+		to.skips = to.skips || b.Transactional()
+		for r, err := range b.Each(maxInflated) {
+			if err != nil {
+				return at, hold(lease.ReasonCorruptBatch, "%s: batch at offset %d: %v", m.from, b.BaseOffset(), err)
+			}
+			if r.Offset >= at.offset {
+				to.add(p.print(r).whole[0], r.Offset, b.LeaderEpoch())
+			}
+		}
+	}
+	if seen.wrong != nil && seen.next == at.offset {
+		return at, m.unreadable(seen.sight)
+	}
+	return place{seen.next, seen.epoch}, nil
+}
+
+// landedTail are the prints of the copy's records from an offset to its end, without those of transactions that came to nothing.
+func (m *mirror) landedTail(soft context.Context, p *printer, from, end int64) ([]uint64, error) {
+	var landed []uint64
+	for next := from; next < end; {
+		select {
+		case <-m.yield:
+			return nil, errYield
+		default:
+		}
+		before := next
+		piece, err := m.target.Read(soft, m.to, next, readBackBytes, spec.ReadCommitted)
+		if err != nil {
+			return nil, fmt.Errorf("read back %s at %d: %w", m.to, next, err)
+		}
+		seen := visible(piece, next, -1, spec.ReadCommitted)
+		err = seen.wrong
+		for _, b := range seen.data {
+			if b.BaseOffset() >= end || err != nil {
+				break
+			}
+			for r, wrong := range b.Each(maxInflated) {
+				if err = wrong; err != nil {
+					break
+				}
+				if r.Offset >= before {
+					landed = append(landed, p.print(r).whole[0])
+				}
+			}
+		}
+		piece.Release()
+		if next = seen.next; err == nil && next == before {
+			err = fmt.Errorf("nothing there, though the log ends at %d", end)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read back %s at %d: %w", m.to, before, err)
+		}
+	}
+	return landed, nil
+}
+
+// compacted says that records of the topic may go though later ones stay, or that nobody knows.
+func (t topicFacts) compacted() bool {
+	policy, known := t.configs["cleanup.policy"]
+	return !known || strings.Contains(policy, "compact")
+}
+
+// predecessors are the MirrorMakers whose flows a worker takes over.
+type predecessors struct {
+	flight singleflight.Group
+	tails  chan struct{} // holds a token for each tail that is looked at: their prints are many
+
+	mu    sync.Mutex // guards known
+	known map[string]predecessor
+}
+
+// A predecessor is a MirrorMaker that has stopped.
+type predecessor struct {
+	cursors map[kafka.TopicPartition]lease.Cursor // what it has left on the offsets topic
+	at      time.Time
+}
+
+func newPredecessors() *predecessors {
+	return &predecessors{tails: make(chan struct{}, tailsAtOnce), known: map[string]predecessor{}}
+}
+
+func (p *predecessors) enter(soft context.Context, yield <-chan struct{}) error {
+	select {
+	case p.tails <- struct{}{}:
+		return nil
+	case <-soft.Done():
+		return errDrain
+	case <-yield:
+		return errYield
+	}
+}
+
+func (p *predecessors) leave() { <-p.tails }
+
+// last is the next source offset of m's partition as MirrorMaker left it, once it has stopped. The queue's copy of that may be from
+// before.
+func (p *predecessors) last(soft context.Context, m *mirror) (int64, error) {
+	left, err := p.stopped(soft, m)
+	if err != nil {
+		return 0, err
+	}
+	cursor, known := left.cursors[m.from]
+	switch {
+	case !known:
+		return 0, fmt.Errorf("%s has no position of %s any more", m.flow.OffsetsTopic, m.from)
+	case !cursor.Foreign:
+		return 0, fmt.Errorf("somebody else has taken %s over: %w", m.from, lease.ErrLost)
+	}
+	return cursor.Offset, nil
+}
+
+// stopped waits for nobody: it holds where MirrorMaker still runs. One look serves all partitions of a flow.
+func (p *predecessors) stopped(soft context.Context, m *mirror) (predecessor, error) {
+	flow := m.flow.Name()
+	p.mu.Lock()
+	known := p.known[flow]
+	p.mu.Unlock()
+	if time.Since(known.at) < goneTime {
+		return known, nil
+	}
+	found, err, _ := p.flight.Do(flow, func() (any, error) {
+		left, err := settle(soft, m)
+		if err == nil {
+			p.mu.Lock()
+			p.known[flow] = left
+			p.mu.Unlock()
+		}
+		return left, err
+	})
+	return found.(predecessor), err
+}
+
+// settle sees that MirrorMaker has stopped, ends what it has begun, and reads what it has left.
+func settle(soft context.Context, m *mirror) (left predecessor, err error) {
+	group := m.flow.ConnectGroup
+	members, err := m.target.Members(soft, group)
+	switch {
+	case errors.Is(err, kafka.ErrGroupAuthorization):
+		return left, hold(lease.ReasonAuthorization, "%v: without the right to describe it nobody can tell whether MirrorMaker 2 has stopped", err)
+	case err != nil:
+		return left, permanent(err)
+	case members > 0:
+		return left, m.runs("group %s on %s has %d members (workers of Kafka Connect); stop them. One that was killed is a member for ten more seconds", group, m.flow.Target, members)
+	}
+	if err := fence(soft, m.target, group+"-"+m.flow.Connector+"-"); err != nil {
+		return left, err
+	}
+	left.at = time.Now()
+	left.cursors, err = lease.ReadCursors(soft, m.flow, m.target)
+	return left, err
+}
+
+// fence ends the transactions of a connector's tasks (KIP-618), whose transactional ids are a prefix and the task's number: what they
+// have landed is either committed together with the position that goes with it, or as if it had never been.
+func fence(soft context.Context, target *kafka.Cluster, prefix string) error {
+	ids, err := target.TransactionalIDs(soft, prefix)
+	if errors.Is(err, kafka.ErrUnsupportedVersion) { // before Kafka 3.0; what is open then ends when its time is up
+		return nil
+	}
+	if err != nil {
+		return permanent(err)
+	}
+	var fences errgroup.Group
+	fences.SetLimit(fencesAtOnce)
+	for _, id := range ids {
+		if strings.Trim(strings.TrimPrefix(id, prefix), "0123456789") == "" {
+			fences.Go(func() error { return target.Fence(soft, id) })
+		}
+	}
+	if err := fences.Wait(); errors.Is(err, kafka.ErrTransactionalIDAuth) {
+		return hold(lease.ReasonAuthorization, "%v: without that right a transaction of MirrorMaker 2 can't be ended", err)
+	} else if err != nil {
+		return permanent(err)
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package integration
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kferry/kferry/integration/testbed"
+)
+
+// The real MirrorMaker 2 copies, stops in one way or another, and kferry goes on, or the other way round. What MirrorMaker itself has doubled
+// is what it had landed more than once when it stopped: everything else is there once, and in order.
+
+const (
+	mirrorMakerWithin = 90 * time.Second // until MirrorMaker has started and copied
+	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
+)
+
+// mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties of the same form: key, value.
+func (k *installation) mirrorMaker(more ...string) *testbed.Container {
+	k.t.Helper()
+	flow, target := k.alias+"->central.", "central."
+	properties := map[string]string{
+		"clusters":                                         k.alias + ", central",
+		k.alias + ".bootstrap.servers":                     k.source.Bootstrap(),
+		target + "bootstrap.servers":                       k.target.Bootstrap(),
+		flow + "enabled":                                   "true",
+		flow + "topics":                                    k.env["KFERRY_TOPICS"],
+		"central->" + k.alias + ".enabled":                 "false",
+		"central->" + k.alias + ".emit.heartbeats.enabled": "false",
+		"tasks.max":                                        "2",
+		"replication.factor":                               "1",
+		"checkpoints.topic.replication.factor":             "1",
+		"heartbeats.topic.replication.factor":              "1",
+		"offset-syncs.topic.replication.factor":            "1",
+		"offset.storage.replication.factor":                "1",
+		"status.storage.replication.factor":                "1",
+		"config.storage.replication.factor":                "1",
+		"refresh.topics.interval.seconds":                  "5",
+		"sync.topic.acls.enabled":                          "false",
+	}
+	for i := 0; i+1 < len(more); i += 2 {
+		properties[more[i]] = more[i+1]
+	}
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(properties)) {
+		fmt.Fprintf(&text, "%s=%s\n", key, properties[key])
+	}
+	return testbed.MirrorMaker(k.t, testbed.V43, text.String())
+}
+
+// copiesUpTo waits until a copy has so many records.
+func (k *installation) copiesUpTo(topic string, records int64) {
+	k.t.Helper()
+	testbed.Eventually(k.t, mirrorMakerWithin, fmt.Sprintf("%d records in the copy of %s", records, topic), func() bool {
+		return k.copied(topic) >= records
+	})
+}
+
+// gone waits until no worker of Connect is left on the target: one that was killed is a member for its session's time.
+func (k *installation) gone() {
+	k.t.Helper()
+	testbed.Eventually(k.t, time.Minute, "MirrorMaker to be gone from its group", func() bool {
+		groups, err := k.watching().DescribeGroups(k.t.Context(), k.alias+"-mm2")
+		return err == nil && len(groups[k.alias+"-mm2"].Members) == 0
+	})
+}
+
+// taken has kferry copy what is left, and demands that the copy is then what MirrorMaker had left, and behind that, in order, each record
+// of the source that was not among it.
+func (k *installation) taken(topic string) {
+	k.t.Helper()
+	before := testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed)
+	k.catchUp()
+	k.demandTaken(topic, before)
+}
+
+func (k *installation) demandTaken(topic string, before testbed.Log) {
+	k.t.Helper()
+	want := testbed.Log{}
+	for p, records := range testbed.Read(k.t, k.source, topic, testbed.Committed) {
+		want[p] = slices.Clone(before[p])
+		landed := map[string]bool{}
+		for _, r := range before[p] {
+			landed[string(r.Value)] = true
+		}
+		for _, r := range records {
+			if !landed[string(r.Value)] {
+				want[p] = append(want[p], r)
+			}
+		}
+	}
+	got := testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed)
+	doubled := 0
+	for p, records := range got {
+		if len(records) != len(want[p]) {
+			k.t.Errorf("%s-%d: %d records, want %d", topic, p, len(records), len(want[p]))
+			continue
+		}
+		known := map[string]bool{}
+		for i, r := range records {
+			if !sameRecord(r, want[p][i]) {
+				k.t.Errorf("%s-%d: record %d is %q, want %q", topic, p, i, r.Value, want[p][i].Value)
+				break
+			}
+			if known[string(r.Value)] {
+				doubled++
+			}
+			known[string(r.Value)] = true
+		}
+	}
+	k.t.Logf("%s: %d records, %d of them there twice by MirrorMaker, %d by kferry", topic, got.Records(), doubled, got.Records()-before.Records())
+}
+
+func sameRecord(a, b *kgo.Record) bool {
+	return string(a.Value) == string(b.Value) && string(a.Key) == string(b.Key) && (a.Key == nil) == (b.Key == nil) &&
+		a.Timestamp.Equal(b.Timestamp) && slices.EqualFunc(a.Headers, b.Headers, func(x, y kgo.RecordHeader) bool {
+		return x.Key == y.Key && string(x.Value) == string(y.Value)
+	})
+}
+
+// told is a load whose records can be told from each other. Some of its transactions are aborted.
+func told(records, first int) testbed.Load {
+	return testbed.Load{Records: records, First: first, PlainKeys: true, TxnRecords: 50, AbortEvery: 7, BatchBytes: 64 << 10}
+}
+
+func TestTakeOver(t *testing.T) {
+	t.Run("there and back", thereAndBack)
+	t.Run("killed with a long tail", killedWithATail)
+	t.Run("killed within a transaction", killedWithinATransaction)
+}
+
+// Under traffic MirrorMaker hands over to kferry and kferry to MirrorMaker, twice, each stopped in order: not a record is there twice. Then
+// kferry is killed, and MirrorMaker repeats what kferry had copied since it last wrote its position to the target.
+func thereAndBack(t *testing.T) {
+	const topic, perSecond = "relay", 400
+	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
+	k.source.CreateTopic(topic, 2, 1)
+	flow := testbed.Live(t, k.source, topic, testbed.Load{PlainKeys: true}, perSecond)
+	var maker *testbed.Container
+	var run *testbed.Process
+	for range 2 {
+		maker = k.mirrorMaker()
+		k.copiesOn(topic, 1000)
+		maker.Stop()
+		k.gone()
+		run = k.start("run")
+		k.copiesOn(topic, 1000)
+		k.stop(run)
+	}
+	rest := ends(t, k.source, topic) - k.copied(topic)
+	if d := k.difference(topic); d.Lost > int(rest)+perSecond || d.Doubled+d.Alien+d.Changed+d.Reordered > 0 {
+		t.Errorf("after MirrorMaker, kferry, MirrorMaker and kferry: %v", d)
+	}
+
+	run = k.start("run")
+	k.copiesOn(topic, 2000)
+	run.Kill()
+	maker = k.mirrorMaker()
+	k.copiesOn(topic, 1000)
+	flow.Stop()
+	testbed.Eventually(t, copyWithin, "MirrorMaker to copy the rest", func() bool { return k.difference(topic).Lost == 0 })
+	maker.Stop()
+	d := k.difference(topic)
+	const shown = 35 // seconds: kferry shows its position every 30
+	if d.Lost+d.Alien+d.Changed > 0 || d.Doubled > shown*perSecond {
+		t.Errorf("after kferry was killed and MirrorMaker went on: %v", d)
+	}
+	t.Logf("kferry was killed at %d records a second: MirrorMaker has repeated %d", perSecond, d.Doubled)
+}
+
+// copiesOn waits until a copy has so many records more than now.
+func (k *installation) copiesOn(topic string, records int64) {
+	k.t.Helper()
+	k.copiesUpTo(topic, k.copied(topic)+records)
+}
+
+func (k *installation) difference(topic string) testbed.Difference {
+	k.t.Helper()
+	return testbed.Diff(testbed.Read(k.t, k.source, topic, testbed.Committed), testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed))
+}
+
+// MirrorMaker commits seldom and is killed, twice: its second run copies again what the first had landed, and doesn't get as far. It
+// reads uncommitted records too, as it does by default, and kferry doesn't.
+func killedWithATail(t *testing.T) {
+	const topic = "tail"
+	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
+	k.source.CreateTopic(topic, 2, 1)
+	next := testbed.Produce(t, k.source, topic, told(1000, 0))
+	maker := k.mirrorMaker()
+	k.copiesUpTo(topic, 1000)
+	maker.Stop() // which commits
+	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
+	testbed.Produce(t, k.source, topic, told(80_000, next))
+	k.copiesUpTo(topic, 41_000)
+	maker.Kill()
+	k.gone()
+	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
+	k.copiesOn(topic, 10_000)
+	maker.Kill()
+	k.gone()
+	k.taken(topic)
+}
+
+// With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open, which comes to nothing.
+func killedWithinATransaction(t *testing.T) {
+	const topic = "atomic"
+	k := copying(t, testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43), topic)
+	k.source.CreateTopic(topic, 2, 1)
+	exactly := []string{
+		"central.exactly.once.source.support", "enabled",
+		"dedicated.mode.enable.internal.rest", "true", "listeners", "http://" + freeAddress(t),
+		k.alias + ".consumer.isolation.level", "read_committed",
+	}
+	next := testbed.Produce(t, k.source, topic, told(1000, 0))
+	maker := k.mirrorMaker(exactly...)
+	testbed.Eventually(t, mirrorMakerWithin, "MirrorMaker to copy", func() bool { return k.differenceIfThere(topic).Lost == 0 })
+	maker.Stop()
+	flow := k.alias + "->central."
+	maker = k.mirrorMaker(append(exactly, flow+"transaction.boundary", "interval", flow+"transaction.boundary.interval.ms", seldom)...)
+	testbed.Produce(t, k.source, topic, told(20_000, next))
+	k.copiesOn(topic, 10_000)
+	maker.Kill()
+	k.gone()
+	open := ends(t, k.target, k.copyOf(topic))
+	k.catchUp()
+	if d := k.difference(topic); !d.Exact() {
+		t.Errorf("after MirrorMaker was killed within a transaction: %v", d)
+	}
+	t.Logf("%s: the log ended at %d when MirrorMaker was killed, and ends at %d", topic, open, ends(t, k.target, k.copyOf(topic)))
+}
+
+func (k *installation) differenceIfThere(topic string) testbed.Difference {
+	if k.copied(topic) == 0 {
+		return testbed.Difference{Lost: 1}
+	}
+	return k.difference(topic)
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
