@@ -696,3 +696,38 @@ func (w *world) lastCheckpoint() (last mm2.Checkpoint) {
 	}))
 	return last
 }
+
+// Nothing is written for groups that the input pauses, stops or doesn't have, by a task that was offered before either.
+func TestPausedGroupsAreLeftAlone(t *testing.T) {
+	for _, state := range []spec.State{spec.Paused, spec.Stopped, spec.Absent} {
+		inGroups(t, func(f *spec.Flow) { f.Groups.State, f.Groups.Sync = state, true }, func(w *world) {
+			w.has("B", replica, 100)
+			w.isCopied(topic, 100, 100)
+			w.commits("A", "app", topic, 10)
+			w.follows()
+			w.wrote()
+			if got := w.committed("B", "app", replica); got != -1 {
+				t.Errorf("%s: position on the target is %d", state, got)
+			}
+		})
+	}
+}
+
+// MirrorConnectorsIntegrationBaseTest.testNoCheckpointsIfNoRecordsAreMirrored: where the copy begins with the latest record, a group that has
+// still to read earlier ones would miss them on the target. One that has read them all goes on there.
+func TestNoCheckpointsIfNoRecordsAreMirrored(t *testing.T) {
+	change := func(f *spec.Flow) { f.Start = spec.Latest }
+	inGroups(t, change, func(w *world) {
+		w.write(50)
+		w.complete()
+		w.commits("A", "early", topic, 20)
+		w.commits("A", "ready", topic, 50)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0")
+		w.write(10)
+		w.complete()
+		w.commits("A", "later", topic, 55)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0", "later A.orders-0 55->5")
+	})
+}
