@@ -525,6 +525,9 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 		w.isCopied(topic, 100, 100)
 		w.commits("A", "app", topic, 10)
 		w.commits("A", "secret", topic, 10)
+		for i := range 210 { // more than are looked at in one go
+			w.commits("A", fmt.Sprintf("z%03d", i), topic, 10)
+		}
 		w.env.Kafka("B").ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.env.Kafka("B").KeepControl()
 			commit := req.(*kmsg.OffsetCommitRequest)
@@ -545,8 +548,10 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 		if s := w.follow(); s.Reason != lease.ReasonAuthorization || !strings.Contains(s.Detail, "grant Read") || s.Done == "" {
 			t.Errorf("state is %+v; checkpoints are to go on", s)
 		}
-		if got := w.committed("B", "app", replica); got != 10 {
-			t.Errorf("position is %d, want 10", got)
+		for _, group := range []string{"app", "z000", "z209"} {
+			if got := w.committed("B", group, replica); got != 10 {
+				t.Errorf("position of %s is %d, want 10", group, got)
+			}
 		}
 	})
 }
