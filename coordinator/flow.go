@@ -58,6 +58,7 @@ func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flo
 	if s.MaxLeases > 0 {
 		f.slots = &slots{max: s.MaxLeases, served: map[lease.Task]time.Time{}}
 	}
+	f.following.news = make(chan struct{}, 1)
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}

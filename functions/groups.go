@@ -35,7 +35,7 @@ type translator struct {
 	copies         groups.Copies // without cursors
 	back           *lease.Cursors
 	syncs          *offsets.Syncs
-	metrics        *metrics
+	meters         *meters
 	log            *slog.Logger
 
 	mu    sync.Mutex // one run at a time; guards what follows
@@ -49,7 +49,6 @@ func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *translator) {
 		w.conclude(hard, t, nil) // it was offered before somebody changed that
 		return
 	}
-	w.tell(t.Task)
 	last, _, err := w.Queue.State(soft, t.Task)
 	var done lease.State
 	if err == nil {
@@ -75,7 +74,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], metrics: w.metrics,
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], meters: w.metrics.meters,
 		log: w.Logger.With("flow", f.Name()),
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
@@ -144,7 +143,7 @@ func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 }
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
-// translates as MirrorMaker does comes to the same offsets then. looked is when the positions were read.
+// translates as MirrorMaker does comes to the same offsets then. The groups' offsets were asked for at looked.
 func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position, looked time.Time) error {
 	topic := r.flow.Groups.CheckpointsTopic
 	there, err := r.known.refresh(ctx, r.target, topic)
@@ -177,8 +176,8 @@ func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *gro
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
 	r.log.Debug("wrote checkpoints", "count", len(due))
-	for _, c := range due {
-		r.metrics.checkpointed(r.flow.Name(), c.Group, kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}, time.Since(looked))
+	for took := time.Since(looked); len(due) > 0; due = due[1:] {
+		r.meters.checkpointed(r.flow.Name(), due[0].Group, kafka.TopicPartition{Topic: due[0].Topic, Partition: due[0].Partition}, took)
 	}
 	if !r.flow.Syncs.Enabled {
 		return nil
