@@ -38,9 +38,10 @@ var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/promet
 
 // rules is the import table. Imports point one way: from main down to mm2 and batch.
 var rules = map[string]rule{
-	".":            {ours: []string{"shared/cli"}},
-	"shared/mm2":   {},
-	"shared/batch": {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
+	".":              {ours: []string{"shared/cli"}},
+	"shared/mm2":     {},
+	"shared/connect": {ours: []string{"shared/spec", "shared/mm2"}, foreign: everyday},
+	"shared/batch":   {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	"shared/spec": {
 		ours:    []string{"shared/mm2"},
 		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/dlclark/regexp2"),
@@ -56,10 +57,10 @@ var rules = map[string]rule{
 		ours:    []string{"shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"},
 		foreign: with("github.com/twmb/franz-go", "github.com/nats-io"),
 	},
-	"coordinator": {ours: []string{"shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
-	"functions":   {ours: []string{"shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"coordinator": {ours: []string{"shared/connect", "shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
+	"functions":   {ours: []string{"shared/connect", "shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
-		ours:    []string{"coordinator", "functions", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
+		ours:    []string{"coordinator", "functions", "shared/connect", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
 		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
 	},
 }

@@ -46,6 +46,8 @@ type Coordinator struct {
 	flows   []*flow
 	hearts  []*heart
 	metrics *metrics
+
+	dashboards *dashboards // nil where nobody asks for them
 }
 
 // New makes a Coordinator. Nothing is asked of any cluster before Run.
@@ -55,9 +57,13 @@ func New(o Options) *Coordinator {
 	}
 	c := &Coordinator{queue: o.Queue}
 	c.metrics = newMetrics(o.Metrics, c)
-	lanes := &lanes{}
+	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
+		c.dashboards = &dashboards{c: c, flows: o.Spec.Flows, beats: o.Spec.Heartbeats, others: map[string]time.Time{}}
+		o.Metrics.MustRegister(c.dashboards)
+	}
+	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
 	}
 	for _, f := range c.flows {
 		f.back = c.opposite(f)
@@ -81,6 +87,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		g.Go(func() error { return h.run(ctx) })
 	}
 	g.Go(func() error { return c.countWaiting(ctx) })
+	if c.dashboards != nil {
+		g.Go(func() error { return c.dashboards.attend(ctx) })
+	}
 	return g.Wait()
 }
 
@@ -175,12 +184,17 @@ func (r *reported) update(change func(*FlowReport)) {
 }
 
 // sleep waits, and says whether to go on.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that news ends.
+func sleepUnless(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-news:
+		return true
 	case <-timer.C:
 		return true
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/kafka"
 )
 
 // metrics are a worker's, for Prometheus.
@@ -20,11 +21,13 @@ type metrics struct {
 	decisions                *prometheus.CounterVec
 	configs, acls            *prometheus.CounterVec
 	totalRecords, totalBytes atomic.Int64
+	*meters
 }
 
-// counters are those of one flow.
+// counters are those of one run.
 type counters struct {
 	*metrics
+	*meter
 	records, bytes prometheus.Counter
 	batches        *prometheus.CounterVec
 	decisions      *prometheus.CounterVec
@@ -52,9 +55,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) of(flow string) *counters {
+// of begins a run that copies to a partition. Whoever calls it calls the counters' end.
+func (m *metrics) of(flow string, to kafka.TopicPartition) *counters {
 	return &counters{
-		metrics: m,
+		metrics: m, meter: m.begin(flow, to),
 		records: m.records.WithLabelValues(flow), bytes: m.bytes.WithLabelValues(flow),
 		batches:   m.batches.MustCurryWith(prometheus.Labels{"flow": flow}),
 		decisions: m.decisions.MustCurryWith(prometheus.Labels{"flow": flow}),
@@ -77,4 +81,5 @@ func (c *counters) landed(b batch.Batch, how batch.Reason) {
 	c.batches.WithLabelValues(string(how)).Inc()
 	c.totalRecords.Add(int64(b.Records()))
 	c.totalBytes.Add(int64(len(b)))
+	c.acknowledged(b)
 }

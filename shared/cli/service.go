@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -37,6 +38,9 @@ func newService(cmd *cobra.Command, in *input) (*service, error) {
 	}
 	limitMemory(s.Settings.Memory)
 	v := &service{screen: newScreen(in.process.Err), registry: newRegistry()}
+	if s.Settings.MM2Metrics {
+		v.registry.MustRegister(appInfo{time.Now()})
+	}
 	log := in.logger(s.Settings, v.screen)
 	for _, warning := range s.Warnings {
 		log.Warn(warning)

@@ -3,25 +3,35 @@ package cli
 import (
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/shared/connect"
 )
+
+const unknown = "unknown"
 
 // version is the module's version where it was built as one, else the commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Version != "" && info.Main.Version != "(devel)" {
+	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
+	}
+	return commit()
+}
+
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return unknown
 	}
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.revision" {
 			return setting.Value
 		}
 	}
-	return "unknown"
+	return unknown
 }
 
 // buildInfo is a metric of which only the labels matter.
@@ -32,4 +42,18 @@ func buildInfo() prometheus.Collector {
 	})
 	g.Set(1)
 	return g
+}
+
+// appInfo says the same in MirrorMaker's way.
+type appInfo struct{ started time.Time }
+
+// Describe implements prometheus.Collector.
+func (a appInfo) Describe(to chan<- *prometheus.Desc) { connect.Describe(to, connect.OfProcess()...) }
+
+// Collect implements prometheus.Collector.
+func (a appInfo) Collect(to chan<- prometheus.Metric) {
+	connect.StartSeconds.Send(to, float64(a.started.UnixMilli())/1000, connect.WorkerID)
+	connect.StartMillis.Send(to, float64(a.started.UnixMilli()), connect.WorkerID)
+	connect.Version.Send(to, 1, connect.WorkerID, version())
+	connect.Commit.Send(to, 1, connect.WorkerID, commit())
 }

@@ -47,11 +47,11 @@ var (
 	ErrUnknownLeaderEpoch        error = kerr.UnknownLeaderEpoch
 	ErrUnsupportedCompression    error = kerr.UnsupportedCompressionType
 	ErrInvalidRecord             error = kerr.InvalidRecord
+	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
 	ErrProducerFenced            error = kerr.ProducerFenced
 	ErrUnknownTopicID            error = kerr.UnknownTopicID
 	ErrInconsistentTopicID       error = kerr.InconsistentTopicID
 	ErrSecurityDisabled          error = kerr.SecurityDisabled
-	ErrGroupAuthorization        error = kerr.GroupAuthorizationFailed
 	ErrGroupNotFound             error = kerr.GroupIDNotFound
 	ErrOffsetMetadataTooLarge    error = kerr.OffsetMetadataTooLarge
 )

@@ -64,6 +64,7 @@ type Options struct {
 type Queue struct {
 	options Options
 	server  string // for errors; never holds a password
+	self    string // see Self
 	conn    *nats.Conn
 	js      jetstream.JetStream
 
@@ -117,7 +118,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{options: o, server: redact(o), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1)}
+	q := &Queue{options: o, server: redact(o), self: newSelf(), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1)}
 	q.states = newView(q, statesOf, "*.*.*.*", decodeState)
 	if err := q.connect(); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)

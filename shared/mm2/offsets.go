@@ -9,7 +9,9 @@ import (
 
 // Names of the connectors that own source offsets, and of the topics that hold them.
 const (
-	SourceConnector     = "MirrorSourceConnector"        // in dedicated mode; Strimzi puts "<source>-><target>." in front
+	SourceConnector     = "MirrorSourceConnector" // in dedicated mode; Strimzi puts "<source>-><target>." in front
+	CheckpointConnector = "MirrorCheckpointConnector"
+	HeartbeatConnector  = "MirrorHeartbeatConnector"
 	StrimziOffsetsTopic = "mirrormaker2-cluster-offsets" // where a resource doesn't name one
 	StrimziConnectGroup = "mirrormaker2-cluster"         // likewise
 	OffsetsPartitions   = 25                             // of an offsets topic that Connect creates

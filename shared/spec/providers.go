@@ -83,15 +83,25 @@ func (p providers) resolveInput(r *report, in *input) {
 			}
 		}
 	}
+	resolved := map[value]value{} // of the clusters' config, which mirrors may hold too
 	for i, c := range in.clusters {
 		c.alias, c.servers = p.resolve(r, declared, c.alias), p.resolve(r, declared, c.servers)
-		c.config = p.resolveAll(r, declared, c.config)
+		config := p.resolveAll(r, declared, c.config)
+		for key, v := range config {
+			resolved[c.config[key]] = v
+		}
+		c.config = config
 		in.clusters[i] = c
 	}
 	for i := range in.mirrors {
 		m := &in.mirrors[i]
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
+		}
+		for key, v := range m.worker {
+			if known, ok := resolved[v]; ok {
+				m.worker[key] = known
+			}
 		}
 	}
 }

@@ -47,14 +47,14 @@ func TestSettings(t *testing.T) {
 	defaults := load(t, plain()...)
 	want := spec.Settings{
 		Data: "kferry-data", HTTP: "127.0.0.1:8080", Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
-		LogLevel: "info", LogFormat: "auto",
+		MM2Metrics: true, LogLevel: "info", LogFormat: "auto",
 	}
 	if defaults.Settings != want || defaults.Name != "kferry" {
 		t.Errorf("defaults are %+v of %s", defaults.Settings, defaults.Name)
 	}
 	given := load(t, plain(
 		"KFERRY_NAME=blue", "NATS_URL=nats://user:secret@n1:4222,n2", "KFERRY_DATA=/data", "KFERRY_HTTP=off", "KFERRY_SLOTS=5",
-		"KFERRY_MEMORY=1 GiB", "KFERRY_LEASE=10s", "KFERRY_LOG_LEVEL=DEBUG", "KFERRY_LOG_FORMAT=json",
+		"KFERRY_MEMORY=1 GiB", "KFERRY_LEASE=10s", "KFERRY_LOG_LEVEL=DEBUG", "KFERRY_LOG_FORMAT=json", "KFERRY_METRICS_MM2=false",
 	)...)
 	want = spec.Settings{
 		NATSURL: "nats://user:secret@n1:4222,n2", Data: "/data", HTTP: "", Slots: 5, Memory: spec.GiB, LeaseTime: 10 * time.Second,
@@ -312,7 +312,7 @@ func TestDefaultListsAreMirrorMakers(t *testing.T) {
 // TestFlowVariablesExcludeFiles has every variable that describes a flow refused beside a file, and no setting.
 func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
-		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
+		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_METRICS_MM2", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
 		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT", "KFERRY_CLUSTERS", "KFERRY_SECRETS_DIR",
 		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
 	}

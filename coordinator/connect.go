@@ -1,0 +1,146 @@
+package coordinator
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/shared/connect"
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// dashboards serves what MirrorMaker's dashboards ask of a whole installation, see package connect. They add up what all processes say,
+// so one coordinator speaks for all. Which one decides nothing else: two that don't hear each other both speak.
+type dashboards struct {
+	c     *Coordinator
+	flows []spec.Flow
+	beats []spec.Heartbeat
+
+	mu     sync.Mutex // guards what follows
+	others map[string]time.Time
+}
+
+const (
+	present     = "coordinator"    // what coordinators tell each other every PassInterval: that they are there
+	absentAfter = 3 * PassInterval // without a word
+)
+
+// attend tells the other coordinators of this one until ctx ends, and hears of them.
+func (d *dashboards) attend(ctx context.Context) error {
+	stop, err := d.c.queue.Hear(present, func(by string, _ lease.Task) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.others[by] = time.Now()
+	})
+	if err != nil {
+		return nil // the connection is closed, which everybody else says
+	}
+	defer stop()
+	for {
+		_ = d.c.queue.Tell(present, lease.Task{}) // what gets lost is told again
+		if !sleep(ctx, PassInterval) {
+			return nil
+		}
+	}
+}
+
+// speaks is whether this coordinator is the first of those that are there.
+func (d *dashboards) speaks(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for by, last := range d.others {
+		if now.Sub(last) > absentAfter {
+			delete(d.others, by)
+		} else if by < d.c.queue.Self() {
+			return false
+		}
+	}
+	return true
+}
+
+// Describe implements prometheus.Collector.
+func (d *dashboards) Describe(to chan<- *prometheus.Desc) {
+	connect.Describe(to, connect.OfCoordinator()...)
+}
+
+// Collect implements prometheus.Collector.
+func (d *dashboards) Collect(to chan<- prometheus.Metric) {
+	if !d.speaks(time.Now()) {
+		return
+	}
+	connectors := 0
+	for i, report := range d.c.Flows() {
+		connectors += d.collect(to, d.flows[i], report)
+	}
+	for _, h := range d.beats {
+		connectors++
+		status := connect.Running
+		connect.Status.Send(to, 1, connect.Connector(spec.Flow{Source: h.Source, Target: h.Target}, mm2.HeartbeatConnector), connect.Task, status)
+	}
+	connect.ConnectorCount.Send(to, float64(connectors))
+	connect.AssignedConnectors.Send(to, float64(connectors), connect.WorkerID)
+}
+
+// collect tells of a flow, and returns how many connectors it has.
+func (d *dashboards) collect(to chan<- prometheus.Metric, f spec.Flow, r FlowReport) (connectors int) {
+	for _, at := range r.Plan.Partitions {
+		if at.State != Gone && at.State != Failed { // of which nobody knows
+			connect.RecordsLag.Send(to, float64(at.Lag), connect.ConsumerID(f), at.Topic, strconv.Itoa(int(at.Partition)))
+		}
+	}
+	if f.State != spec.Absent {
+		connectors++
+		source := connect.Connector(f, mm2.SourceConnector)
+		connect.Status.Send(to, 1, source, connect.Task, r.status(f.State))
+		r.tasks(func(m *connect.Metric, n int) { m.Send(to, float64(n), source) })
+	}
+	if f.Groups.State != "" && f.Groups.State != spec.Absent {
+		connectors++
+		connect.Status.Send(to, 1, connect.Connector(f, mm2.CheckpointConnector), connect.Task, string(f.Groups.State))
+	}
+	return connectors
+}
+
+// status is what the flow's source connector is: what somebody wants of it, except where something is wrong.
+func (f FlowReport) status(wanted spec.State) string {
+	if wanted != spec.Running {
+		return string(wanted)
+	}
+	if f.Err != nil {
+		return connect.Failed
+	}
+	for _, at := range f.Plan.Partitions {
+		if at.State == Held && at.Reason.Decide() && at.Decision == "" {
+			return connect.Failed
+		}
+	}
+	return connect.Running
+}
+
+// tasks counts the partitions by what a task of Connect would be.
+func (f FlowReport) tasks(send func(*connect.Metric, int)) {
+	count := map[*connect.Metric]int{}
+	for _, at := range f.Plan.Partitions {
+		switch at.State {
+		case Gone:
+			continue
+		case Idle, Copying:
+			count[connect.RunningTasks]++
+		case Paused:
+			count[connect.PausedTasks]++
+		case Missing:
+			count[connect.UnassignedTasks]++
+		default:
+			count[connect.FailedTasks]++
+		}
+		count[connect.TotalTasks]++
+	}
+	for _, m := range []*connect.Metric{connect.TotalTasks, connect.RunningTasks, connect.PausedTasks, connect.FailedTasks, connect.UnassignedTasks} {
+		send(m, count[m])
+	}
+}
