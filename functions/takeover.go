@@ -78,6 +78,7 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
 	m.at = left
 	m.resumeTrack()
+	m.resumeTrack()
 	if err := m.commit(ctx); err != nil {
 		return err
 	}
