@@ -3,8 +3,7 @@ package coordinator
 import (
 	"context"
 	"strconv"
-	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,52 +14,32 @@ import (
 )
 
 // dashboards serves what MirrorMaker's dashboards ask of a whole installation, see package connect. They add up what all processes say,
-// so one coordinator speaks for all. Which one decides nothing else: two that don't hear each other both speak.
+// so of several coordinators one speaks (see lease.Turn).
 type dashboards struct {
 	c     *Coordinator
 	flows []spec.Flow
 	beats []spec.Heartbeat
-
-	mu     sync.Mutex // guards what follows
-	others map[string]time.Time
+	turn  *lease.Turn
+	mine  atomic.Bool
 }
 
-const (
-	present     = "coordinator"    // what coordinators tell each other every PassInterval: that they are there
-	absentAfter = 3 * PassInterval // without a word
-)
+func newDashboards(c *Coordinator, s spec.Spec) *dashboards {
+	return &dashboards{c: c, flows: s.Flows, beats: s.Heartbeats, turn: c.queue.Turn("dashboards")}
+}
 
-// attend tells the other coordinators of this one until ctx ends, and hears of them.
+// attend asks for the turn until ctx ends. While the queue doesn't answer, all stay as they were.
 func (d *dashboards) attend(ctx context.Context) error {
-	stop, err := d.c.queue.Hear(present, func(by string, _ lease.Task) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.others[by] = time.Now()
-	})
-	if err != nil {
-		return nil // the connection is closed, which everybody else says
-	}
-	defer stop()
 	for {
-		_ = d.c.queue.Tell(present, lease.Task{}) // what gets lost is told again
+		asking, answered := context.WithTimeout(ctx, turnTime)
+		mine, err := d.turn.Mine(asking)
+		answered()
+		if err == nil {
+			d.mine.Store(mine)
+		}
 		if !sleep(ctx, PassInterval) {
 			return nil
 		}
 	}
-}
-
-// speaks is whether this coordinator is the first of those that are there.
-func (d *dashboards) speaks(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for by, last := range d.others {
-		if now.Sub(last) > absentAfter {
-			delete(d.others, by)
-		} else if by < d.c.queue.Self() {
-			return false
-		}
-	}
-	return true
 }
 
 // Describe implements prometheus.Collector.
@@ -70,7 +49,7 @@ func (d *dashboards) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (d *dashboards) Collect(to chan<- prometheus.Metric) {
-	if !d.speaks(time.Now()) {
+	if !d.mine.Load() {
 		return
 	}
 	connectors := 0

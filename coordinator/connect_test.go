@@ -59,7 +59,7 @@ func TestDashboardsSeeLagAndTasks(t *testing.T) {
 		in.create("B", "A.orders", 3, 0)
 		in.create("C", "payments", 1, 5)
 		in.Options.Spec.Flows[1].Groups.State = spec.Paused
-		in.Options.Spec.Heartbeats = []spec.Heartbeat{{Source: "A", Target: "B"}}
+		in.Options.Spec.Heartbeats = []spec.Heartbeat{{Source: "A", Target: "B", Interval: time.Second, ReplicationFactor: -1}}
 		in.run()
 		time.Sleep(untilAPassHas)
 		in.tells(in.metrics, lagName, "A->B"+readerOf+"0 orders 7", "A->B"+readerOf+"1 orders 0", "A->B"+readerOf+"2 orders 0", "C->B"+readerOf+"0 payments 5")

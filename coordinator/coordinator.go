@@ -58,7 +58,7 @@ func New(o Options) *Coordinator {
 	c := &Coordinator{queue: o.Queue}
 	c.metrics = newMetrics(o.Metrics, c)
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
-		c.dashboards = &dashboards{c: c, flows: o.Spec.Flows, beats: o.Spec.Heartbeats, others: map[string]time.Time{}}
+		c.dashboards = newDashboards(c, o.Spec)
 		o.Metrics.MustRegister(c.dashboards)
 	}
 	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}

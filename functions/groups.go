@@ -35,6 +35,7 @@ type translator struct {
 	copies         groups.Copies // without cursors
 	back           *lease.Cursors
 	syncs          *offsets.Syncs
+	meters         *meters
 	log            *slog.Logger
 
 	mu    sync.Mutex // one run at a time; guards what follows
@@ -69,7 +70,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], meters: w.metrics.meters,
 		log: w.Logger.With("flow", f.Name()),
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
@@ -84,6 +85,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	began := time.Now()
 	seen, err := groups.Look(ctx, r.flow, r.source)
 	if err != nil {
 		return lease.State{}, err
@@ -98,7 +100,7 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 	var checkpointed, synced error
 	unseen := seen.Err()
 	if r.flow.Groups.Checkpoints {
-		if checkpointed = r.checkpoint(ctx, l, copies, positions); checkpointed == nil && unseen == nil {
+		if checkpointed = r.checkpoint(ctx, l, copies, positions, began); checkpointed == nil && unseen == nil {
 			done.Done = digest
 		}
 	}
@@ -137,8 +139,8 @@ func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 }
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
-// translates as MirrorMaker does comes to the same offsets then.
-func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
+// translates as MirrorMaker does comes to the same offsets then. The groups' offsets were asked for at looked.
+func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position, looked time.Time) error {
 	topic := r.flow.Groups.CheckpointsTopic
 	there, err := r.known.refresh(ctx, r.target, topic)
 	if err != nil {
@@ -170,6 +172,9 @@ func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *gro
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
 	r.log.Debug("wrote checkpoints", "count", len(due))
+	for took := time.Since(looked); len(due) > 0; due = due[1:] {
+		r.meters.checkpointed(r.flow.Name(), due[0].Group, kafka.TopicPartition{Topic: due[0].Topic, Partition: due[0].Partition}, took)
+	}
 	if !r.flow.Syncs.Enabled {
 		return nil
 	}

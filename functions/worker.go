@@ -292,6 +292,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
+		w.tell(t.Task)
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		m := w.mirror(hard, flow, source, target, t)
@@ -354,7 +355,7 @@ func (w *Worker) hear() (stop func(), err error) {
 	if w.metrics.meters == nil {
 		return func() {}, nil
 	}
-	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+	return w.Queue.Hear(claimed, func(t lease.Task) {
 		flow, ok := w.Spec.Flow(t.Flow)
 		switch {
 		case !ok:
