@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -109,12 +110,26 @@ func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 			}
 		}
 		if open == 0 {
+			c.settleGroups(ctx, goals)
 			return summarize(goals), nil
 		}
 		if !sleep(ctx, PassInterval/4) {
 			return summarize(goals), context.Cause(ctx)
 		}
 	}
+}
+
+// settleGroups has the consumer groups of all flows go on where the copies are now.
+func (c *Coordinator) settleGroups(ctx context.Context, goals []*goal) {
+	var all sync.WaitGroup
+	for i, g := range goals {
+		all.Go(func() {
+			if left := c.flows[i].settleGroups(ctx); left != "" {
+				g.summary.Warnings = append(slices.Clip(g.summary.Warnings), fmt.Sprintf("the consumer groups of %s are not up to date: %s", g.summary.Flow, left))
+			}
+		})
+	}
+	all.Wait()
 }
 
 func summarize(goals []*goal) Summary {
@@ -188,7 +203,7 @@ func (g *goal) open(r FlowReport, late bool) (open int) {
 func (g *goal) set(plan Plan) {
 	g.partitions = map[kafka.TopicPartition]*milestone{}
 	for _, p := range plan.Partitions {
-		if p.State != Gone {
+		if p.State != Gone && p.State != Cycle {
 			g.partitions[p.Source()] = &milestone{begun: p.Begun, last: p.Cursor}
 		}
 	}
@@ -201,7 +216,7 @@ func (g *goal) settled(p Partition, m *milestone, late bool) bool {
 	}
 	g.summary.Records += m.count(p)
 	switch {
-	case p.State == Idle, m.passed(p):
+	case p.State == Idle, p.State == Cycle, m.passed(p):
 		g.summary.CaughtUp++
 		return true
 	case p.State == Held && g.holdingStill(p, late) && (p.Decision == "" || g.lasts(p, m)), p.State == Failed && late, g.failing(p, m), p.State == Gone:

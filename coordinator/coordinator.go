@@ -61,9 +61,9 @@ func New(o Options) *Coordinator {
 		c.dashboards = newDashboards(c, o.Spec)
 		o.Metrics.MustRegister(c.dashboards)
 	}
-	lanes := &lanes{}
+	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
 	}
 	for _, f := range c.flows {
 		f.back = c.opposite(f)
@@ -184,12 +184,17 @@ func (r *reported) update(change func(*FlowReport)) {
 }
 
 // sleep waits, and says whether to go on.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that news ends.
+func sleepUnless(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-news:
+		return true
 	case <-timer.C:
 		return true
 	}

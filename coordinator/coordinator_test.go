@@ -138,6 +138,14 @@ func (in *installation) write(alias, topic string, n int) {
 	}
 }
 
+// writeTo writes a record to a partition.
+func (in *installation) writeTo(alias, topic string, partition int32) {
+	in.Helper()
+	if err := in.Clusters[alias].Write(in.Context(), topic, []kafka.Record{{Partition: partition, Value: []byte("v")}}); err != nil {
+		in.Fatal(err)
+	}
+}
+
 // claim is what a worker would be given within some time, in order.
 func (in *installation) claim(within time.Duration) []*lease.Lease {
 	in.Helper()

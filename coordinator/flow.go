@@ -39,6 +39,8 @@ type flow struct {
 	loaded     bool        // this coordinator has loaded the cursors once
 	retention  retention
 	gaps       []lease.Gap // that nobody has acknowledged
+	slots      *slots      // nil where there is no bound
+	provenance provenance
 
 	following following
 	subject   [2]subject // of follow's goroutine alone
@@ -46,13 +48,17 @@ type flow struct {
 	reported
 }
 
-func newFlow(o Options, s spec.Flow, l *lanes, m *metrics) *flow {
+func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
 	f := &flow{
-		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target]},
+		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target], ids: ids},
 		queue: o.Queue, lanes: l, metrics: m,
-		log: o.Logger.With("flow", s.Name()),
+		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}
 	f.born = time.Now()
+	if s.MaxLeases > 0 {
+		f.slots = &slots{max: s.MaxLeases, served: map[lease.Task]time.Time{}}
+	}
+	f.following.news = make(chan struct{}, 1)
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -70,7 +76,7 @@ func (f *flow) run(ctx context.Context) error {
 		}
 		f.metrics.passed(f.flow.Name(), time.Since(began), err)
 		wait = f.settle(err, wait)
-		if !sleep(ctx, wait-min(wait, time.Since(began))) {
+		if !f.rest(ctx, wait-min(wait, time.Since(began))) {
 			return nil
 		}
 	}
@@ -112,7 +118,7 @@ func (f *flow) pass(ctx context.Context) error {
 	}
 	view.Unlike = f.following.take()
 	plan := Make(view)
-	offered, err := f.queue.OfferAll(ctx, plan.Tasks)
+	offered, err := f.offer(ctx, plan)
 	if err != nil {
 		return fmt.Errorf("offer tasks: %w", err)
 	}
@@ -200,6 +206,9 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
 	view.Paused = orders.Paused
+	if err == nil {
+		view.Back = f.provenance.join(ctx, f.pair, view)
+	}
 	return view, err
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // What topics have beside records is compared apart from the passes over a flow: records don't wait for it, whatever a cluster makes of
-// such questions. What differs is offered by the next pass.
+// such questions. What differs is offered by the next pass, which comes at once.
 
 const (
 	compareTimeout = 20 * time.Second // of one comparison of all topics
@@ -24,6 +24,8 @@ const (
 
 // following is what a flow's comparisons have come to.
 type following struct {
+	news chan struct{} // of capacity 1: something differs
+
 	mu       sync.Mutex // guards what follows
 	topics   topics     // as last discovered
 	unlike   map[string]bool
@@ -60,6 +62,12 @@ func (f *following) found(subject int, differ, warnings []string) {
 		f.unlike[topic] = true
 	}
 	f.warnings[subject] = warnings
+	if len(differ) > 0 {
+		select {
+		case f.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // take returns the topics that differ, once: what still does is found again.
@@ -77,8 +85,11 @@ func (f *following) warned() []string {
 	return slices.Concat(f.warnings[:]...)
 }
 
-// follow compares settings and rights until ctx ends, each at its own interval.
+// follow compares settings and rights until ctx ends, each at its own interval. A flow that the input stops leaves its copies alone.
 func (f *flow) follow(ctx context.Context) error {
+	if f.flow.State != spec.Running {
+		return nil
+	}
 	for i, s := range f.subjects() {
 		s.next = time.Now()
 		f.subject[i] = s
@@ -199,7 +210,7 @@ func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]
 	var known following
 	known.know(found)
 	topics := known.paired(p.flow.RemoteTopic)
-	if len(topics) == 0 {
+	if len(topics) == 0 || p.flow.State != spec.Running {
 		return nil
 	}
 	look, err := follow.Read(ctx, p.flow, p.source, p.target, topics, follow.Notes(notes), follow.Of(p.flow))

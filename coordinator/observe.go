@@ -14,12 +14,14 @@ import (
 type pair struct {
 	flow           spec.Flow
 	source, target *kafka.Cluster
+	ids            *clusterIDs // of all clusters
 }
 
 // topics is what is known of both clusters' topics. It is never changed, only replaced.
 type topics struct {
 	source   []kafka.Topic          // that the flow selects
 	target   map[string]kafka.Topic // by name
+	back     map[string]Comeback    // of the source's, those that are not copied
 	warnings []string
 }
 
@@ -34,6 +36,10 @@ func (p pair) discover(ctx context.Context) (found topics, err error) {
 	if targetErr != nil {
 		return found, targetErr
 	}
+	if err := p.apart(ctx); err != nil {
+		return found, err
+	}
+	found.back = p.comebacks(ctx, found.source)
 	found.warnings = append(unmatched(p.flow, all), p.fragile(ctx, found.target[p.flow.OffsetsTopic])...)
 	return found, nil
 }
@@ -138,5 +144,5 @@ func (p pair) view(ctx context.Context, known topics, cursors map[kafka.TopicPar
 	if err != nil {
 		return View{}, fmt.Errorf("source: starts: %w", err)
 	}
-	return View{Flow: p.flow, Source: known.source, Target: known.target, Ends: ends, Starts: starts, Cursors: cursors}, nil
+	return View{Flow: p.flow, Source: known.source, Target: known.target, Back: known.back, Ends: ends, Starts: starts, Cursors: cursors}, nil
 }

@@ -26,7 +26,9 @@ type View struct {
 	// Unlike are the source topics whose copies differ in settings or rights.
 	Unlike map[string]bool
 	Paused bool // by command
-	Now    time.Time
+	// Back are the source topics that come from the target, or may.
+	Back map[string]Comeback
+	Now  time.Time
 
 	task lease.Task // what every task of the flow has in common
 }
@@ -51,6 +53,7 @@ const (
 	Failed  State = "failed"  // a cluster doesn't answer for it
 	Gone    State = "gone"    // has a cursor and is no longer on the source; its copy stays
 	Paused  State = "paused"  // behind, and the flow is paused or stopped
+	Cycle   State = "cycle"   // comes from the target, and is not copied back
 )
 
 // A Partition says where one partition of a flow stands.
@@ -145,6 +148,10 @@ func (p *Plan) topic(v View, topic kafka.Topic) {
 	}
 	if topic.Err != nil {
 		p.everyPartition(v, topic, target, func(at *Partition) { at.fail(topic.Err) })
+		return
+	}
+	if back, is := v.Back[topic.Name]; is {
+		p.everyPartition(v, topic, target, func(at *Partition) { at.comeBack(back) })
 		return
 	}
 	room := v.Target[target]
@@ -351,6 +358,14 @@ func (at *Partition) await(v View, exist int) {
 
 func (at *Partition) hold(reason lease.Reason, detail string) {
 	at.State, at.Reason, at.Detail = Held, reason, detail
+}
+
+func (at *Partition) comeBack(c Comeback) {
+	if c.Err != nil {
+		at.fail(c.Err)
+		return
+	}
+	at.State, at.Detail, at.Lag = Cycle, c.Why, 0
 }
 
 func (at *Partition) fail(err error) {

@@ -138,10 +138,11 @@ func queueStates(ctx context.Context, queue *lease.Queue) (map[lease.Task]lease.
 // discoverAll looks at the topics of all flows, and where they lead, before any is judged by itself.
 func discoverAll(ctx context.Context, o Options) (pairs []pair, found []topics, l *lanes, errs []error) {
 	l = &lanes{}
+	ids := &clusterIDs{clusters: o.Clusters}
 	found, errs = make([]topics, len(o.Spec.Flows)), make([]error, len(o.Spec.Flows))
 	var g errgroup.Group
 	for i, f := range o.Spec.Flows {
-		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target]}
+		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target], ids: ids}
 		pairs = append(pairs, p)
 		g.Go(func() error {
 			found[i], errs[i] = p.discover(ctx)
@@ -249,6 +250,7 @@ func (p pair) plan(ctx context.Context, known lease.Memory, found topics, states
 		return Plan{}, nil, err
 	}
 	view.States, view.Collisions, view.Paused, view.Now = states, l.collisions(p.flow), known.Paused, time.Now()
+	view.Back = provenance(nil).join(ctx, p, view)
 	plan := Make(view)
 	starts, ends, err := p.copies(ctx, plan, found)
 	if err != nil {

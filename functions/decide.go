@@ -53,12 +53,14 @@ func (m *mirror) overrule(ctx, soft context.Context, end error) error {
 
 // carryOut starts the next generation where a decision leads, and notes before that what it costs. On an error nothing has moved.
 func (m *mirror) carryOut(ctx, soft context.Context, d lease.Decision, by string, held *holdError) error {
+	m.at.Map = m.track.Map(m.at.Mapped)
 	was := m.at
 	err := m.goOn(ctx, soft, d, by, held)
 	if err == nil {
 		return nil
 	}
 	m.at = was
+	m.resumeTrack()
 	if is(err, errYield, errDrain, lease.ErrLost) || soft.Err() != nil {
 		return err
 	}
@@ -119,6 +121,7 @@ func (m *mirror) goOn(ctx, soft context.Context, d lease.Decision, by string, he
 	if err := m.assume(); err != nil { // the topics may be others by now
 		return err
 	}
+	m.moveTrack(was)
 	if err := m.nextGeneration(ctx, soft); err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package functions
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -22,8 +20,7 @@ import (
 // What a run has to know of its topics before it starts, and what follows from it.
 
 const (
-	identityTag = 0x6B    // top byte of every producer id of ours; brokers issue theirs from 0 upwards
-	epochs      = 1 << 15 // of one producer id
+	epochs = 1 << 15 // of one producer id
 )
 
 // facts are what two topics have to do with each other.
@@ -76,17 +73,8 @@ func missing(err error, reason lease.Reason, format string, args ...any) error {
 // identity is the producer id of one source partition on one target topic, and the epoch, of a generation. Nobody issues or stores it. A
 // topic without an id goes by its name, marked as such.
 func (f facts) identity(partition, generation int32) batch.Identity {
-	h := sha256.New()
-	parts := []string{f.source.ClusterID, f.source.key(), strconv.Itoa(int(partition)), f.target.key()}
-	if series := generation / epochs; series > 0 { // the epochs of those before are used up
-		parts = append(parts, strconv.Itoa(int(series)))
-	}
-	for _, part := range parts {
-		binary.Write(h, binary.BigEndian, uint32(len(part)))
-		h.Write([]byte(part))
-	}
-	id := binary.BigEndian.Uint64(h.Sum(nil))>>8 | identityTag<<56
-	return batch.Identity{ProducerID: int64(id), Epoch: int16(generation % epochs)}
+	id := batch.ProducerID(f.source.ClusterID, f.source.key(), partition, f.target.key(), generation/epochs) // of as many as have used up their epochs
+	return batch.Identity{ProducerID: id, Epoch: int16(generation % epochs)}
 }
 
 // assume makes m's identity what the cursor says.
@@ -124,13 +112,7 @@ func identityText(id batch.Identity) string {
 	return fmt.Sprintf("producer id %#x, epoch %d", id.ProducerID, id.Epoch)
 }
 
-// key is the topic's id, or its cluster and name, marked as such.
-func (t topicFacts) key() string {
-	if t.ID.Zero() {
-		return "name:" + t.ClusterID + ":" + t.Name
-	}
-	return t.ID.String()
-}
+func (t topicFacts) key() string { return t.Topic.Key(t.ClusterID) }
 
 // cursor is a generation's first cursor, without a position.
 func (f facts) cursor(flow spec.Flow) lease.Cursor {

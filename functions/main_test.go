@@ -316,7 +316,7 @@ func (w *world) offerBehind(but ...int32) bool {
 	return all
 }
 
-// exact compares the copy with its source, record by record.
+// exact compares the copy with its source, record by record, and the positions in both.
 func (w *world) exact() {
 	w.Helper()
 	w.exactOf(w.env.Side("A", topic))
@@ -328,6 +328,9 @@ func (w *world) exactOf(source local.Side) {
 	w.must(err)
 	if !c.Exact() {
 		w.Errorf("the copy is not exact: %s", c)
+	}
+	if n := w.translated(); n > 0 {
+		w.Errorf("%d positions are not translated exactly", n)
 	}
 }
 

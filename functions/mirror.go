@@ -10,6 +10,7 @@ import (
 	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -43,6 +44,12 @@ type mirror struct {
 	identity batch.Identity
 	encoder  batch.Encoder
 
+	track   *offsets.Track // which offsets belong together, see positions.go
+	keeping keeping
+	found   pairings // where the records are that locate has found
+	jumps   int      // in their target offsets
+	synced  int64    // source offset of the last offset-sync; -1: none yet
+
 	pace *pace // set while it copies, see pace.go
 
 	splitBytes int // most that a batch of several records may have, since the target refused a larger one; 0: what it says it takes
@@ -55,6 +62,9 @@ type mirror struct {
 	unsaved   bool       // at has moved since the last commit
 	unshown   bool       // at has moved since it was last written to the offsets topic
 	showing   chan error // the outcome of writing it there; nil while nobody does
+
+	archive *offsets.Archive
+	syncs   *offsets.Syncs
 
 	yield     <-chan struct{}                            // closed when the worker wants this lease back
 	recovered func()                                     // tells that the task goes on; does so once
@@ -73,6 +83,7 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	}
 	err = drained(soft, m.overrule(ctx, soft, m.succeed(ctx, soft, err)))
 	m.awaitShown()
+	m.stopKeeping(keepEnd)
 	if errors.Is(err, lease.ErrLost) {
 		return err // whoever fenced us off owns the cursor now
 	}
@@ -90,6 +101,7 @@ func (m *mirror) open(ctx, soft context.Context) error {
 		return fmt.Errorf("read cursor of %s: %w", m.from, err)
 	}
 	m.at, m.revision = cursor, revision
+	m.resumeTrack()
 	m.published = time.Now() // m.committed stays zero: the first move fences an earlier holder off
 	if cursor.Hold.Reason.Decide() {
 		return m.decided(ctx, soft)
@@ -252,6 +264,7 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 		return err
 	}
 	target, sequence := m.at.Target, m.at.Sequence
+	var landed pairings
 	for _, b := range u.batches {
 		if soft.Err() != nil {
 			return errDrain
@@ -267,12 +280,14 @@ func (m *mirror) sendUnit(ctx, soft context.Context, u unit) error {
 			}
 		}
 		m.facts.stamps = m.facts.stamps && answer.LogAppendTime >= 0 // somebody may set the topic to CreateTime at any time
+		landed = landed.of(&u.source, answer.BaseOffset, int64(b.Records()))
 		target = answer.BaseOffset + int64(b.Records())
 		sequence = advance(sequence, int64(b.Records()))
 		m.count.landed(b, u.reason)
 	}
 	first := m.at.Sequence == 0
 	m.at.Target, m.at.Sequence, m.at.Timestamp = target, sequence, max(m.at.Timestamp, u.newest)
+	m.placed(landed)
 	m.examined(u.next, u.epoch)
 	if first {
 		return m.attest(ctx, soft)
@@ -335,7 +350,8 @@ func (m *mirror) examined(next int64, epoch int32) {
 
 func (m *mirror) commitIfDue(ctx context.Context) error {
 	now := time.Now()
-	if m.unsaved && now.Sub(m.committed) >= commitEvery {
+	m.keepIfDue(ctx, now)
+	if m.unsaved && now.Sub(m.committed) >= commitEvery && !m.mapTooLong(now) {
 		if err := m.commit(ctx); err != nil {
 			return err
 		}
@@ -354,8 +370,10 @@ func (m *mirror) showIfDue(ctx context.Context, now time.Time) {
 		return
 	}
 	m.published, m.unshown = now, false
+	m.at.Map = m.track.Map(m.at.Mapped)
 	done, cursor := make(chan error, 1), m.at
 	m.showing = done
+	m.sync()
 	go func() { done <- m.cursors.Publish(ctx, m.from.Topic, m.from.Partition, cursor) }()
 }
 
@@ -373,6 +391,7 @@ func (m *mirror) awaitShown() {
 
 // commit is also the fence: a lost compare-and-set is how a holder learns that its lease is gone.
 func (m *mirror) commit(ctx context.Context) error {
+	m.mapInto()
 	began := time.Now()
 	revision, err := m.cursors.Commit(ctx, m.from.Topic, m.from.Partition, m.at, m.revision)
 	m.count.committed(time.Since(began), err)
@@ -385,6 +404,7 @@ func (m *mirror) commit(ctx context.Context) error {
 
 func (m *mirror) publish(ctx context.Context) error {
 	m.awaitShown() // or that would lie above this one
+	m.at.Map = m.track.Map(m.at.Mapped)
 	if err := m.cursors.Publish(ctx, m.from.Topic, m.from.Partition, m.at); err != nil {
 		return fmt.Errorf("write cursor of %s to %s: %w", m.from, m.flow.OffsetsTopic, err)
 	}
@@ -414,6 +434,7 @@ func (m *mirror) close(ctx context.Context, end error) error {
 		}
 	}
 	if m.unshown {
+		m.sync()
 		return m.publish(ctx)
 	}
 	return nil

@@ -46,6 +46,7 @@ func (m *mirror) begin(ctx, soft context.Context) error {
 	if err := m.assume(); err != nil {
 		return err
 	}
+	m.beginTrack()
 	if m.revision, err = m.cursors.Create(ctx, m.from.Topic, m.from.Partition, m.at); err != nil {
 		return fmt.Errorf("create cursor of %s: %w", m.from, err)
 	}
@@ -87,6 +88,8 @@ func (m *mirror) locate(ctx, soft context.Context) error {
 	}
 	m.at.Offset, m.at.SourceEpoch = behind.offset, behind.epoch
 	m.at.Target, m.at.Sequence = end, advance(m.at.Sequence, landed)
+	m.placed(m.found)
+	m.track.Reach(behind.offset, end)
 	m.at.Mapped = m.at.Mapped || m.at.Target != m.at.Offset
 	m.unsaved, m.unshown = true, true
 	return m.commit(ctx)
@@ -95,6 +98,7 @@ func (m *mirror) locate(ctx, soft context.Context) error {
 // behind is the source's place behind the records that have landed between m.at and the target's end: counted, where counting can be
 // trusted.
 func (m *mirror) behind(soft context.Context, landed, end int64) (place, error) {
+	m.found, m.jumps = nil, 0
 	switch {
 	case m.facts.compacted:
 		return m.readBackCompacted(soft, landed, end)
@@ -429,7 +433,7 @@ func (m *mirror) lacking(soft context.Context, offset, n int64) error {
 
 func (m *mirror) skipWithin(seen look, at place, n int64) (place, int64, error) {
 	for _, b := range seen.data {
-		after, taken, err := skipRecords(b, at.offset, n)
+		after, taken, err := skipRecords(b, at.offset, n, m.foundNext)
 		if err != nil {
 			return at, 0, hold(lease.ReasonCorruptBatch, "%s: batch at offset %d: %v", m.from, b.BaseOffset(), err)
 		}
@@ -445,11 +449,12 @@ func (m *mirror) skipWithin(seen look, at place, n int64) (place, int64, error) 
 }
 
 // skipRecords passes over at most n of b's records that are not before from. It returns the offset behind the last one passed over,
-// and how many there were.
-func skipRecords(b batch.Batch, from, n int64) (after, taken int64, err error) {
+// and how many there were, and notes them.
+func skipRecords(b batch.Batch, from, n int64, note func(offset, n int64)) (after, taken int64, err error) {
 	if b.Dense() {
 		first := max(b.BaseOffset(), from)
 		taken = min(n, b.NextOffset()-first)
+		note(first, taken)
 		return first + taken, taken, nil
 	}
 	for r, err := range b.Each(0) {
@@ -459,6 +464,7 @@ func skipRecords(b batch.Batch, from, n int64) (after, taken int64, err error) {
 		if r.Offset < from {
 			continue
 		}
+		note(r.Offset, 1)
 		after, taken = r.Offset+1, taken+1
 		if taken == n {
 			return after, taken, nil

@@ -70,7 +70,7 @@ func (m *mirror) readBack(soft context.Context, end int64) (place, error) {
 		}
 	}
 	p := m.printer()
-	at, err := resumeBehind(from, m.landedPrints(soft, p, start.Offset, end), m.sourcePrints(soft, p, from))
+	at, err := resumeBehind(from, m.landedPrints(soft, p, start.Offset, end), m.sourcePrints(soft, p, from), m.foundThere)
 	other, is := errors.AsType[*otherRecordError](err)
 	switch {
 	case !is:
@@ -98,7 +98,7 @@ func (m *mirror) readBackCompacted(soft context.Context, records, end int64) (pl
 			}
 		}
 	}
-	at, sure, err := resumeCompacted(m.here(), landed, m.sourcePrints(soft, p, m.here()))
+	at, sure, err := resumeCompacted(m.here(), landed, m.sourcePrints(soft, p, m.here()), m.foundThere)
 	if err == nil && (!sure || left < records) {
 		m.log.Info("records that had landed are copied again, since compaction has made it unclear which they were", "from", at.offset)
 		m.admit(repeated)
@@ -229,7 +229,7 @@ func (e *otherRecordError) Error() string {
 
 // resumeBehind walks both sides in step and returns the place behind the last source record that landed. What landed may begin again at
 // an earlier record: a request that came late has doubled it, or another worker.
-func resumeBehind(start place, landed, source iter.Seq2[print, error]) (place, error) {
+func resumeBehind(start place, landed, source iter.Seq2[print, error], found func(source, landed print)) (place, error) {
 	next, stop := iter.Pull2(source)
 	defer stop()
 	var (
@@ -254,11 +254,13 @@ func resumeBehind(start place, landed, source iter.Seq2[print, error]) (place, e
 		switch again, is := known[l.whole]; {
 		case due < len(walked) && walked[due].whole == l.whole:
 			known[l.whole] = due
+			found(walked[due], l)
 			if after := walked[due].after; after.offset > at.offset {
 				at = after
 			}
 			due++
 		case is:
+			found(walked[again], l)
 			due = again + 1
 		case due == len(walked):
 			return at, &otherRecordError{landed: l.offset, missing: true}
@@ -280,7 +282,7 @@ func resumeBehind(start place, landed, source iter.Seq2[print, error]) (place, e
 // over if what landed ends, for its key, with another record. That other one is gone from the source too then, since compaction
 // takes the older one first: therefore a record of which what landed holds a successor that the source does not is copied again, and
 // all behind it. On a compacted topic that repeats what is there, and loses nothing.
-func resumeCompacted(start place, landed, source iter.Seq2[print, error]) (at place, sure bool, err error) {
+func resumeCompacted(start place, landed, source iter.Seq2[print, error], match func(source, landed print)) (at place, sure bool, err error) {
 	next, stop := iter.Pull2(landed)
 	defer stop()
 	found := map[uint64]place{} // before the last record of a key that was found
@@ -299,6 +301,7 @@ func resumeCompacted(start place, landed, source iter.Seq2[print, error]) (at pl
 				failed = err
 				return false
 			case l.whole == s.whole:
+				match(s, l)
 				return true
 			}
 			pass(l)

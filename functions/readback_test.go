@@ -63,7 +63,7 @@ func TestResumeCompacted(t *testing.T) {
 		"the copy was compacted":                             {texts("", "2b", "1c"), texts("1a", "2b", "1c"), 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			at, sure, err := resumeCompacted(place{0, -1}, prints(c.landed), prints(c.source))
+			at, sure, err := resumeCompacted(place{0, -1}, prints(c.landed), prints(c.source), unnoted)
 			if err != nil || at.offset != c.at || sure != c.sure {
 				t.Errorf("at %d, sure: %t, %v; want %d, %t", at.offset, sure, err, c.at, c.sure)
 			}
@@ -125,7 +125,7 @@ func TestResumeCompactedLosesNothing(t *testing.T) {
 			kept = compact(landed, int64(random.IntN(int(end)+1)))
 		}
 
-		at, sure, err := resumeCompacted(place{0, -1}, prints(kept), prints(now))
+		at, sure, err := resumeCompacted(place{0, -1}, prints(kept), prints(now), unnoted)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -160,7 +160,7 @@ func TestResumeBehind(t *testing.T) {
 		"more landed than there is":        {texts("1a", "1b"), texts("1a"), 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			at, err := resumeBehind(place{0, -1}, prints(c.landed), prints(c.source))
+			at, err := resumeBehind(place{0, -1}, prints(c.landed), prints(c.source), unnoted)
 			_, other := errors.AsType[*otherRecordError](err)
 			if at.offset != c.at || other != c.other {
 				t.Errorf("at %d, %v; want %d, another record: %t", at.offset, err, c.at, c.other)
@@ -178,11 +178,13 @@ func TestWalksEndWithTheErrorOfASide(t *testing.T) {
 	}
 	whole := prints(texts("1a", "1b"))
 	for name, sides := range map[string][2]iter.Seq2[print, error]{"landed": {fails, whole}, "source": {whole, fails}} {
-		if _, err := resumeBehind(place{}, sides[0], sides[1]); !errors.Is(err, broken) {
+		if _, err := resumeBehind(place{}, sides[0], sides[1], unnoted); !errors.Is(err, broken) {
 			t.Errorf("%s: resumeBehind ends with %v", name, err)
 		}
-		if at, sure, err := resumeCompacted(place{}, sides[0], sides[1]); !errors.Is(err, broken) || sure || at.offset != 0 {
+		if at, sure, err := resumeCompacted(place{}, sides[0], sides[1], unnoted); !errors.Is(err, broken) || sure || at.offset != 0 {
 			t.Errorf("%s: resumeCompacted ends at %d with %v", name, at.offset, err)
 		}
 	}
 }
+
+func unnoted(print, print) {}

@@ -48,6 +48,7 @@ func (m *mirror) takeOver(ctx, soft context.Context) error {
 	exactly := m.at.ExactlyOnce
 	m.at = m.facts.cursor(m.flow)
 	m.at.Offset, m.at.SourceEpoch, m.at.Target, m.at.Mapped = at.offset, at.epoch, end, at.offset != end
+	m.track.Lose(at.offset, end) // where MirrorMaker put what lies before, even where the offsets are the same, nobody knows
 	if err := m.assume(); err != nil {
 		return err
 	}
@@ -76,6 +77,7 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 	}
 	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
 	m.at = left
+	m.resumeTrack()
 	if err := m.commit(ctx); err != nil {
 		return err
 	}

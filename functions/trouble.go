@@ -233,9 +233,11 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 	}
 }
 
-// handBack gives a lease back with work left, for another worker; where the flow rests, for nobody.
+// handBack gives a lease back with work left, for another worker; where the flow rests, for nobody. Where it may have only so many, the
+// coordinator knows whose turn it is.
 func (w *Worker) handBack(ctx context.Context, t *tenancy) error {
-	if w.resting(t.Task) {
+	flow, _ := w.Spec.Flow(t.Task.Flow)
+	if flow.MaxLeases > 0 && t.Task.Kind == lease.KindMirror || w.resting(t.Task) {
 		return t.Release(ctx)
 	}
 	return t.HandBack(ctx)
@@ -265,7 +267,8 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		return err
 	}
 	now := time.Now()
-	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since, Synced: last.Synced, SyncedAt: last.SyncedAt}
+	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
+		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
 	if errors.Is(cause, kafka.ErrUnanswered) {
 		s.Reason = lease.ReasonUnreachable
 	}

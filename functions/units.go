@@ -24,9 +24,10 @@ const (
 // A unit is what goes to the target as a whole: one batch as it is, several merged into one, or one written anew as several.
 type unit struct {
 	batches []batch.Batch
-	next    int64 // source offset behind it
-	epoch   int32 // the source's leader epoch just before that
-	newest  int64 // greatest timestamp, milliseconds
+	source  stretches // offsets of its records there
+	next    int64     // source offset behind it
+	epoch   int32     // the source's leader epoch just before that
+	newest  int64     // greatest timestamp, milliseconds
 	reason  batch.Reason
 }
 
@@ -111,11 +112,16 @@ func (m *mirror) toEncode(data []batch.Batch) int64 {
 func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	first := data[0]
 	m.encoder.MaxBytes, m.encoder.SplitBytes, m.encoder.MaxInflated = m.facts.maxBytes, m.splitBytes, maxInflated
+	var taken stretches
+	m.encoder.Taken = func(offset int64) { taken = taken.add(offset, 1) }
 	if u, rest, ok := m.merge(data); ok {
+		u.source = taken
 		return u, rest, nil
 	}
+	taken = nil
 	u := unit{batches: data[:1:1], next: first.NextOffset(), epoch: first.LeaderEpoch(), newest: first.MaxTimestamp(), reason: m.check(first)}
 	if u.reason == batch.Passed || u.reason == batch.OldFormat {
+		u.source = stretches{{first.BaseOffset(), int64(first.Records())}}
 		return u, data[1:], nil
 	}
 	var err error
@@ -123,6 +129,7 @@ func (m *mirror) cut(data []batch.Batch) (unit, []batch.Batch, error) {
 	if large, ok := errors.AsType[*batch.RecordTooLargeError](err); ok {
 		u.next = large.Offset
 	}
+	u.source = taken // of those behind u.next no batch was made
 	return u, data[1:], err
 }
 
@@ -200,7 +207,7 @@ func writer(b batch.Batch) string {
 	switch id := b.ProducerID(); {
 	case b.Control():
 		return fmt.Sprintf("a transaction's marker (producer id %d)", id)
-	case id>>56 == identityTag:
+	case batch.Computed(id):
 		return fmt.Sprintf("another kferry identity (producer id %#x, epoch %d)", id, b.ProducerEpoch())
 	case id < 0:
 		return "a producer without an id"

@@ -126,7 +126,7 @@ func TestSkipRecordsCountsWhatTheBrokerHas(t *testing.T) {
 		{"from inside a hole", holed, 13, 1, 17, 1},
 		{"more than there is", holed, 10, 9, 17, 3},
 	} {
-		after, taken, err := skipRecords(c.b, c.from, c.n)
+		after, taken, err := skipRecords(c.b, c.from, c.n, func(int64, int64) {})
 		if err != nil || after != c.wantAfter || taken != c.wantOf {
 			t.Errorf("%s: %d records up to %d, %v; want %d up to %d", c.name, taken, after, err, c.wantOf, c.wantAfter)
 		}
@@ -187,7 +187,7 @@ func TestIdentityIsTaggedAndItsOwn(t *testing.T) {
 		target: topicFacts{ClusterID: "c2", Topic: kafka.Topic{Name: "a.orders", ID: kafka.TopicID{2}}},
 	}
 	first := base.identity(0, 0)
-	if first.ProducerID>>56 != identityTag {
+	if !batch.Computed(first.ProducerID) {
 		t.Errorf("producer id %#x lacks the tag", first.ProducerID)
 	}
 	other := base

@@ -1,6 +1,7 @@
 // Package functions holds what a lease is claimed for. mirror.go is where to start reading: a record's whole life. worker.go claims
 // leases and runs them side by side, position.go finds out what the target already has, units.go decides the shape in which records
-// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, trouble.go decides what follows from a failure.
+// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, follow.go has their settings and rights
+// follow, trouble.go decides what follows from a failure.
 //
 // A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
 // another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
@@ -34,6 +35,7 @@ import (
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -44,6 +46,7 @@ const (
 	roomPause   = 200 * time.Millisecond // between looks at the queue while every slot is taken
 	roomAtOnce  = 16                     // leases above the slots, for as long as others take to end
 	keepAtLeast = 2 * time.Second        // a lease is not given up for waiting ones before
+	keepSlot    = 5 * time.Second        // likewise where a flow may have only so many
 	drainLimit  = 8 * time.Second        // for what is in flight when the worker is told to stop; a request that was sent may add its own
 )
 
@@ -67,6 +70,8 @@ type Worker struct {
 	pacers       map[string]*pacer         // likewise
 	translators  map[string]*translator    // likewise
 	predecessors *predecessors
+	archives     map[string]*offsets.Archive // by flow
+	syncs        map[string]*offsets.Syncs   // likewise
 
 	claimed chan struct{} // closed when the worker claims no more
 
@@ -80,6 +85,7 @@ type tenancy struct {
 	since time.Time
 	yield func() // asks the run to give the lease back; may be called more than once
 	asked <-chan struct{}
+	done  string // lease.State.Done of a groups task whose other half failed
 }
 
 // NewWorker makes a worker. It does nothing before Run.
@@ -88,15 +94,17 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		memory := int64(o.Spec.Settings.Memory)
 		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
 		o.Metrics.MustRegister(w.metrics.meters)
 	}
 	for _, f := range o.Spec.Flows {
+		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
+		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
 		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
-		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(f.Name()) }, o.Logger, w.metrics)
+		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
 		w.translators[f.Name()] = w.newTranslator(f)
@@ -120,11 +128,16 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
 	}
+	for _, s := range w.syncs {
+		keepers.Go(func() { s.Run(keeping) })
+	}
 
 	stopHearing, err := w.hear()
 	if err != nil {
 		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
 	}
+	defer w.hearAsked()()
+
 	w.claim(ctx, func(l *lease.Lease) {
 		t := w.occupy(l)
 		runs.Go(func() {
@@ -200,12 +213,37 @@ func (w *Worker) elders() []*tenancy {
 	return all
 }
 
-// askBack ends all runs of a flow.
-func (w *Worker) askBack(flow string) {
+// hearAsked ends runs whose leases others wait for, where a flow may have only so many, until stop is called.
+func (w *Worker) hearAsked() (stop func()) {
+	var stops []func()
+	for _, f := range w.Spec.Flows {
+		if f.MaxLeases == 0 {
+			continue
+		}
+		stop, err := w.Queue.Asked(f.Name(), func(asked lease.Task) {
+			w.askBack(func(t *tenancy) bool {
+				return t.Task.Identity() == asked.Identity() && time.Since(t.since) >= keepSlot
+			})
+		})
+		if err != nil {
+			w.Logger.Warn("partitions that wait for a busy one have to wait until it is idle", "flow", f.Name(), "error", err)
+			continue
+		}
+		stops = append(stops, stop)
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// askBack ends the runs of some leases.
+func (w *Worker) askBack(some func(*tenancy) bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for t := range w.held {
-		if t.Task.Flow == flow {
+		if some(t) {
 			t.yield()
 		}
 	}
@@ -214,7 +252,8 @@ func (w *Worker) askBack(flow string) {
 // resting says whether a task is not to be done now, although it is on the queue.
 func (w *Worker) resting(task lease.Task) bool {
 	flow, _ := w.Spec.Flow(task.Flow)
-	return w.pacers[task.Flow].isPaused() || flow.State != spec.Running && task.Kind != lease.KindGroups
+	unbounded := task.Slot > 0 && flow.MaxLeases == 0 // since, and offered otherwise now
+	return w.pacers[task.Flow].isPaused() || unbounded || flow.State != spec.Running && task.Kind != lease.KindGroups
 }
 
 // extend keeps all held leases alive.
@@ -290,6 +329,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {

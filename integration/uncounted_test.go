@@ -94,7 +94,7 @@ func TestCompactedSourceKilled(t *testing.T) {
 		topic := fmt.Sprintf("cleaned-%t", both)
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()
-			k := copying(t, source.For(t), target.For(t), topic).with("KFERRY_REPLICATION_FACTOR", "1")
+			k := copying(t, source.For(t), target.For(t), topic).with("KFERRY_REPLICATION_FACTOR", "1", "KFERRY_SYNC_TOPIC_CONFIGS", "false")
 			k.source.CreateTopic(topic, 2, 1, cleaned...)
 			if both {
 				k.target.CreateTopic(k.copyOf(topic), 2, 1, cleaned...)

@@ -152,12 +152,6 @@ func (b Batch) Abort() (abort, ok bool) {
 	return kind == controlAbort, kind == controlAbort || kind == controlCommit
 }
 
-// Identity is whom the target takes for the producer of a batch.
-type Identity struct {
-	ProducerID int64
-	Epoch      int16
-}
-
 // Patch makes b one of the identity's batches, in place and ready to be produced: base offset 0, no leader epoch, and no
 // attribute but the codec. The target's broker would refuse some of the others (transactional, control, and the timestamp type,
 // which is its own to set) and misread the rest (delete horizon).

@@ -36,6 +36,9 @@ type Encoder struct {
 	MaxBytes    int // largest batch to build: the target's max.message.bytes; 0: DefaultMaxBytes
 	SplitBytes  int // largest batch of several records to build, where that is less; 0: MaxBytes
 	MaxInflated int // largest decompressed size of a batch; 0: DefaultMaxInflated
+	// Taken is told the source offset of each record that goes into a batch, in order, or that would have gone into one where there is an
+	// error. Whoever shares an Encoder has none.
+	Taken func(offset int64)
 }
 
 // Reencode writes b's records at offset from and above into batches of the same codec, more than one where MaxBytes asks
@@ -71,9 +74,11 @@ func (e *Encoder) reencode(b Batch, wanted func(i int, offset int64) bool) ([]Ba
 		if err != nil {
 			return nil, err
 		}
-		if !wanted(i, b.BaseOffset()+int64(r.offsetDelta)) {
+		if offset := b.BaseOffset() + int64(r.offsetDelta); !wanted(i, offset) {
 			_, part.bytes, _ = cutRecord(part.bytes)
 			part.count--
+		} else if e.Taken != nil {
+			e.Taken(offset)
 		}
 		i++
 	}
@@ -123,6 +128,9 @@ func (e *Encoder) Merge(batches []Batch) (Batch, error) {
 				return nil, err
 			}
 			w.add(b.timestamp(r), r)
+			if e.Taken != nil {
+				e.Taken(b.BaseOffset() + int64(r.offsetDelta))
+			}
 		}
 	}
 	if len(w.bytes) > e.splitBytes() {

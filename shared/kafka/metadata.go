@@ -34,6 +34,14 @@ type Topic struct {
 	Err        error // why the rest is missing
 }
 
+// Key tells the topic from every other on any cluster: by its id, or where its cluster has none by cluster and name, marked as such.
+func (t Topic) Key(clusterID string) string {
+	if t.ID.Zero() {
+		return "name:" + clusterID + ":" + t.Name
+	}
+	return t.ID.String()
+}
+
 // Partition is what the brokers say of a partition.
 type Partition struct {
 	Leader      int32 // -1 where there is none

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/batch"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // Written is what a batch says of its writing.
@@ -36,4 +37,23 @@ func (c *Cluster) Written(ctx context.Context, tp TopicPartition, offset int64, 
 		return Written{}, fmt.Errorf("read %s at %d: the record has no timestamp", tp, offset)
 	}
 	return Written{time.UnixMilli(written), first.ProducerID()}, nil
+}
+
+// LastProducer is the producer id of the last batch in a partition; -1 where there is none or it has none.
+func (c *Cluster) LastProducer(ctx context.Context, tp TopicPartition) (int64, error) {
+	end, err := c.LogEnd(ctx, tp)
+	if err != nil || end.Offset == 0 {
+		return -1, err
+	}
+	const least = 1 // byte
+	fetched, err := c.Read(ctx, tp, end.Offset-1, least, spec.ReadUncommitted)
+	if err != nil {
+		return -1, err
+	}
+	defer fetched.Release()
+	last, ok := batch.PeekHeader(fetched.Records)
+	if !ok {
+		return -1, nil
+	}
+	return last.ProducerID(), nil
 }

@@ -53,13 +53,15 @@
 //
 // # What is kept where
 //
-//	stream <name>-tasks     one message per task, on <name>.task.<kind>.<flow>.<topic>.<partition>
+//	stream <name>-tasks     one message per task, on <name>.task.<kind>.<flow>.<topic>.<partition>,
+//	                        or <name>.task.mirror.<flow>.=slot.<slot>, see slots.go
 //	bucket <name>-cursors   cursor.<flow>.<topic>.<partition>   the cursor, for fast claims and for fencing
 //	                        note.<flow>.<kind>.<topic>.<partition>.<offset>   what else survives, see NoteKey
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
 //	                        turn.<what>                         whose turn it is, see Turn
+//	<name>.ask.<flow>       plain messages, kept nowhere: tasks whose leases others wait for
 //	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //

@@ -40,8 +40,6 @@ func (q *Queue) offer(ctx context.Context, t Task, data []byte) (bool, error) {
 	return accepted(err)
 }
 
-func (q *Queue) subject(t Task) string { return q.options.Name + ".task." + t.tokens() }
-
 func accepted(err error) (bool, error) {
 	var api *jetstream.APIError
 	if errors.As(err, &api) && api.ErrorCode == codeTaken {

@@ -17,7 +17,7 @@ type Kind string
 // The kinds of task.
 const (
 	KindMirror Kind = "mirror" // copy one partition
-	KindTopics Kind = "topics" // create or grow a target topic
+	KindTopics Kind = "topics" // create or grow a target topic, have its settings and rights follow
 	KindGroups Kind = "groups" // translate the offsets of consumer groups
 )
 
@@ -35,6 +35,8 @@ type Task struct {
 	Digest string `json:"digest,omitempty"`
 	// Brief asks for a run that ends when it has caught up, and waits for no more.
 	Brief bool `json:"brief,omitempty"`
+	// Slot is the one, from 1, that the task takes of a flow that may have only so many leases at one time; 0 is none.
+	Slot int `json:"slot,omitempty"`
 }
 
 // String is how people read a task: "mirror A->B orders-3".

@@ -3,8 +3,8 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,20 +17,24 @@ type view[K comparable, V any] struct {
 	filter string
 	decode func(key string, value []byte) (K, V, error)
 
-	mu      sync.Mutex // guards what follows, and lets one caller refresh at a time
-	created time.Time  // of the bucket that was read
-	last    uint64     // revision up to which it was read
+	turn    chan struct{} // of capacity 1; its holder owns what follows. Others wait, and can give up
+	created time.Time     // of the bucket that was read
+	last    uint64        // revision up to which it was read
 	values  map[K]V
 }
 
 func newView[K comparable, V any](q *Queue, of func(store) bucket, filter string, decode func(string, []byte) (K, V, error)) *view[K, V] {
-	return &view[K, V]{queue: q, of: of, filter: filter, decode: decode}
+	return &view[K, V]{queue: q, of: of, filter: filter, decode: decode, turn: make(chan struct{}, 1)}
 }
 
 // get returns what the bucket holds.
 func (v *view[K, V]) get(ctx context.Context, name string) (map[K]V, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	select {
+	case v.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
+	defer func() { <-v.turn }()
 	if err := v.queue.call(ctx, name, v.refresh); err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -38,27 +37,14 @@ func (a *Archive) Write(ctx context.Context, tp kafka.TopicPartition, chunks []S
 	for i, s := range chunks {
 		records[i] = kafka.Record{Key: a.key(tp, s.source, linkOf(s.value)), Value: s.value}
 	}
-	err := a.target.Write(ctx, a.Topic(), records)
-	if errors.Is(err, kafka.ErrUnknownTopic) || errors.Is(err, kafka.ErrUnknownTopicID) {
-		if err = a.create(ctx); err == nil {
-			err = a.target.Write(ctx, a.Topic(), records)
-		}
+	topic := kafka.NewTopic{
+		Name: a.Topic(), Partitions: 1, ReplicationFactor: a.flow.OffsetsReplicationFactor,
+		Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": archiveSegment},
 	}
-	if err != nil {
+	if err := writeTo(ctx, a.target, topic, records); err != nil {
 		return fmt.Errorf("write map of %s to %s: %w", tp, a.target.Alias(), err)
 	}
 	return nil
-}
-
-func (a *Archive) create(ctx context.Context) error {
-	err := a.target.CreateTopic(ctx, kafka.NewTopic{
-		Name: a.Topic(), Partitions: 1, ReplicationFactor: a.flow.OffsetsReplicationFactor,
-		Configs: map[string]string{"cleanup.policy": "compact", "segment.bytes": archiveSegment},
-	})
-	if errors.Is(err, kafka.ErrTopicExists) {
-		return nil
-	}
-	return err
 }
 
 type keyMembers struct {

@@ -10,3 +10,11 @@ func (m *Map) Keep(tp kafka.TopicPartition, chunks []Sealed) {
 	}
 	m.add(records)
 }
+
+// PendingSizes are the lengths of the pending chunks.
+func (t *Track) PendingSizes() (all []int) {
+	for _, s := range t.pending {
+		all = append(all, len(s.value))
+	}
+	return all
+}

@@ -65,6 +65,9 @@ type partition struct {
 	text   string // the cursor's map that current is of
 	target int64  // and its target
 	now    path
+	// looked is the chunk that was looked into last: whoever translates asks for many positions, one after the other.
+	looked   chunk
+	lookedAt *byte // the first of its runs' bytes, which nothing else begins with
 }
 
 // Open returns a flow's map without asking the cluster for anything.
@@ -188,12 +191,13 @@ func (m *Map) locate(tp kafka.TopicPartition, cursor Cursor, u int64) (Position,
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	way := m.partition(tp).pathOf(cursor)
+	p := m.partition(tp)
+	way := p.pathOf(cursor)
 	if u > cursor.Offset {
-		_, s := way.locate(cursor, cursor.Offset)
+		_, s := p.locate(way, cursor.Offset)
 		return Position{cursor.Target, false, Ahead}, s
 	}
-	return way.locate(cursor, u)
+	return p.locate(way, u)
 }
 
 // unmapped answers for a partition without a map.
@@ -319,29 +323,29 @@ func (p path) settled() path {
 	return p
 }
 
-func (p path) locate(c Cursor, u int64) (Position, spot) {
-	i := sort.Search(len(p), func(i int) bool { return p[i].source > u }) - 1
+func (p *partition) locate(way path, u int64) (Position, spot) {
+	i := sort.Search(len(way), func(i int) bool { return way[i].source > u }) - 1
 	if i < 0 {
-		s := p[0]
+		s := way[0]
 		if s.origin == first {
 			return Position{min(s.target, s.most), true, Before}, spot{s.target, -1, -1}
 		}
 		return Position{min(s.atLeast(0, u), s.most), false, Unmapped}, spot{s.target, -1, -1}
 	}
-	s := p[i]
+	s := way[i]
 	found, exact, why := spot{s.endTarget, -1, -1}, true, Translated
 	whole, err := s.chunk, error(nil)
-	if s.rest != nil && i < len(p)-1 {
-		whole, err = s.whole()
+	if i < len(way)-1 {
+		whole, err = p.look(s)
 	}
 	switch {
 	case err != nil:
 		found.target, exact, why = s.target, false, Unmapped
-	case u < s.endSource || i == len(p)-1:
+	case u < s.endSource || i == len(way)-1:
 		found = whole.find(u)
 	default:
 		found = whole.find(u)
-		if next := p[i+1]; next.target > s.endTarget && u > s.endSource {
+		if next := way[i+1]; next.target > s.endTarget && u > s.endSource {
 			found.target, exact, why = next.atLeast(s.endTarget, u), false, Unmapped
 		} else if next.source > s.endSource {
 			why = Gap
@@ -351,6 +355,21 @@ func (p path) locate(c Cursor, u int64) (Position, spot) {
 		found, exact, why = spot{s.most, -1, -1}, true, Gap
 	}
 	return Position{found.target, exact, why}, found
+}
+
+// look reads a chunk's runs.
+func (p *partition) look(s stretch) (chunk, error) {
+	if len(s.rest) == 0 {
+		return s.whole()
+	}
+	if p.lookedAt != &s.rest[0] {
+		c, err := s.whole()
+		if err != nil {
+			return c, err
+		}
+		p.looked, p.lookedAt = c, &s.rest[0]
+	}
+	return p.looked, nil
 }
 
 // atLeast is the least target offset that may belong to a source offset before the stretch, given one that does to an earlier one.

@@ -10,7 +10,7 @@ const (
 	chunkBytes = 2 << 10 // about how long a chunk grows
 	leastAdded = 32      // runs between two looks at that
 	// MostPending is how many bytes of finished chunks a cursor carries at most until they are on the topic.
-	MostPending = 32 << 10
+	MostPending = 16 << 10
 )
 
 // A Track is a partition's map as whoever copies the partition makes it. It is used by one goroutine, and asks no cluster.
@@ -40,7 +40,7 @@ func Resume(c Cursor) (*Track, error) {
 		t.open = chunk{origin: first, ascending: true, tail: c.Target}
 		return t, nil
 	case c.Map == "":
-		t.lose(c.Offset, c.Target)
+		t.Lose(c.Offset, c.Target)
 		return t, nil
 	}
 	chunks, err := split(c.Map)
@@ -48,8 +48,7 @@ func Resume(c Cursor) (*Track, error) {
 		err = t.take(c, chunks)
 	}
 	if err != nil {
-		*t = Track{look: leastAdded}
-		t.lose(c.Offset, c.Target)
+		t.Lose(c.Offset, c.Target)
 	}
 	return t, err
 }
@@ -156,10 +155,21 @@ func (t *Track) Begin(source, target int64) {
 	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: first, ascending: true, source: source, target: target}}
 }
 
-// lose makes it unknown what lies before a place.
-func (t *Track) lose(source, target int64) {
-	t.open = chunk{origin: unknown, source: source, target: target}
-	t.source, t.target, t.text = source, target, ""
+// Lose forgets everything: what lies before a place, nobody kept a map of.
+func (t *Track) Lose(source, target int64) {
+	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: unknown, source: source, target: target}}
+}
+
+// Reach is Jump where what was noted doesn't end just before the place on the target, or reaches behind it on the source.
+func (t *Track) Reach(source, target int64) {
+	if target != t.target || source < t.source {
+		t.jump(source, target)
+	}
+}
+
+// Last is the last record's place; not ok where none is known.
+func (t *Track) Last() (source, target int64, ok bool) {
+	return t.source - 1, t.target - 1, t.open.tail > 0
 }
 
 // Map is what the cursor holds of the map, once the cursor has moved behind all that is noted. It is empty while there is nothing to

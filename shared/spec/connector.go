@@ -63,6 +63,7 @@ func (r *resolver) flow(m mirror) Flow {
 	copying, source := m.sourceConnector.config, r.given[m.source.text].config
 	offsets, name, group := m.names()
 	every := m.form.interval()
+	before := len(r.acted)
 	policy, separator := r.policy(m)
 	f := Flow{
 		Source:            m.source.text,
@@ -100,6 +101,7 @@ func (r *resolver) flow(m mirror) Flow {
 		Heartbeats: r.on(copying["heartbeats.replication.enabled"], true),
 	}
 	r.checkSyncs(m, f)
+	f.Given = r.since(before)
 	return f
 }
 

@@ -47,7 +47,12 @@ type Flow struct {
 	Groups Groups
 	// Heartbeats is whether the source's heartbeats are copied, whatever the filters say (KIP-1089).
 	Heartbeats bool
+	// Given are the settings that the input's files hold for it, for people.
+	Given []Given
 }
+
+// A Given is a setting, what it is set to, and where that stands.
+type Given struct{ Setting, Value, Place string }
 
 // A State is what somebody wants of a connector, as Connect has it.
 type State string

@@ -44,15 +44,18 @@ var heartbeatKeys = keys{
 	"source.cluster.alias", "target.cluster.alias", "source.cluster.bootstrap.servers", "target.cluster.bootstrap.servers",
 }
 
-// clusterConfigKeys are for the config of a cluster. What Connect keeps there beside offsets has no counterpart.
-var clusterConfigKeys = keys{
+// clusterConfigKeys are for the config of a cluster.
+var clusterConfigKeys = append(slices.Clone(workerKeys),
 	"auto.offset.reset", "consumer.auto.offset.reset", "isolation.level", "consumer.isolation.level",
 	"security.protocol", "key.converter", "value.converter", "header.converter",
-	"offset.storage.topic", "offset.storage.replication.factor", "group.id",
-}
+)
 
-// workerKeys are those of Connect's workers, of which several may run on one cluster.
-var workerKeys = clusterConfigKeys[len(clusterConfigKeys)-3:]
+// workerKeys are those of Connect's workers, of which several may run on one cluster. What they keep there beside offsets has no
+// counterpart, and is named in every resource.
+var workerKeys = keys{
+	"offset.storage.topic", "offset.storage.replication.factor", "group.id",
+	"config.storage.topic", "config.storage.replication.factor", "status.storage.topic", "status.storage.replication.factor",
+}
 
 // idleKeys are those of MirrorMaker's that have no effect here, by why.
 var idleKeys = []struct {
@@ -63,7 +66,7 @@ var idleKeys = []struct {
 	{regexp.MustCompile(`^(admin\.timeout\.ms|consumer\.poll\.timeout\.ms)$`), "kferry waits as long as each call needs, and tries again"},
 	{regexp.MustCompile(`^tasks\.max$`), "only the sourceConnector's bounds the leases in flight"},
 	{regexp.MustCompile(`^refresh\.groups\.`), "groups are looked for each time checkpoints are due"},
-	{regexp.MustCompile(`^(config|status)\.storage\.|^(offset|config|status)\.storage\.partitions$`), "kferry keeps offsets alone"},
+	{regexp.MustCompile(`^(offset|status)\.storage\.partitions$`), "topics have MirrorMaker's number of partitions"},
 	{regexp.MustCompile(`^exactly\.once\.|^transaction\.boundary`), "every record is copied exactly once without transactions"},
 	{regexp.MustCompile(`^errors\.`), "no record is left out in silence"},
 	{regexp.MustCompile(`^(metric\.|metrics\.|add\.source\.alias\.to\.metrics$)`), "metrics are at /metrics"},

@@ -17,6 +17,7 @@ type Patterns struct {
 	text string
 	fast *regexp.Regexp  // RE2, in linear time, wherever it can say the same
 	slow *regexp2.Regexp // backtracking, for look-around and the like
+	more *Patterns       // of which one may match instead
 }
 
 // matchTimeout ends a backtracking match that explodes. Names are short: an honest pattern takes microseconds.
@@ -64,7 +65,12 @@ func (p Patterns) or(q Patterns) Patterns {
 	case q.text == "":
 		return p
 	}
-	return mustPatterns(p.text + "," + q.text) // which compile by themselves, and hold no comma
+	p.text += "|" + q.text
+	if p.more != nil {
+		q = p.more.or(q)
+	}
+	p.more = &q // not compiled as one: groups that are referred to by number would be others
+	return p
 }
 
 func whole(pattern string) string { return `\A(?:` + pattern + `)\z` }
@@ -155,13 +161,17 @@ func (p Patterns) Match(name string) bool {
 
 // match fails where a pattern takes too long, which ParsePatterns has tried to rule out.
 func (p Patterns) match(name string) (bool, error) {
+	matched, err := false, error(nil)
 	switch {
 	case p.fast != nil:
-		return p.fast.MatchString(name), nil
+		matched = p.fast.MatchString(name)
 	case p.slow != nil:
-		return p.slow.MatchString(name)
+		matched, err = p.slow.MatchString(name)
 	}
-	return false, nil
+	if matched || err != nil || p.more == nil {
+		return matched, err
+	}
+	return p.more.match(name)
 }
 
 // String is the patterns joined by "|".

@@ -80,3 +80,19 @@ func TestWrongPatterns(t *testing.T) {
 		}
 	}
 }
+
+// Two mirrors of one pair of clusters translate the groups of either, though their expressions can't be compiled as one.
+func TestGroupsOfTwoMirrorsAddUp(t *testing.T) {
+	s := load(t, "KFERRY_MIRROR="+`spec:
+  target: {alias: t, bootstrapServers: 't:1'}
+  mirrors:
+  - {source: {alias: a, bootstrapServers: 'a:1'}, checkpointConnector: {}, groupsPattern: '(a|b)\1'}
+  - {source: {alias: a, bootstrapServers: 'a:1'}, checkpointConnector: {}, groupsPattern: '(c|d)\1(?!x)'}
+  - {source: {alias: a, bootstrapServers: 'a:1'}, checkpointConnector: {}, groupsPattern: 'e'}
+`)
+	for group, want := range map[string]bool{"aa": true, "dd": true, "e": true, "ab": false, "cd": false, "f": false, "": false} {
+		if got := s.Flows[0].Groups.Selects(group); got != want {
+			t.Errorf("%q: %v", group, got)
+		}
+	}
+}

@@ -59,6 +59,7 @@ type report struct {
 	problems []problem
 	warnings []string
 	passed   []value // settings without effect; the text says why
+	acted    []value // settings out of files that were read, in turn
 }
 
 // wrong reports a value that can't be; err says why and what to do.
@@ -79,6 +80,17 @@ func (r *report) warn(v value, format string, args ...any) {
 func (r *report) pass(v value, why string) {
 	v.text, v.reference = v.discreet(why), ""
 	r.passed = append(r.passed, v)
+}
+
+// since are the settings of files that were read after the first ones.
+func (r *report) since(before int) (all []Given) {
+	for _, v := range r.acted[before:] {
+		g := Given{v.path, v.shown(), fmt.Sprintf("%s:%d", v.file, v.line)}
+		if !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	return all
 }
 
 // said are all warnings, each once: those with a place of their own, and for each file one that names what has no effect.
@@ -141,6 +153,9 @@ func plural(n int, noun string) string {
 func read[T any](r *report, v value, parse func(string) (T, error), otherwise T) T {
 	if !v.set || v.lost {
 		return otherwise
+	}
+	if v.file != "" {
+		r.acted = append(r.acted, v)
 	}
 	parsed, err := parse(v.text)
 	if err != nil {

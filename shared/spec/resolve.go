@@ -315,7 +315,7 @@ func (f Flow) and(g Flow) (both Flow, difference string) {
 		both.Filters = slices.Concat(f.Filters, g.Filters)
 		both.MaxLeases = addLeases(f.MaxLeases, g.MaxLeases)
 	}
-	both.Groups = groups
+	both.Groups, both.Given = groups, slices.Concat(f.Given, g.Given)
 	return both, ""
 }
 

@@ -103,6 +103,9 @@ func (r *resourceReader) resource(spec mapping, at value) {
 	for _, item := range spec.take("mirrors").items(r.report) {
 		r.mirror(item.mapping(r.report), connect, clusters)
 	}
+	if spec.values["replicas"].there() && spec.values["replicas"].target().Value == "1" {
+		spec.take("replicas") // which has to be given in v1, and holds
+	}
 	r.ignoreRest(spec, resourceKeys)
 }
 

@@ -148,10 +148,11 @@ func (e environment) settings(r *report) Settings {
 
 // limits are those of every flow that has none of its own.
 func (e environment) limits() limitTexts {
-	return limitTexts{
-		bytes: e.value("KFERRY_RATE_BYTES", e.RateBytes), records: e.value("KFERRY_RATE_RECORDS", e.RateRecords),
-		byBytes: e.value("KFERRY_RATE_BYTES_TOPICS", e.TopicBytes), byRecords: e.value("KFERRY_RATE_RECORDS_TOPICS", e.TopicRecords),
+	config := settings{}
+	for key, name := range limitKeys {
+		config[key] = e.value(name, e.text(name))
 	}
+	return limitsIn(config)
 }
 
 func (e environment) name(r *report) string {
@@ -199,6 +200,49 @@ func (e environment) givenFlow() []string {
 	})
 }
 
+// plainKeys are the keys of MirrorMaker's that variables stand for.
+var plainKeys = map[string]string{
+	"topics":                                "KFERRY_TOPICS",
+	"topics.exclude":                        "KFERRY_TOPICS_EXCLUDE",
+	"replication.policy.class":              "KFERRY_REPLICATION_POLICY",
+	"replication.policy.separator":          "KFERRY_REPLICATION_POLICY_SEPARATOR",
+	"replication.factor":                    "KFERRY_REPLICATION_FACTOR",
+	"consumer.auto.offset.reset":            "KFERRY_START",
+	"consumer.isolation.level":              "KFERRY_ISOLATION_LEVEL",
+	"refresh.topics.interval.seconds":       "KFERRY_REFRESH",
+	"config.properties.exclude":             "KFERRY_CONFIG_PROPERTIES_EXCLUDE",
+	"sync.topic.configs.enabled":            "KFERRY_SYNC_TOPIC_CONFIGS",
+	"sync.topic.acls.enabled":               "KFERRY_SYNC_TOPIC_ACLS",
+	"groups":                                "KFERRY_GROUPS",
+	"groups.exclude":                        "KFERRY_GROUPS_EXCLUDE",
+	"sync.group.offsets.enabled":            "KFERRY_SYNC_GROUP_OFFSETS",
+	"offset-syncs.topic.location":           "KFERRY_OFFSET_SYNCS_LOCATION",
+	"emit.heartbeats.enabled":               "KFERRY_HEARTBEATS",
+	"tasks.max":                             "KFERRY_TASKS_MAX",
+	"kferry.on.hold":                        "KFERRY_ON_HOLD",
+	"offset.storage.replication.factor":     "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"offset-syncs.topic.replication.factor": "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"checkpoints.topic.replication.factor":  "KFERRY_OFFSETS_REPLICATION_FACTOR",
+	"heartbeats.topic.replication.factor":   "KFERRY_OFFSETS_REPLICATION_FACTOR",
+}
+
+// limitKeys are those that variables set for every flow, in whatever form it comes.
+var limitKeys = map[string]string{
+	"kferry.rate.bytes": "KFERRY_RATE_BYTES", "kferry.rate.records": "KFERRY_RATE_RECORDS",
+	"kferry.rate.bytes.topics": "KFERRY_RATE_BYTES_TOPICS", "kferry.rate.records.topics": "KFERRY_RATE_RECORDS_TOPICS",
+}
+
+// text is what a variable holds, or its default.
+func (e environment) text(name string) string {
+	fields := reflect.TypeFor[variables]()
+	for i := range fields.NumField() {
+		if fields.Field(i).Tag.Get("env") == name {
+			return reflect.ValueOf(e.variables).Field(i).String()
+		}
+	}
+	panic("spec: no variable " + name)
+}
+
 // input is the flow in plain variables.
 func (e environment) input(r *report) input {
 	source := cluster{
@@ -214,30 +258,9 @@ func (e environment) input(r *report) input {
 			r.wrongf(needed, "is not set; a flow needs an alias and the addresses of both clusters")
 		}
 	}
-	internalFactor := e.value("KFERRY_OFFSETS_REPLICATION_FACTOR", e.OffsetsFactor)
-	config := settings{
-		"topics":                                e.value("KFERRY_TOPICS", e.Topics),
-		"topics.exclude":                        e.value("KFERRY_TOPICS_EXCLUDE", e.TopicsExclude),
-		"replication.policy.class":              e.value("KFERRY_REPLICATION_POLICY", e.Policy),
-		"replication.policy.separator":          e.value("KFERRY_REPLICATION_POLICY_SEPARATOR", e.Separator),
-		"replication.factor":                    e.value("KFERRY_REPLICATION_FACTOR", e.Replication),
-		"consumer.auto.offset.reset":            e.value("KFERRY_START", e.Start),
-		"consumer.isolation.level":              e.value("KFERRY_ISOLATION_LEVEL", e.Isolation),
-		"refresh.topics.interval.seconds":       e.value("KFERRY_REFRESH", e.Refresh),
-		"config.properties.exclude":             e.value("KFERRY_CONFIG_PROPERTIES_EXCLUDE", e.ConfigExclude),
-		"sync.topic.configs.enabled":            e.value("KFERRY_SYNC_TOPIC_CONFIGS", e.SyncConfigs),
-		"sync.topic.acls.enabled":               e.value("KFERRY_SYNC_TOPIC_ACLS", e.SyncACLs),
-		"groups":                                e.value("KFERRY_GROUPS", e.Groups),
-		"groups.exclude":                        e.value("KFERRY_GROUPS_EXCLUDE", e.GroupsExclude),
-		"sync.group.offsets.enabled":            e.value("KFERRY_SYNC_GROUP_OFFSETS", e.SyncGroups),
-		"offset-syncs.topic.location":           e.value("KFERRY_OFFSET_SYNCS_LOCATION", e.SyncsLocation),
-		"emit.heartbeats.enabled":               e.value("KFERRY_HEARTBEATS", e.Heartbeats),
-		"tasks.max":                             e.value("KFERRY_TASKS_MAX", e.TasksMax),
-		"kferry.on.hold":                        e.value("KFERRY_ON_HOLD", e.OnHold),
-		"offset.storage.replication.factor":     internalFactor,
-		"offset-syncs.topic.replication.factor": internalFactor,
-		"checkpoints.topic.replication.factor":  internalFactor,
-		"heartbeats.topic.replication.factor":   internalFactor,
+	config := settings{}
+	for key, name := range plainKeys {
+		config[key] = e.value(name, e.text(name))
 	}
 	at := e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias)
 	all := connector{at, Running, config}

@@ -1,0 +1,165 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf16"
+)
+
+// writeProperties writes mm2.properties. Beside the text it names what the driver behind such a file has no key for, and
+// nothing that is copied depends on.
+func writeProperties(s Spec) (string, []string) {
+	w := propertiesWriter{spec: s}
+	var aliases []string
+	for _, c := range s.Clusters {
+		aliases = append(aliases, c.Alias)
+	}
+	w.set("clusters", strings.Join(aliases, ", "))
+	for _, c := range s.Clusters {
+		w.cluster(c)
+	}
+	for _, f := range s.Flows {
+		w.flow(f)
+	}
+	w.heartbeats()
+	return w.text.String(), w.leftOut
+}
+
+type propertiesWriter struct {
+	spec    Spec
+	text    strings.Builder
+	leftOut []string
+}
+
+func (w *propertiesWriter) set(key, text string) {
+	fmt.Fprintf(&w.text, "%s = %s\n", escapeKey(key), escapeValue(text))
+}
+
+func (w *propertiesWriter) cluster(c Cluster) {
+	w.set(c.Alias+".bootstrap.servers", strings.Join(c.BootstrapServers, ","))
+	for _, s := range sorted(c.Config) {
+		w.set(c.Alias+"."+s.key, s.text)
+	}
+	into := slices.DeleteFunc(slices.Clone(w.spec.Flows), func(f Flow) bool { return f.Target != c.Alias })
+	if len(into) == 0 {
+		return
+	}
+	// All flows into a cluster share what is said of its workers.
+	first := into[0]
+	if first.OffsetsReplicationFactor != -1 {
+		w.set(c.Alias+".offset.storage.replication.factor", number(first.OffsetsReplicationFactor))
+	}
+	same := !slices.ContainsFunc(into, func(f Flow) bool { return f.ConnectGroup != first.ConnectGroup })
+	if same && first.ConnectGroup != silent(dedicated, first, nil).ConnectGroup {
+		w.set(c.Alias+".group.id", first.ConnectGroup)
+	}
+}
+
+func (w *propertiesWriter) flow(f Flow) {
+	otherwise := silent(dedicated, f, w.spec.Clusters)
+	set := func(key, text string) { w.set(f.Name()+"."+key, text) }
+	fmt.Fprintln(&w.text)
+	set("enabled", fmt.Sprint(f.State != Absent))
+	filter, same := joined(f.Filters)
+	if same && len(f.Filters) > 1 {
+		w.leftOut = append(w.leftOut, fmt.Sprintf("that %s has %d lists of topics; one lets the same pass", f.Name(), len(f.Filters)))
+	}
+	w.filter(f.Name()+".", filter, otherwise.Filters[0])
+	if f.OffsetsTopic != otherwise.OffsetsTopic {
+		set("offsets.storage.topic", f.OffsetsTopic)
+	}
+	if f.Connector != otherwise.Connector {
+		set("kferry.connector", f.Connector)
+	}
+	for _, s := range settingsOf(f, otherwise, copying|translating) {
+		if strings.HasPrefix(s.key, "consumer.") {
+			s.key = "source." + s.key // else what is said of the source's consumers would win
+		}
+		set(s.key, s.text)
+	}
+	if f.Groups.State == Absent {
+		set("emit.checkpoints.enabled", "false")
+	}
+}
+
+// joined is one filter that lets the same pass as several that leave out the same; false where they don't.
+func joined(filters []Filter) (all Filter, same bool) {
+	all = filters[0]
+	for _, f := range filters[1:] {
+		if f.Exclude.String() != all.Exclude.String() {
+			return filters[0], false
+		}
+		all.Topics = all.Topics.or(f.Topics)
+	}
+	return all, true
+}
+
+func (w *propertiesWriter) filter(prefix string, f, otherwise Filter) {
+	if f.Topics.String() != otherwise.Topics.String() {
+		w.set(prefix+"topics", f.Topics.String())
+	}
+	if f.Exclude.String() != otherwise.Exclude.String() {
+		w.set(prefix+"topics.exclude", f.Exclude.String())
+	}
+}
+
+// heartbeats are written between all pairs of clusters unless the file says otherwise.
+func (w *propertiesWriter) heartbeats() {
+	fmt.Fprintln(&w.text)
+	pairs := len(w.spec.Clusters) * (len(w.spec.Clusters) - 1)
+	if len(w.spec.Heartbeats) < pairs {
+		w.set("emit.heartbeats.enabled", "false")
+	}
+	for _, h := range w.spec.Heartbeats {
+		name := FlowName(h.Source, h.Target) + "."
+		if len(w.spec.Heartbeats) < pairs {
+			w.set(name+"emit.heartbeats.enabled", "true")
+		}
+		if h.Interval != defaultHeartbeat {
+			w.set(name+"emit.heartbeats.interval.seconds", seconds(h.Interval))
+		}
+		if h.ReplicationFactor != -1 {
+			w.set(name+"heartbeats.topic.replication.factor", number(h.ReplicationFactor))
+		}
+	}
+}
+
+func escapeKey(key string) string {
+	return strings.NewReplacer(" ", `\ `, "=", `\=`, ":", `\:`, "#", `\#`, "!", `\!`).Replace(escapeAll(key))
+}
+
+// escapeValue keeps blanks at the beginning, where java.util.Properties would pass over them.
+func escapeValue(text string) string {
+	if strings.HasPrefix(text, " ") {
+		return `\` + escapeAll(text)
+	}
+	return escapeAll(text)
+}
+
+// escapeAll writes what a file of ISO-8859-1 can't hold, and what would end a line.
+func escapeAll(text string) string {
+	var b strings.Builder
+	for _, c := range text {
+		switch {
+		case c == '\\':
+			b.WriteString(`\\`)
+		case c == '\t':
+			b.WriteString(`\t`)
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '\f':
+			b.WriteString(`\f`)
+		case ' ' <= c && c <= '~':
+			b.WriteRune(c)
+		case c > 0xFFFF:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04X\u%04X`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04X`, c)
+		}
+	}
+	return b.String()
+}
