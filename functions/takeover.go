@@ -24,7 +24,7 @@ const (
 	stillTime                 = time.Second      // a copy's log that nobody writes to doesn't grow for so long
 	tailFirst                 = 1 << 12          // records of the copy's end that are looked at first
 	tailGrowth                = 4                // and this many times as many as long as that isn't enough
-	tailMost                  = 1 << 22          // what MirrorMaker copies in a minute at 70,000 records a second in one partition
+	tailMost                  = 1 << 21          // what MirrorMaker copies in a minute at 35,000 records a second in one partition
 	tailsAtOnce, fencesAtOnce = 2, 8
 )
 
@@ -155,7 +155,7 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	isolation := m.at.Isolation
 	m.at.Isolation = string(spec.ReadUncommitted) // which MirrorMaker reads by default
 	defer func() { m.at.Isolation = isolation }()
-	for n := int64(tailFirst); ; n *= tailGrowth {
+	for n := int64(tailFirst); ; n = min(n*tailGrowth, tailMost) {
 		from := max(target.Offset, end-n)
 		whole := from == target.Offset || n >= tailMost
 		found, trace, err := m.alignTail(soft, max(source.Offset, committed-n), committed, from, end, int(n))

@@ -71,6 +71,9 @@
 // the two: the greater in (epoch, sequence, offset) wins, then that of the later decision, but a record that MM2 wrote always wins, and so does its tombstone. A
 // cursor in an unknown format is carried along, byte for byte, and never overwritten.
 //
+// MM2 may have gone on while no coordinator ran. Until one loads that, the queue's cursor is from before: whoever is about to write it
+// over MM2's record asks first (Left), and takes over from MM2 instead.
+//
 // A generation's first cursor is on the offsets topic before its first batch lands. Create and Commit see to that, and where a
 // process dies between their two writes, the next Get does: it publishes every cursor that has counted nothing yet.
 //
