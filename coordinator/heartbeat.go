@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -28,8 +29,9 @@ type heart struct {
 	turn   *lease.Turn
 	log    *slog.Logger
 
-	ready bool  // the topic is there, as far as is known
-	last  error // of the last beat
+	ready   bool        // the topic is there, as far as is known
+	last    error       // of the last beat
+	failing atomic.Bool // the same for others to see
 }
 
 func newHeart(o Options, h spec.Heartbeat) *heart {
@@ -58,6 +60,7 @@ func (h *heart) run(ctx context.Context) error {
 			wait = max(h.Interval, min(2*wait, heartRest))
 		}
 		h.last = err
+		h.failing.Store(err != nil)
 		if !sleep(ctx, wait-min(wait, time.Since(began))) {
 			return nil
 		}
