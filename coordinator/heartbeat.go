@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -28,9 +29,10 @@ type heart struct {
 	turn   *lease.Turn
 	log    *slog.Logger
 
-	ready  bool   // the topic is there, as far as is known
-	failed int    // beats in a row
-	told   string // why, as the log has it
+	ready   bool        // the topic is there, as far as is known
+	failed  int         // beats in a row
+	told    string      // why, as the log has it
+	failing atomic.Bool // for others to see
 }
 
 func newHeart(o Options, h spec.Heartbeat) *heart {
@@ -56,6 +58,7 @@ func (h *heart) run(ctx context.Context) error {
 // settle makes the end of a beat known, and says how long after its beginning the next one begins. A first failure is no news: a topic
 // that was just created is not known to all brokers yet.
 func (h *heart) settle(err error, wait time.Duration) time.Duration {
+	h.failing.Store(err != nil)
 	if err == nil {
 		if h.told != "" {
 			h.log.Info("heartbeats go on")

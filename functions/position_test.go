@@ -245,8 +245,9 @@ func TestCursorsOfOthersStayAsTheyAre(t *testing.T) {
 		value  string
 		reason lease.Reason
 	}{
-		"newer kferry":  {`{"offset":4,"kferry.version":99,"kferry.news":true}`, lease.ReasonFormat},
-		"MirrorMaker 2": {`{"offset":400}`, lease.ReasonNoCursor},
+		"newer kferry":                          {`{"offset":4,"kferry.version":99,"kferry.news":true}`, lease.ReasonFormat},
+		"MirrorMaker 2 beyond the source's end": {`{"offset":400}`, lease.ReasonNoCursor},
+		"MirrorMaker 2 and an empty copy":       {`{"offset":4}`, lease.ReasonNoCursor},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, setup{}, func(w *world) {

@@ -156,6 +156,8 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	switch {
 	case committed > sourceEnd.Offset:
 		return place{}, hold(lease.ReasonNoCursor, "%s, which ends at %d: the source topic was deleted and created again, or has lost records", had, sourceEnd.Offset)
+	case end == 0 && committed > 0:
+		return place{}, hold(lease.ReasonNoCursor, "%s, and nothing has ever been written to %s: the copy was deleted and created again, or somebody set that position by hand", had, m.to)
 	case target.Offset >= end: // nothing that landed is there any more, if anything ever was
 		return place{committed, -1}, nil
 	}

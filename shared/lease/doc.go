@@ -63,6 +63,7 @@
 //	                        turn.<what>                         whose turn it is, see Turn
 //	<name>.ask.<flow>       plain messages, kept nowhere: tasks whose leases others wait for
 //	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
+//	<name>.told.claimed     plain messages, kept nowhere: leases that were claimed, for metrics alone, see Tell
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS
