@@ -70,8 +70,9 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
-		meters: w.metrics.meters, log: w.Logger.With("flow", f.Name()),
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], meters: w.metrics.meters,
+		log:    w.Logger.With("flow", f.Name()),
+		meters: w.metrics.meters,
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]

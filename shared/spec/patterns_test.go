@@ -62,16 +62,63 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
+// Constructs that Go's engines don't have, or read in another way.
+func TestJavaOnly(t *testing.T) {
+	for pattern, names := range map[string]string{ // those that match, separated by blanks, | and those that don't
+		"[a-z&&[^b]]+":      "a acz | b ab",
+		"[a[b-c]]":          "a b c | d",
+		"[^a[b]]":           "c | a b",
+		"a++b":              "aab | b",
+		"a*+a":              "| a aa",
+		`\0141\x62\u0063`:   "abc | a",
+		`\Qa.b`:             "a.b | axb",
+		"(?i)é|ORDERS":      "é orders | É",
+		"(?iu)é":            "é É | e",
+		`a\h?b`:             "ab | a-b",
+		`\p{Alpha}+`:        "ab | a1 é",
+		`[\w&&[^\d]]+`:      "ab_ | a1",
+		"(?x) a b # c":      "ab | abc",
+		`(?<x>a|b)-\k<x>`:   "a-a b-b | a-b",
+		`(a|b)(?i)\1`:       "aA bB | aB",
+		"(?<!-)a{2}{3}":     "aa | aaa aaaaaa",
+		"orders(?!-)[^a-y]": "ordersz | orders- ordersa",
+	} {
+		patterns, err := spec.ParsePatterns(pattern)
+		if err != nil {
+			t.Errorf("%s: %v", pattern, err)
+			continue
+		}
+		right, wrong, _ := strings.Cut(names, "|")
+		for name := range strings.FieldsSeq(right) {
+			if !patterns.Match(name) {
+				t.Errorf("%q doesn't match %s", pattern, name)
+			}
+		}
+		for name := range strings.FieldsSeq(wrong) {
+			if patterns.Match(name) {
+				t.Errorf("%q matches %s", pattern, name)
+			}
+		}
+	}
+}
+
 func TestWrongPatterns(t *testing.T) {
 	for list, want := range map[string]string{
-		"orders[":            "unterminated []",
-		"a)|(b":              "unexpected )",
-		"*":                  "missing argument",
-		"a{1,2}":             "a comma ends an expression",
-		"{a}":                "brace",
-		"[a-z&&[^b]]":        "classes inside",
-		"[a[b]]":             "classes inside",
-		`(?!x)\h`:            "unrecognized escape",
+		"orders[":     "a class of characters has no end",
+		"a)|(b":       "a ) closes no group",
+		"*":           "* stands behind nothing",
+		"a{1,2}":      "a comma ends an expression",
+		"{a}":         "brace",
+		`\y`:          `\y is no escape`,
+		"[z-a]":       "ends before it begins",
+		"(?P<a>b)":    "(? begins nothing",
+		`\p{Nope}`:    "there is no property",
+		`\k<a>`:       `no group before it is called "a"`,
+		`\X`:          `\X is not supported`,
+		`\p{InGreek}`: `\p{InGreek} is not supported`,
+		"(?U)a":       "the flag U is not supported",
+		"[a&&]":       "&& with nothing behind it",
+		strings.Repeat("(", 300) + strings.Repeat(")", 300): "nested more than 200 deep",
 		"(?!x)(a+)+(a+)+\\$": "takes more than",
 	} {
 		_, err := spec.ParsePatterns(list)

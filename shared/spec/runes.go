@@ -111,9 +111,12 @@ func (s runes) folded(all bool) runes {
 // foldable are the planes that have letters with two cases.
 var foldable = between(0, 0x1FFFF)
 
-// write writes the set as a class that RE2 and the fallback read alike.
-func (s runes) write(to *strings.Builder) {
+// write writes the set as a class, for RE2 or with look-around for the fallback.
+func (s runes) write(to *strings.Builder, look bool) {
 	switch {
+	case len(s) == 0 && look:
+		to.WriteString(`(?!)`)
+		return
 	case len(s) == 0:
 		to.WriteString(`[^\x00-\x{10FFFF}]`)
 		return
@@ -133,7 +136,11 @@ func (s runes) write(to *strings.Builder) {
 }
 
 func writeRune(to *strings.Builder, r rune) {
-	if r < 0x80 && !isAlphanumeric(r) && r > ' ' {
+	if r == '-' {
+		to.WriteString(`\x2d`) // the fallback takes \- for itself even where it ends a range
+		return
+	}
+	if r > ' ' && r < 0x7F && r != '_' && !isAlphanumeric(r) {
 		to.WriteByte('\\')
 	}
 	to.WriteRune(r)
