@@ -71,8 +71,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
 		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], meters: w.metrics.meters,
-		log:    w.Logger.With("flow", f.Name()),
-		meters: w.metrics.meters,
+		log: w.Logger.With("flow", f.Name()),
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]
