@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync/atomic"
@@ -18,13 +19,12 @@ import (
 type dashboards struct {
 	c     *Coordinator
 	flows []spec.Flow
-	beats []spec.Heartbeat
 	turn  *lease.Turn
 	mine  atomic.Bool
 }
 
 func newDashboards(c *Coordinator, s spec.Spec) *dashboards {
-	return &dashboards{c: c, flows: s.Flows, beats: s.Heartbeats, turn: c.queue.Turn("dashboards")}
+	return &dashboards{c: c, flows: s.Flows, turn: c.queue.Turn("dashboards")}
 }
 
 // attend asks for the turn until ctx ends. While the queue doesn't answer, all stay as they were.
@@ -56,9 +56,12 @@ func (d *dashboards) Collect(to chan<- prometheus.Metric) {
 	for i, report := range d.c.Flows() {
 		connectors += d.collect(to, d.flows[i], report)
 	}
-	for _, h := range d.beats {
+	for _, h := range d.c.hearts {
 		connectors++
 		status := connect.Running
+		if h.failing.Load() {
+			status = connect.Failed
+		}
 		connect.Status.Send(to, 1, connect.Connector(spec.Flow{Source: h.Source, Target: h.Target}, mm2.HeartbeatConnector), connect.Task, status)
 	}
 	connect.ConnectorCount.Send(to, float64(connectors))
@@ -68,19 +71,24 @@ func (d *dashboards) Collect(to chan<- prometheus.Metric) {
 // collect tells of a flow, and returns how many connectors it has.
 func (d *dashboards) collect(to chan<- prometheus.Metric, f spec.Flow, r FlowReport) (connectors int) {
 	for _, at := range r.Plan.Partitions {
-		if at.State != Gone && at.State != Failed { // of which nobody knows
+		if at.State != Gone && at.State != Cycle && at.State != Failed { // of which nobody knows
 			connect.RecordsLag.Send(to, float64(at.Lag), connect.ConsumerID(f), at.Topic, strconv.Itoa(int(at.Partition)))
 		}
 	}
-	if f.State != spec.Absent {
+	wanted := cmp.Or(r.Plan.State, f.State) // which a command may have paused
+	if wanted != spec.Absent {
 		connectors++
 		source := connect.Connector(f, mm2.SourceConnector)
-		connect.Status.Send(to, 1, source, connect.Task, r.status(f.State))
+		connect.Status.Send(to, 1, source, connect.Task, r.status(wanted))
 		r.tasks(func(m *connect.Metric, n int) { m.Send(to, float64(n), source) })
 	}
 	if f.Groups.State != "" && f.Groups.State != spec.Absent {
 		connectors++
-		connect.Status.Send(to, 1, connect.Connector(f, mm2.CheckpointConnector), connect.Task, string(f.Groups.State))
+		groups := f.Groups.State
+		if groups == spec.Running && f.State == spec.Running && wanted == spec.Paused {
+			groups = spec.Paused // by a command, too
+		}
+		connect.Status.Send(to, 1, connect.Connector(f, mm2.CheckpointConnector), connect.Task, string(groups))
 	}
 	return connectors
 }
@@ -106,7 +114,7 @@ func (f FlowReport) tasks(send func(*connect.Metric, int)) {
 	count := map[*connect.Metric]int{}
 	for _, at := range f.Plan.Partitions {
 		switch at.State {
-		case Gone:
+		case Gone, Cycle:
 			continue
 		case Idle, Copying:
 			count[connect.RunningTasks]++

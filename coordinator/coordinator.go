@@ -126,6 +126,7 @@ type FlowReport struct {
 	Warnings []string
 	Gaps     []lease.Gap    // that nobody has acknowledged
 	Expiring map[string]int // by topic: partitions whose next record the source may soon delete
+	Unlike   bool           // settings or rights of a copy are still to follow, or nobody has looked yet
 	Err      error          // of the last pass; nil once one succeeds
 	Groups   error          // of the last look at the consumer groups
 }

@@ -96,6 +96,34 @@ func TestDifferenceIsOfferedWithinFiveSeconds(t *testing.T) {
 	})
 }
 
+// Whoever runs until caught up wants the copies to be like their sources.
+func TestCaughtUpWaitsForSettings(t *testing.T) {
+	following(t, func(in *installation) {
+		in.pairUp("orders")
+		in.alter("A", "orders", "retention.ms", "1000")
+		c := in.run()
+		done := make(chan time.Time, 1)
+		go func() {
+			if s, err := c.CaughtUp(in.Context()); err != nil || !s.Complete() {
+				in.Errorf("caught up: %+v, error %v", s, err)
+			}
+			done <- time.Now()
+		}()
+		task := in.expect(5*time.Second, "topics A->B orders")
+		time.Sleep(20 * time.Second)
+		if len(done) > 0 {
+			in.Error("caught up while a setting was still to follow")
+		}
+		in.alter("B", "A.orders", "retention.ms", "1000")
+		in.remember("orders", follow.Note{Settings: map[string]string{"retention.ms": "1000"}})
+		followed := time.Now()
+		in.release(task...)
+		if took := (<-done).Sub(followed); took > 6*time.Second {
+			in.Errorf("caught up only after %s", took)
+		}
+	})
+}
+
 // A longer interval is honoured.
 func TestDifferenceWaitsForTheInterval(t *testing.T) {
 	following(t, func(in *installation) {

@@ -75,10 +75,10 @@ func (f *flow) settleGroups(ctx context.Context) (left string) {
 				return state.Detail
 			}
 		}
-		switch {
-		case err != nil:
+		if err != nil && limited.Err() == nil {
 			return err.Error()
-		case !sleep(limited, PassInterval/4):
+		}
+		if !sleep(limited, PassInterval/4) {
 			return "they are on the move"
 		}
 	}

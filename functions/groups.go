@@ -26,8 +26,8 @@ const (
 	groupsPerCheck = 200 // groups that are looked at in one go right before they are written
 )
 
-// A translator leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that a run reads no more
-// than what is new.
+// A translator leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that
+// a run reads no more than what is new.
 type translator struct {
 	flow           spec.Flow
 	source, target *kafka.Cluster
@@ -45,6 +45,10 @@ type translator struct {
 
 // follow runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
 func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *translator) {
+	if r.flow.Groups.State != spec.Running {
+		w.conclude(hard, t, nil) // it was offered before somebody changed that
+		return
+	}
 	last, _, err := w.Queue.State(soft, t.Task)
 	var done lease.State
 	if err == nil {
@@ -70,8 +74,8 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()], meters: w.metrics.meters,
-		log: w.Logger.With("flow", f.Name()),
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
+		meters: w.metrics.meters, log: w.Logger.With("flow", f.Name()),
 	}
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]
@@ -238,14 +242,12 @@ func (r *translator) sync(ctx context.Context, l *lease.Lease, positions []group
 		return standing, groupDenied(standing.Err())
 	}
 	limits := r.limits(ctx, lacking)
-	for len(lacking) > 0 {
+	for len(lacking) > 0 && ctx.Err() == nil && !errors.Is(err, lease.ErrLost) {
 		n := upTo(groupsPerCheck, lacking)
-		if err := r.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
-			return standing, err
-		}
+		err = cmp.Or(err, r.commit(ctx, l, standing, limits, lacking[:n]))
 		lacking = lacking[n:]
 	}
-	return standing, groupDenied(standing.Err())
+	return standing, cmp.Or(err, context.Cause(ctx), groupDenied(standing.Err()))
 }
 
 // upTo is how many positions belong to the first n groups.

@@ -525,6 +525,9 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 		w.isCopied(topic, 100, 100)
 		w.commits("A", "app", topic, 10)
 		w.commits("A", "secret", topic, 10)
+		for i := range 210 { // more than are looked at in one go
+			w.commits("A", fmt.Sprintf("z%03d", i), topic, 10)
+		}
 		w.env.Kafka("B").ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.env.Kafka("B").KeepControl()
 			commit := req.(*kmsg.OffsetCommitRequest)
@@ -545,8 +548,10 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 		if s := w.follow(); s.Reason != lease.ReasonAuthorization || !strings.Contains(s.Detail, "grant Read") || s.Done == "" {
 			t.Errorf("state is %+v; checkpoints are to go on", s)
 		}
-		if got := w.committed("B", "app", replica); got != 10 {
-			t.Errorf("position is %d, want 10", got)
+		for _, group := range []string{"app", "z000", "z209"} {
+			if got := w.committed("B", group, replica); got != 10 {
+				t.Errorf("position of %s is %d, want 10", group, got)
+			}
 		}
 	})
 }
@@ -695,4 +700,39 @@ func (w *world) lastCheckpoint() (last mm2.Checkpoint) {
 		return err
 	}))
 	return last
+}
+
+// Nothing is written for groups that the input pauses, stops or doesn't have, by a task that was offered before either.
+func TestPausedGroupsAreLeftAlone(t *testing.T) {
+	for _, state := range []spec.State{spec.Paused, spec.Stopped, spec.Absent} {
+		inGroups(t, func(f *spec.Flow) { f.Groups.State, f.Groups.Sync = state, true }, func(w *world) {
+			w.has("B", replica, 100)
+			w.isCopied(topic, 100, 100)
+			w.commits("A", "app", topic, 10)
+			w.follows()
+			w.wrote()
+			if got := w.committed("B", "app", replica); got != -1 {
+				t.Errorf("%s: position on the target is %d", state, got)
+			}
+		})
+	}
+}
+
+// MirrorConnectorsIntegrationBaseTest.testNoCheckpointsIfNoRecordsAreMirrored: where the copy begins with the latest record, a group that has
+// still to read earlier ones would miss them on the target. One that has read them all goes on there.
+func TestNoCheckpointsIfNoRecordsAreMirrored(t *testing.T) {
+	change := func(f *spec.Flow) { f.Start = spec.Latest }
+	inGroups(t, change, func(w *world) {
+		w.write(50)
+		w.complete()
+		w.commits("A", "early", topic, 20)
+		w.commits("A", "ready", topic, 50)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0")
+		w.write(10)
+		w.complete()
+		w.commits("A", "later", topic, 55)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0", "later A.orders-0 55->5")
+	})
 }

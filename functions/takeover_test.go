@@ -296,7 +296,17 @@ func TestTakeOverHoldsWhereNothingMatches(t *testing.T) {
 		m := w.maker(50)
 		w.writePartition("B", replica, 0, 10)
 		m.commits(29)
-		m.stays(lease.ReasonNoCursor, "none of the last 10 records")
+		m.stays(lease.ReasonNoCursor, "had committed offset 29 of orders-0, but none of the last 10 records")
+	})
+}
+
+// A position that MirrorMaker has not written an offset to yet says nothing about records that are no copies.
+func TestTakeOverHoldsWhereNothingWasCommitted(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(50)
+		w.writePartition("B", replica, 0, 10)
+		m.commits(-1)
+		m.stays(lease.ReasonNoCursor, "had committed no offset of orders-0 yet, but none of the last 10 records")
 	})
 }
 

@@ -131,6 +131,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, s := range w.syncs {
 		keepers.Go(func() { s.Run(keeping) })
 	}
+	for _, f := range w.Spec.Flows {
+		keepers.Go(func() { w.archives[f.Name()].Run(keeping, w.Clusters[f.Source], w.Logger) })
+	}
 
 	stopHearing, err := w.hear()
 	if err != nil {

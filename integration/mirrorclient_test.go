@@ -22,16 +22,18 @@ func TestMirrorClient(t *testing.T) {
 	committed := map[int32]int64{0: 311, 1: 1206}
 	k.commits(group, topic, committed)
 	run := k.start("run")
-	k.checkpointed(2)
+	testbed.Eventually(t, copyWithin, "the copy", func() bool { return k.differenceIfThere(topic).Lost == 0 })
+	next := k.places(topic, committed)
+	want := fmt.Sprintf("{%s-0=%d, %s-1=%d}", k.copyOf(topic), next[0], k.copyOf(topic), next[1])
+	ask := "remoteConsumerOffsets " + k.alias + " " + group
+	testbed.Eventually(t, copyWithin, "MirrorClient to say "+want, func() bool { return k.askClient(ask)[0] == want }) // those from before it was copied end there
 	answers := k.askClient("upstreamClusters", "replicationHops "+k.alias, "remoteTopics "+k.alias, "remoteTopics", "checkpointTopics", "heartbeatTopics",
-		"remoteConsumerOffsets "+k.alias+" "+group, "remoteConsumerOffsets "+k.alias+" nobody")
+		ask, "remoteConsumerOffsets "+k.alias+" nobody")
 	for i, want := range []string{k.alias, "1", k.copyOf(topic), k.copyOf(topic), k.alias + ".checkpoints.internal", k.alias + ".heartbeats"} {
 		if !slices.Contains(strings.Split(strings.Trim(answers[i], "[]"), ", "), want) {
 			t.Errorf("answer %d is %s, which lacks %s", i, answers[i], want)
 		}
 	}
-	next := k.places(topic, committed)
-	want := fmt.Sprintf("{%s-0=%d, %s-1=%d}", k.copyOf(topic), next[0], k.copyOf(topic), next[1])
 	if answers[6] != want || answers[7] != "{}" {
 		t.Errorf("offsets of %s: %s, want %s; of nobody: %s", group, answers[6], want, answers[7])
 	}
@@ -52,7 +54,7 @@ func TestMirrorClient(t *testing.T) {
 	maker := k.mirrorMaker("emit.checkpoints.interval.seconds", "1", "refresh.groups.interval.seconds", "1")
 	defer maker.Stop()
 	k.checkpointed(before + 2)
-	now := k.askClient("remoteConsumerOffsets " + k.alias + " " + group)[0]
+	now := k.askClient(ask)[0]
 	then := k.places(topic, further)
 	var got [2]int64
 	if _, err := fmt.Sscanf(strings.ReplaceAll(now, k.copyOf(topic)+"-", ""), "{0=%d, 1=%d}", &got[0], &got[1]); err != nil {

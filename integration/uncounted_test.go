@@ -128,6 +128,9 @@ func TestCompactedSourceKilled(t *testing.T) {
 			} else {
 				testbed.CompareCompacted(t, k.source, topic, k.target, k.copyOf(topic))
 				onlyOnce(t, k.target, k.copyOf(topic))
+				if asked, inexact := k.translated(topic, testbed.Uncommitted); inexact*20 > asked {
+					t.Errorf("%d of %d positions are not exact", inexact, asked)
+				}
 				for _, p := range k.status().partitions(topic) {
 					if p.ExactlyOnce == nil || !*p.ExactlyOnce {
 						t.Errorf("status: %+v", p)

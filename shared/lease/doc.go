@@ -59,10 +59,11 @@
 //	                        note.<flow>.<kind>.<topic>.<partition>.<offset>   what else survives, see NoteKey
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
-//	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again, what a groups task has seen; in memory
 //	                        turn.<what>                         whose turn it is, see Turn
 //	<name>.ask.<flow>       plain messages, kept nowhere: tasks whose leases others wait for
 //	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
+//	<name>.told.claimed     plain messages, kept nowhere: leases that were claimed, for metrics alone, see Tell
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS

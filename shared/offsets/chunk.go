@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 )
 
@@ -149,6 +150,8 @@ func uvarintBytes(n int64) int { return max(1, (bits.Len64(uint64(n))+6)/7) }
 const (
 	mostOnes = 40
 	mostK    = 24
+
+	mostPacked = chunkBytes * 8 // runs; more would not fit into a chunk, and listed they do
 )
 
 func (c *chunk) packRuns(to []byte, k, kHole int) []byte {
@@ -171,6 +174,9 @@ func (c *chunk) packing() (k, kHole int, size int64) {
 	var records, holes, runs int64
 	for _, r := range c.runs {
 		records, holes, runs = records+r.records*r.times, holes+r.hole*r.times, runs+r.times
+	}
+	if runs > mostPacked {
+		return 0, 0, math.MaxInt64
 	}
 	k, recordBits := c.bestK(records, runs, func(r run) int64 { return r.records })
 	kHole, holeBits := c.bestK(holes, runs, func(r run) int64 { return r.hole })
