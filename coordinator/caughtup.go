@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -94,7 +95,7 @@ func label(s State, r lease.Reason) string {
 }
 
 // CaughtUp notes how far every source reaches in the first pass from now on, and returns when each partition has been examined up
-// to there, or stands still. It only watches: Run must run meanwhile. When ctx ends first, the summary says how far it came.
+// to there, or stands still, and settings and rights have followed. It only watches: Run must run meanwhile. When ctx ends first, the summary says how far it came.
 func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 	began := time.Now()
 	var goals []*goal
@@ -109,12 +110,26 @@ func (c *Coordinator) CaughtUp(ctx context.Context) (Summary, error) {
 			}
 		}
 		if open == 0 {
+			c.settleGroups(ctx, goals)
 			return summarize(goals), nil
 		}
 		if !sleep(ctx, PassInterval/4) {
 			return summarize(goals), context.Cause(ctx)
 		}
 	}
+}
+
+// settleGroups has the consumer groups of all flows go on where the copies are now.
+func (c *Coordinator) settleGroups(ctx context.Context, goals []*goal) {
+	var all sync.WaitGroup
+	for i, g := range goals {
+		all.Go(func() {
+			if left := c.flows[i].settleGroups(ctx); left != "" {
+				g.summary.Warnings = append(slices.Clip(g.summary.Warnings), fmt.Sprintf("the consumer groups of %s are not up to date: %s", g.summary.Flow, left))
+			}
+		})
+	}
+	all.Wait()
 }
 
 func summarize(goals []*goal) Summary {
@@ -151,7 +166,8 @@ func (g *goal) reached(r FlowReport, elapsed time.Duration) bool {
 	if len(r.Gaps) > 0 {
 		g.summary.Warnings = append(slices.Clip(r.Warnings), fmt.Sprintf("%s has %s that nobody has acknowledged; see \"kferry gaps\"", r.Flow, plural(len(r.Gaps), "gap")))
 	}
-	if r.Passes > g.after && (g.open(r, elapsed > answerWithin) == 0 || r.Plan.State != spec.Running) {
+	late := elapsed > answerWithin
+	if r.Passes > g.after && (g.open(r, late) == 0 && (!r.Unlike || late) || r.Plan.State != spec.Running) {
 		return true
 	}
 	if r.Err == nil {

@@ -1,10 +1,10 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"strconv"
-	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,52 +15,31 @@ import (
 )
 
 // dashboards serves what MirrorMaker's dashboards ask of a whole installation, see package connect. They add up what all processes say,
-// so one coordinator speaks for all. Which one decides nothing else: two that don't hear each other both speak.
+// so of several coordinators one speaks (see lease.Turn).
 type dashboards struct {
 	c     *Coordinator
 	flows []spec.Flow
-	beats []spec.Heartbeat
-
-	mu     sync.Mutex // guards what follows
-	others map[string]time.Time
+	turn  *lease.Turn
+	mine  atomic.Bool
 }
 
-const (
-	present     = "coordinator"    // what coordinators tell each other every PassInterval: that they are there
-	absentAfter = 3 * PassInterval // without a word
-)
+func newDashboards(c *Coordinator, s spec.Spec) *dashboards {
+	return &dashboards{c: c, flows: s.Flows, turn: c.queue.Turn("dashboards")}
+}
 
-// attend tells the other coordinators of this one until ctx ends, and hears of them.
+// attend asks for the turn until ctx ends. While the queue doesn't answer, all stay as they were.
 func (d *dashboards) attend(ctx context.Context) error {
-	stop, err := d.c.queue.Hear(present, func(by string, _ lease.Task) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.others[by] = time.Now()
-	})
-	if err != nil {
-		return nil // the connection is closed, which everybody else says
-	}
-	defer stop()
 	for {
-		_ = d.c.queue.Tell(present, lease.Task{}) // what gets lost is told again
+		asking, answered := context.WithTimeout(ctx, turnTime)
+		mine, err := d.turn.Mine(asking)
+		answered()
+		if err == nil {
+			d.mine.Store(mine)
+		}
 		if !sleep(ctx, PassInterval) {
 			return nil
 		}
 	}
-}
-
-// speaks is whether this coordinator is the first of those that are there.
-func (d *dashboards) speaks(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for by, last := range d.others {
-		if now.Sub(last) > absentAfter {
-			delete(d.others, by)
-		} else if by < d.c.queue.Self() {
-			return false
-		}
-	}
-	return true
 }
 
 // Describe implements prometheus.Collector.
@@ -70,16 +49,19 @@ func (d *dashboards) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (d *dashboards) Collect(to chan<- prometheus.Metric) {
-	if !d.speaks(time.Now()) {
+	if !d.mine.Load() {
 		return
 	}
 	connectors := 0
 	for i, report := range d.c.Flows() {
 		connectors += d.collect(to, d.flows[i], report)
 	}
-	for _, h := range d.beats {
+	for _, h := range d.c.hearts {
 		connectors++
 		status := connect.Running
+		if h.failing.Load() {
+			status = connect.Failed
+		}
 		connect.Status.Send(to, 1, connect.Connector(spec.Flow{Source: h.Source, Target: h.Target}, mm2.HeartbeatConnector), connect.Task, status)
 	}
 	connect.ConnectorCount.Send(to, float64(connectors))
@@ -89,19 +71,24 @@ func (d *dashboards) Collect(to chan<- prometheus.Metric) {
 // collect tells of a flow, and returns how many connectors it has.
 func (d *dashboards) collect(to chan<- prometheus.Metric, f spec.Flow, r FlowReport) (connectors int) {
 	for _, at := range r.Plan.Partitions {
-		if at.State != Gone && at.State != Failed { // of which nobody knows
+		if at.State != Gone && at.State != Cycle && at.State != Failed { // of which nobody knows
 			connect.RecordsLag.Send(to, float64(at.Lag), connect.ConsumerID(f), at.Topic, strconv.Itoa(int(at.Partition)))
 		}
 	}
-	if f.State != spec.Absent {
+	wanted := cmp.Or(r.Plan.State, f.State) // which a command may have paused
+	if wanted != spec.Absent {
 		connectors++
 		source := connect.Connector(f, mm2.SourceConnector)
-		connect.Status.Send(to, 1, source, connect.Task, r.status(f.State))
+		connect.Status.Send(to, 1, source, connect.Task, r.status(wanted))
 		r.tasks(func(m *connect.Metric, n int) { m.Send(to, float64(n), source) })
 	}
 	if f.Groups.State != "" && f.Groups.State != spec.Absent {
 		connectors++
-		connect.Status.Send(to, 1, connect.Connector(f, mm2.CheckpointConnector), connect.Task, string(f.Groups.State))
+		groups := f.Groups.State
+		if groups == spec.Running && f.State == spec.Running && wanted == spec.Paused {
+			groups = spec.Paused // by a command, too
+		}
+		connect.Status.Send(to, 1, connect.Connector(f, mm2.CheckpointConnector), connect.Task, string(groups))
 	}
 	return connectors
 }
@@ -127,7 +114,7 @@ func (f FlowReport) tasks(send func(*connect.Metric, int)) {
 	count := map[*connect.Metric]int{}
 	for _, at := range f.Plan.Partitions {
 		switch at.State {
-		case Gone:
+		case Gone, Cycle:
 			continue
 		case Idle, Copying:
 			count[connect.RunningTasks]++

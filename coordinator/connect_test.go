@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
@@ -59,7 +62,7 @@ func TestDashboardsSeeLagAndTasks(t *testing.T) {
 		in.create("B", "A.orders", 3, 0)
 		in.create("C", "payments", 1, 5)
 		in.Options.Spec.Flows[1].Groups.State = spec.Paused
-		in.Options.Spec.Heartbeats = []spec.Heartbeat{{Source: "A", Target: "B"}}
+		in.Options.Spec.Heartbeats = []spec.Heartbeat{{Source: "A", Target: "B", Interval: time.Second, ReplicationFactor: -1}}
 		in.run()
 		time.Sleep(untilAPassHas)
 		in.tells(in.metrics, lagName, "A->B"+readerOf+"0 orders 7", "A->B"+readerOf+"1 orders 0", "A->B"+readerOf+"2 orders 0", "C->B"+readerOf+"0 payments 5")
@@ -70,6 +73,11 @@ func TestDashboardsSeeLagAndTasks(t *testing.T) {
 		in.tells(in.metrics, runningName, "A->B"+sourceOf+"3", "C->B"+sourceOf+"0")
 		in.tells(in.metrics, unassigned, "A->B"+sourceOf+"0", "C->B"+sourceOf+"1")
 		in.tells(in.metrics, failedName, "A->B"+sourceOf+"0", "C->B"+sourceOf+"0")
+
+		in.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "heartbeats", Err: kerr.TopicAuthorizationFailed, Count: -1})
+		time.Sleep(untilAPassHas)
+		in.tells(in.metrics, statusName, "A->B.MirrorHeartbeatConnector failed 0 1", "A->B.MirrorSourceConnector running 0 1",
+			"C->B.MirrorCheckpointConnector paused 0 1", "C->B.MirrorSourceConnector running 0 1")
 	})
 }
 
@@ -82,9 +90,10 @@ func TestDashboardsSeeWhatIsWrong(t *testing.T) {
 		in.create("C", "payments", 1, 5)
 		in.create("B", "C.payments", 1, 0)
 		in.Options.Spec.Flows[1].State = spec.Paused
+		in.Options.Spec.Flows[0].Groups = spec.Groups{State: spec.Running}
 		in.run()
 		time.Sleep(untilAPassHas)
-		in.tells(in.metrics, statusName, "A->B.MirrorSourceConnector running 0 1", "C->B.MirrorSourceConnector paused 0 1")
+		in.tells(in.metrics, statusName, "A->B.MirrorCheckpointConnector running 0 1", "A->B.MirrorSourceConnector running 0 1", "C->B.MirrorSourceConnector paused 0 1")
 		in.tells(in.metrics, pausedName, "A->B"+sourceOf+"0", "C->B"+sourceOf+"1")
 		in.tells(in.metrics, lagName, "A->B"+readerOf+"0 orders 7", "C->B"+readerOf+"0 payments 5")
 
@@ -93,8 +102,12 @@ func TestDashboardsSeeWhatIsWrong(t *testing.T) {
 		held := lease.Cursor{Hold: lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "somebody else", Since: time.Now()}}
 		in.must(second(cursors.Create(in.Context(), "orders", 0, held)))
 		time.Sleep(untilAPassHas)
-		in.tells(in.metrics, statusName, "A->B.MirrorSourceConnector failed 0 1", "C->B.MirrorSourceConnector paused 0 1")
+		in.tells(in.metrics, statusName, "A->B.MirrorCheckpointConnector running 0 1", "A->B.MirrorSourceConnector failed 0 1", "C->B.MirrorSourceConnector paused 0 1")
 		in.tells(in.metrics, failedName, "A->B"+sourceOf+"1", "C->B"+sourceOf+"0")
+
+		in.must(cursors.SetPaused(in.Context(), true))
+		time.Sleep(untilAPassHas)
+		in.tells(in.metrics, statusName, "A->B.MirrorCheckpointConnector paused 0 1", "A->B.MirrorSourceConnector paused 0 1", "C->B.MirrorSourceConnector paused 0 1")
 	})
 }
 
@@ -115,6 +128,7 @@ func TestOneCoordinatorTellsDashboards(t *testing.T) {
 			}
 			in.Metrics = registry
 			in.run()
+			time.Sleep(300 * time.Millisecond) // they don't ask at one moment, nor when the test looks
 		}
 		speakers := func() (all []int) {
 			for i, registry := range registries {

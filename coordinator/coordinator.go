@@ -58,7 +58,7 @@ func New(o Options) *Coordinator {
 	c := &Coordinator{queue: o.Queue}
 	c.metrics = newMetrics(o.Metrics, c)
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
-		c.dashboards = &dashboards{c: c, flows: o.Spec.Flows, beats: o.Spec.Heartbeats, others: map[string]time.Time{}}
+		c.dashboards = newDashboards(c, o.Spec)
 		o.Metrics.MustRegister(c.dashboards)
 	}
 	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
@@ -126,6 +126,7 @@ type FlowReport struct {
 	Warnings []string
 	Gaps     []lease.Gap    // that nobody has acknowledged
 	Expiring map[string]int // by topic: partitions whose next record the source may soon delete
+	Unlike   bool           // settings or rights of a copy are still to follow, or nobody has looked yet
 	Err      error          // of the last pass; nil once one succeeds
 	Groups   error          // of the last look at the consumer groups
 }
@@ -184,12 +185,17 @@ func (r *reported) update(change func(*FlowReport)) {
 }
 
 // sleep waits, and says whether to go on.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool { return sleepUnless(ctx, d, nil) }
+
+// sleepUnless is sleep that news ends.
+func sleepUnless(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
+	case <-news:
+		return true
 	case <-timer.C:
 		return true
 	}

@@ -203,9 +203,10 @@ func (p pair) origin(ctx context.Context, topic kafka.Topic, partitions []kafka.
 		return "", nil // of clusters without ids nothing can be said
 	}
 	for _, tp := range partitions {
-		producer, err := p.source.LastProducer(ctx, tp)
-		if err != nil {
-			return "", fmt.Errorf("who wrote to %s: %w", tp, err)
+		producer, failed := p.source.LastProducer(ctx, tp)
+		if failed != nil {
+			err = fmt.Errorf("who wrote to %s: %w", tp, failed)
+			continue // another one may show that the topic is no copy
 		}
 		i := slices.IndexFunc(origins, func(o kafka.Topic) bool {
 			return batch.ProducerID(target, o.Key(target), tp.Partition, topic.Key(source), 0) == producer
@@ -215,5 +216,5 @@ func (p pair) origin(ctx context.Context, topic kafka.Topic, partitions []kafka.
 		}
 		why = fmt.Sprintf("its last records were copied here from %q on %s", origins[i].Name, p.flow.Target)
 	}
-	return why, nil
+	return why, err
 }

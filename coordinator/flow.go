@@ -58,6 +58,11 @@ func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flo
 	if s.MaxLeases > 0 {
 		f.slots = &slots{max: s.MaxLeases, served: map[lease.Task]time.Time{}}
 	}
+	f.following.news = make(chan struct{}, 1)
+	f.subject = f.subjects()
+	for i, subject := range f.subject {
+		f.following.open[i] = subject.enabled && s.State == spec.Running
+	}
 	l.expect(s)
 	f.cursors = o.Queue.Cursors(s, f.target)
 	f.report = FlowReport{Flow: s.Name(), At: time.Now()}
@@ -227,9 +232,11 @@ func (f *flow) age(ctx context.Context, plan Plan, now time.Time) {
 func (f *flow) publish(plan Plan, now time.Time) {
 	oldest := f.marks.oldest(now)
 	expiring, topics := f.retention.expiring()
+	unlike, open := f.following.state()
 	f.update(func(r *FlowReport) {
-		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, f.following.warned())
+		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, unlike)
 		r.Gaps, r.Expiring = f.gaps, topics
+		r.Unlike = open
 		r.Passes++
 	})
 }

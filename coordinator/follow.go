@@ -15,7 +15,7 @@ import (
 )
 
 // What topics have beside records is compared apart from the passes over a flow: records don't wait for it, whatever a cluster makes of
-// such questions. What differs is offered by the next pass.
+// such questions. What differs is offered by the next pass, which comes at once.
 
 const (
 	compareTimeout = 20 * time.Second // of one comparison of all topics
@@ -24,10 +24,13 @@ const (
 
 // following is what a flow's comparisons have come to.
 type following struct {
+	news chan struct{} // of capacity 1: something differs
+
 	mu       sync.Mutex // guards what follows
 	topics   topics     // as last discovered
 	unlike   map[string]bool
-	warnings [2][]string // of settings and of rights
+	open     [2]bool     // of settings and of rights: something is still to follow, or nobody has looked yet
+	warnings [2][]string // likewise
 }
 
 // know takes over what was discovered.
@@ -37,8 +40,8 @@ func (f *following) know(t topics) {
 	f.topics = t
 }
 
-// paired are the source's topics that have a copy.
-func (f *following) paired(remote func(string) string) (names []string) {
+// paired are the source's topics that have a copy; known is whether that is known.
+func (f *following) paired(remote func(string) string) (names []string, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, t := range f.topics.source {
@@ -46,7 +49,7 @@ func (f *following) paired(remote func(string) string) (names []string) {
 			names = append(names, t.Name)
 		}
 	}
-	return names
+	return names, f.topics.target != nil
 }
 
 // found notes what a comparison came to.
@@ -59,7 +62,13 @@ func (f *following) found(subject int, differ, warnings []string) {
 	for _, topic := range differ {
 		f.unlike[topic] = true
 	}
-	f.warnings[subject] = warnings
+	f.warnings[subject], f.open[subject] = warnings, len(differ) > 0
+	if len(differ) > 0 {
+		select {
+		case f.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // take returns the topics that differ, once: what still does is found again.
@@ -71,23 +80,22 @@ func (f *following) take() map[string]bool {
 	return unlike
 }
 
-func (f *following) warned() []string {
+// state is what a report tells: the warnings, and whether something is still to follow.
+func (f *following) state() (warnings []string, open bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Concat(f.warnings[:]...)
+	return slices.Concat(f.warnings[:]...), f.open[0] || f.open[1]
 }
 
-// follow compares settings and rights until ctx ends, each at its own interval.
+// follow compares settings and rights until ctx ends, each at its own interval. A flow that the input stops leaves its copies alone.
 func (f *flow) follow(ctx context.Context) error {
-	for i, s := range f.subjects() {
-		s.next = time.Now()
-		f.subject[i] = s
+	if f.flow.State != spec.Running {
+		return nil
 	}
 	for sleep(ctx, PassInterval) {
 		for i := range f.subject {
 			if s := &f.subject[i]; s.enabled && !time.Now().Before(s.next) {
-				begun := time.Now()
-				if f.compare(ctx, i, s) {
+				if begun := time.Now(); f.compare(ctx, i, s) {
 					s.next = begun.Add(s.wait())
 				}
 			}
@@ -101,6 +109,7 @@ type subject struct {
 	follow.Subject
 	enabled bool
 	every   time.Duration
+	soon    time.Duration // until the next look, while something differs; else 0
 	next    time.Time
 	retry   time.Time // when refusals are tried again
 	off     bool      // a cluster has no authorizer
@@ -109,8 +118,11 @@ type subject struct {
 
 // wait is how long after the beginning of a comparison the next one begins.
 func (s *subject) wait() time.Duration {
-	if s.off {
+	switch {
+	case s.off:
 		return max(s.every, tryRefused)
+	case s.soon > 0:
+		return min(s.soon, s.every)
 	}
 	return s.every
 }
@@ -126,13 +138,17 @@ func (p pair) subjects() [2]subject {
 
 // compare compares one subject of all topics, and says whether there was anything to compare. What fails is said, and tried at the next time.
 func (f *flow) compare(ctx context.Context, i int, s *subject) bool {
-	topics := f.following.paired(f.flow.RemoteTopic)
-	if len(topics) == 0 || !f.isLoaded(ctx) { // without notes it isn't known what was applied
+	topics, known := f.following.paired(f.flow.RemoteTopic)
+	if !known || !f.isLoaded(ctx) { // without notes it isn't known what was applied
+		return false
+	}
+	if len(topics) == 0 {
+		f.following.found(i, nil, nil)
 		return false
 	}
 	asking, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
-	known, look, err := f.likeness(asking, topics, s.Subject)
+	notes, look, err := f.likeness(asking, topics, s.Subject)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -142,8 +158,11 @@ func (f *flow) compare(ctx context.Context, i int, s *subject) bool {
 	}
 	differ := look.Differ()
 	if now := time.Now(); now.After(s.retry) {
-		differ = append(differ, refusedTopics(topics, known, s.Subject)...)
+		differ = append(differ, refusedTopics(topics, notes, s.Subject)...)
 		s.retry = now.Add(tryRefused)
+	}
+	if s.soon = max(2*s.soon, PassInterval); len(differ) == 0 {
+		s.soon = 0
 	}
 	if off := look.Disabled(); off != s.off {
 		if s.off = off; off {
@@ -198,8 +217,8 @@ func (f *flow) say(i int, s *subject, differ, warnings []string) {
 func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]lease.Note) []string {
 	var known following
 	known.know(found)
-	topics := known.paired(p.flow.RemoteTopic)
-	if len(topics) == 0 {
+	topics, _ := known.paired(p.flow.RemoteTopic)
+	if len(topics) == 0 || p.flow.State != spec.Running {
 		return nil
 	}
 	look, err := follow.Read(ctx, p.flow, p.source, p.target, topics, follow.Notes(notes), follow.Of(p.flow))

@@ -11,8 +11,10 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// groupsTimeout bounds one look at a flow's groups. One that takes longer is tried again.
-const groupsTimeout = 30 * time.Second
+const (
+	groupsTimeout = 30 * time.Second // of one look at a flow's groups; one that takes longer is tried again
+	groupsLast    = 5 * time.Second  // that who waits for the copies waits for the groups on top
+)
 
 // followed says whether somebody wants the groups of a flow to go on in its copies.
 func followed(f spec.Flow) bool {
@@ -32,7 +34,7 @@ func (f *flow) followGroups(ctx context.Context) error {
 	wait = max(wait, PassInterval)
 	for sleep(ctx, min(wait, PassInterval)); ctx.Err() == nil; sleep(ctx, wait) {
 		asking, cancel := context.WithTimeout(ctx, groupsTimeout)
-		err := f.compareGroups(asking)
+		_, err := f.compareGroups(asking, false)
 		cancel()
 		if ctx.Err() == nil {
 			f.noteGroups(err)
@@ -57,37 +59,64 @@ func (f *flow) groupsTask() lease.Task {
 	return lease.Task{Kind: lease.KindGroups, Flow: f.flow.Name(), Partition: -1, Digest: f.flow.Digest()}
 }
 
-// compareGroups looks at the groups once, and offers the task where something is to be done.
-func (f *flow) compareGroups(ctx context.Context) error {
+// settleGroups has the groups go on where the copies have come to, and says what is left to do: "" is nothing. Groups that are in use all the
+// time are never settled, hence the bound.
+func (f *flow) settleGroups(ctx context.Context) (left string) {
+	if !followed(f.flow) {
+		return ""
+	}
+	limited, cancel := context.WithTimeout(ctx, groupsLast)
+	defer cancel()
+	for {
+		due, err := f.compareGroups(limited, true)
+		if err == nil && !due {
+			var state lease.State
+			if state, _, err = f.queue.State(limited, f.groupsTask()); err == nil {
+				return state.Detail
+			}
+		}
+		if err != nil && limited.Err() == nil {
+			return err.Error()
+		}
+		if !sleep(limited, PassInterval/4) {
+			return "they are on the move"
+		}
+	}
+}
+
+// compareGroups looks at the groups once, and offers the task where something is to be done, which it says. At last, positions on the target
+// don't wait for their interval.
+func (f *flow) compareGroups(ctx context.Context, last bool) (due bool, err error) {
 	task := f.groupsTask()
 	state, _, err := f.queue.State(ctx, task)
 	if err != nil {
-		return err
+		return false, err
 	}
 	now := time.Now()
-	if (View{Now: now}).next(state).After(now) {
-		return nil // the last run failed
+	waits := (View{Now: now}).next(state).After(now) // since the last run failed
+	if waits && state.Done == "" {
+		return false, nil
 	}
 	switch orders, err := f.cursors.Orders(ctx); {
 	case errors.Is(err, lease.ErrNotLoaded), err == nil && orders.Paused:
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	}
-	due, err := f.groupsDue(ctx, state, now)
-	if err != nil || !due {
-		return err
+	syncs := f.flow.Groups.Sync && !waits && (last || state.SyncDue(f.flow.Groups.SyncInterval, now))
+	if due, err = f.groupsDue(ctx, state, syncs); err != nil || !due {
+		return false, err
 	}
 	if _, err := f.queue.Offer(ctx, task); err != nil {
-		return fmt.Errorf("offer %s: %w", task, err)
+		return true, fmt.Errorf("offer %s: %w", task, err)
 	}
-	return nil
+	return true, nil
 }
 
-// groupsDue compares with what the last run has seen. The target is asked only where it is time to set positions there.
-func (f *flow) groupsDue(ctx context.Context, state lease.State, now time.Time) (bool, error) {
+// groupsDue compares with what the last run has seen. The target is asked only where it is time to set positions there, and the last try
+// has not just failed: checkpoints don't wait for that.
+func (f *flow) groupsDue(ctx context.Context, state lease.State, syncs bool) (bool, error) {
 	g := f.flow.Groups
-	syncs := g.Sync && state.SyncDue(g.SyncInterval, now)
 	if !g.Checkpoints && !syncs {
 		return false, nil
 	}

@@ -2,19 +2,21 @@ package coordinator_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// followingGroups is an installation with a flow whose groups are followed, and a copied topic.
+// followingGroups makes an installation with a flow whose groups are followed, and a copied topic.
 func followingGroups(in *installation, sync bool) spec.Flow {
 	f := flowTo("A", "B", "orders")
 	f.Groups = spec.Groups{
@@ -200,6 +202,34 @@ func TestGroupsThatCantBeListedStopNoCopy(t *testing.T) {
 		report := c.Flows()[0]
 		if report.Groups == nil || report.Err != nil || len(report.Plan.Tasks) == 0 {
 			t.Errorf("groups: %v; flow: %v; tasks: %v", report.Groups, report.Err, report.Plan.Tasks)
+		}
+	})
+}
+
+// `status` has one line for each flow whose groups are not brought up to date.
+func TestStatusTellsOfGroupsThatFail(t *testing.T) {
+	bubble(t, func(in *installation) {
+		f := followingGroups(in, false)
+		in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
+		task := lease.Task{Kind: lease.KindGroups, Flow: f.Name(), Partition: -1, Digest: f.Digest()}
+		told := func() (lines int) {
+			for _, w := range coordinator.Status(in.Context(), in.Options).Flows[0].Warnings {
+				if strings.Contains(w, "the consumer groups of A->B are not brought up to date: authorization: no right") {
+					lines++
+				}
+			}
+			return lines
+		}
+		for s, want := range map[*lease.State]int{
+			{Done: "seen"}: 0,
+			{Reason: lease.ReasonAuthorization, Detail: "no right to set positions", Held: true}: 1,
+		} {
+			if err := in.Queue.PutState(in.Context(), task, *s); err != nil {
+				t.Fatal(err)
+			}
+			if got := told(); got != want {
+				t.Errorf("%+v: %d lines, want %d", s, got, want)
+			}
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/kferry/kferry/shared/groups"
@@ -102,9 +103,23 @@ func (s *GroupsSurvey) look(ctx context.Context, o Options, f spec.Flow) error {
 			at.Reason = why
 		}
 	}
+	if err := p.showActive(ctx, standing, positions); err != nil {
+		return err
+	}
 	positions = append(positions, copies.Left(seen)...)
 	s.fill(positions, standing, p.source.OffsetsNow(ctx, partitionsOf(positions), kafka.Latest, f.Isolation))
 	return nil
+}
+
+// showActive adds the target's positions of groups that are in use there, which decide nothing.
+func (p pair) showActive(ctx context.Context, standing groups.Standing, positions []groups.Position) error {
+	active := slices.DeleteFunc(groups.Names(positions), func(name string) bool {
+		_, known := standing.Offsets[name]
+		return known
+	})
+	more, err := p.target.GroupOffsets(ctx, active)
+	maps.Copy(standing.Offsets, more)
+	return err
 }
 
 // copiesOf is how far the copies of a flow are, and the map that belongs to them.

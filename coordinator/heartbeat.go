@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
@@ -28,8 +29,10 @@ type heart struct {
 	turn   *lease.Turn
 	log    *slog.Logger
 
-	ready bool  // the topic is there, as far as is known
-	last  error // of the last beat
+	ready   bool        // the topic is there, as far as is known
+	failed  int         // beats in a row
+	told    string      // why, as the log has it
+	failing atomic.Bool // for others to see
 }
 
 func newHeart(o Options, h spec.Heartbeat) *heart {
@@ -45,23 +48,29 @@ func (h *heart) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		switch {
-		case err == nil:
-			if h.last != nil {
-				h.log.Info("heartbeats go on")
-			}
-			wait = h.Interval
-		default:
-			if h.last == nil || h.last.Error() != err.Error() {
-				h.log.Warn("no heartbeat; trying again", "error", err)
-			}
-			wait = max(h.Interval, min(2*wait, heartRest))
-		}
-		h.last = err
+		wait = h.settle(err, wait)
 		if !sleep(ctx, wait-min(wait, time.Since(began))) {
 			return nil
 		}
 	}
+}
+
+// settle makes the end of a beat known, and says how long after its beginning the next one begins. A first failure is no news: a topic
+// that was just created is not known to all brokers yet.
+func (h *heart) settle(err error, wait time.Duration) time.Duration {
+	h.failing.Store(err != nil)
+	if err == nil {
+		if h.told != "" {
+			h.log.Info("heartbeats go on")
+		}
+		h.failed, h.told = 0, ""
+		return h.Interval
+	}
+	if h.failed++; h.failed > 1 && h.told != err.Error() {
+		h.told = err.Error()
+		h.log.Warn("no heartbeat; trying again", "error", err)
+	}
+	return max(h.Interval, min(2*wait, heartRest))
 }
 
 // beat writes one record, unless another coordinator has.
@@ -110,15 +119,36 @@ func createHeartbeats(ctx context.Context, on *kafka.Cluster, name string, repli
 	return fmt.Errorf("on %s: %w", on.Alias(), err)
 }
 
-// showHeartbeats makes sure that the copy of the source's heartbeats exists, empty where none are copied: MirrorMaker's tools find out
-// by its name that the flow is there. What it returns is for people; the copying doesn't depend on it.
+// uncopied are the heartbeats that a flow does not copy: those of its source, and those that came there from elsewhere. The first are
+// named even where there are none.
+func uncopied(f spec.Flow, all []kafka.Topic) (topics []string) {
+	own := false
+	for _, t := range all {
+		own = own || t.Name == mm2.HeartbeatsTopic
+		if mm2.Heartbeats(f.Policy, t.Name) && !f.Selects(t.Name) && !mm2.Cycle(f.Policy, t.Name, f.Target) {
+			topics = append(topics, t.Name)
+		}
+	}
+	if !own {
+		topics = append(topics, mm2.HeartbeatsTopic)
+	}
+	return topics
+}
+
+// showHeartbeats makes sure that copies of heartbeats exist, empty where none are copied: MirrorMaker's tools find out by their names
+// which flows there are. What it returns is for people; the copying doesn't depend on it.
 func (p pair) showHeartbeats(ctx context.Context, found topics) (warnings []string) {
-	name := p.flow.RemoteTopic(mm2.HeartbeatsTopic)
-	if _, exists := found.target[name]; exists || found.has(mm2.HeartbeatsTopic) || p.flow.State != spec.Running {
-		return nil // or a topics task is about to create it as its source is
+	if p.flow.State != spec.Running {
+		return nil
 	}
-	if err := createHeartbeats(ctx, p.target, name, p.flow.ReplicationFactor); err != nil {
-		return []string{fmt.Sprintf("%s doesn't show in the topology that MirrorMaker's tools read from topic names: %v", p.flow.Name(), err)}
+	for _, topic := range found.uncopied {
+		name := p.flow.RemoteTopic(topic)
+		if _, exists := found.target[name]; exists {
+			continue
+		}
+		if err := createHeartbeats(ctx, p.target, name, p.flow.ReplicationFactor); err != nil {
+			warnings = append(warnings, fmt.Sprintf("%s doesn't show in the topology that MirrorMaker's tools read from topic names: %v", p.flow.Name(), err))
+		}
 	}
-	return nil
+	return warnings
 }

@@ -22,13 +22,14 @@ type topics struct {
 	source   []kafka.Topic          // that the flow selects
 	target   map[string]kafka.Topic // by name
 	back     map[string]Comeback    // of the source's, those that are not copied
+	uncopied []string               // heartbeats that the flow doesn't copy, on the source
 	warnings []string
 }
 
 // discover lists the topics of both clusters. Where one of them doesn't answer, those of the other stand beside the error.
 func (p pair) discover(ctx context.Context) (found topics, err error) {
 	all, sourceErr := p.source.Topics(ctx)
-	found.source = selected(p.flow, all)
+	found.source, found.uncopied = selected(p.flow, all), uncopied(p.flow, all)
 	var targetErr error
 	if found.target, targetErr = p.targetTopics(ctx); sourceErr != nil {
 		return found, fmt.Errorf("source: %w", sourceErr)
@@ -88,11 +89,6 @@ func (t topics) names() []string {
 		names = append(names, topic.Name)
 	}
 	return names
-}
-
-// has says whether the flow selects a topic that is there.
-func (t topics) has(name string) bool {
-	return slices.ContainsFunc(t.source, func(topic kafka.Topic) bool { return topic.Name == name })
 }
 
 // partitions are those of the source's topics.

@@ -89,6 +89,7 @@ func newWorld() *world {
 //	cursor <partition> <offset> [<source id> <target id>] [hold=<reason>] [decision=<decision>]
 //	state mirror|topics <partition|topic> [held=<reason>] next=<seconds>
 //	collide <topic> <who>…
+//	unlike <topic>                              its copy differs in settings or rights
 //	wait <seconds>
 func (w *world) do(t *testing.T, words []string) {
 	t.Helper()
@@ -112,6 +113,8 @@ func (w *world) do(t *testing.T, words []string) {
 		w.state(t, args)
 	case "collide":
 		w.Collisions = map[string]string{args[0]: strings.Join(args[1:], " ")}
+	case "unlike":
+		w.Unlike = map[string]bool{args[0]: true}
 	case "wait":
 		w.Now = w.Now.Add(time.Duration(number(t, args[0])) * time.Second)
 	default:

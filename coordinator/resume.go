@@ -22,6 +22,9 @@ type Request struct {
 	Partition int32          // -1 is any
 	Decision  lease.Decision // "" only shows what each would do
 	DryRun    bool           // writes nothing
+	// Positions are decisions about single partitions, by their source, in whatever state they are. The others are left alone, and
+	// Topic, Partition and Decision have no meaning.
+	Positions map[kafka.TopicPartition]lease.Decision
 }
 
 func (r Request) selects(p Partition) bool {
@@ -94,6 +97,9 @@ func (p pair) resume(ctx context.Context, queue *lease.Queue, found topics, l *l
 	plan, ends, err := p.plan(ctx, known, found, states, l)
 	if err != nil {
 		return all, err
+	}
+	if r.Positions != nil {
+		return all, p.set(ctx, queue, &all, plan, ends, r)
 	}
 	if !slices.ContainsFunc(plan.Partitions, r.selects) && (r.Topic != "" || r.asks()) {
 		return all, fmt.Errorf("%s copies no %s; \"kferry status\" lists what it copies, as it is called on %s", r.Flow, r.wanted(), p.flow.Source)
@@ -170,7 +176,7 @@ func (p pair) standing(ctx context.Context, at Partition, ends map[kafka.TopicPa
 		}
 	}
 	// As a worker asks it: whatever the hold is for, the source may have lost what was copied as well.
-	another := at.Reason == lease.ReasonSourceRecreated || at.Reason == lease.ReasonNoCursor
+	another := at.Reason == lease.ReasonSourceRecreated || at.Reason == lease.ReasonNoCursor || at.Cursor.Foreign
 	if epoch := at.Cursor.SourceEpoch; at.Begun && epoch >= 0 && !another {
 		if end, err := p.source.EpochEnd(ctx, tp, epoch); err == nil && end >= 0 && end < s.Copied {
 			s.Parted = end
@@ -190,6 +196,7 @@ func (p pair) decideInQueue(ctx context.Context, queue *lease.Queue, at Partitio
 			return p.decideAlone(ctx, at, d) // and whoever loads the queue finds it
 		case err != nil && !fresh:
 			return err
+		case at.Reason == lease.ReasonPositionSet: // wherever it is by now
 		case at.Begun && !at.Cursor.Foreign && cursor.Newer(at.Cursor) && cursor.Hold.Reason != at.Reason:
 			return errors.New("has gone on meanwhile")
 		}

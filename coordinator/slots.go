@@ -122,5 +122,5 @@ func (f *flow) rest(ctx context.Context, d time.Duration) bool {
 		}
 		d = time.Until(end)
 	}
-	return sleep(ctx, d)
+	return sleepUnless(ctx, d, f.following.news)
 }

@@ -139,3 +139,25 @@ func TestTopicsOfAnAbsentFlowLeadNowhere(t *testing.T) {
 		in.expect(3*time.Second, "topics C->B A.orders")
 	})
 }
+
+func TestGroupsOfAPausedFlowRest(t *testing.T) {
+	bubble(t, func(in *installation) {
+		f := followingGroups(in, false)
+		in.commit(f, "orders", 0, 20)
+		in.commitGroup("A", "app", "orders", 10)
+		cursors := in.Queue.Cursors(f, in.Clusters["B"])
+		if err := cursors.SetPaused(in.Context(), true); err != nil {
+			in.Fatal(err)
+		}
+		in.run()
+		if in.groupsTask(f, false) {
+			in.Error("the task was offered while the flow is paused")
+		}
+		if err := cursors.SetPaused(in.Context(), false); err != nil {
+			in.Fatal(err)
+		}
+		if !in.groupsTask(f, false) {
+			in.Error("the task was not offered after the pause")
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -263,6 +264,37 @@ func TestLookWarnsOfRecordsWithoutACursor(t *testing.T) {
 		want := "A.orders-0 holds the offsets 0 to 2 and has no cursor: would be held (no_cursor)"
 		if got := preview.Flows[0].Topics[0]; preview.OK() || got.Problem != want {
 			in.Errorf("got %+v", got)
+		}
+	})
+}
+
+// What MirrorMaker has left is taken over, so it is no problem, and status says what it is.
+func TestStatusTellsWhatMirrorMakerLeft(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 3)
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		in.must(cursors.Load(in.Context()))
+		key := flow.Key("orders", 0)
+		in.must(in.Clusters["B"].Write(in.Context(), flow.OffsetsTopic, []kafka.Record{
+			{Partition: mm2.OffsetsPartition(key, mm2.OffsetsPartitions), Key: key, Value: []byte(`{"offset":2}`)},
+		}))
+		if got := coordinator.Look(in.Context(), in.Options).Flows[0].Topics[0]; got.Problem != "" {
+			in.Errorf("a problem: %+v", got)
+		}
+		p := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0]
+		if p.State != coordinator.Copying || !strings.Contains(p.Detail, "MirrorMaker 2 wrote the position of orders-0 last, at offset 3") {
+			in.Errorf("got %+v", p)
+		}
+		// A worker has found that it can't.
+		in.must(cursors.Load(in.Context()))
+		left, revision, err := cursors.Get(in.Context(), "orders", 0)
+		in.must(err)
+		left.Hold = lease.Hold{Reason: lease.ReasonNoCursor, Detail: "records are alike", Since: time.Now()}
+		must(cursors.Commit(in.Context(), "orders", 0, left, revision))
+		if p := coordinator.Status(in.Context(), in.Options).Flows[0].Partitions[0]; p.State != coordinator.Held || p.Detail != "records are alike" || !p.Decide {
+			in.Errorf("got %+v", p)
 		}
 	})
 }

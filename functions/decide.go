@@ -150,7 +150,8 @@ func (m *mirror) standing(soft context.Context, reason lease.Reason, end int64) 
 			return s, err
 		}
 	}
-	if reason == lease.ReasonSourceRecreated || reason == lease.ReasonNoCursor {
+	unknown := reason == lease.ReasonNoCursor || reason == lease.ReasonPositionSet && m.at.TargetTopicID == "" // kferry's was not the last
+	if reason == lease.ReasonSourceRecreated || unknown {
 		return s, nil
 	}
 	if s.Parted, err = m.parted(soft); err != nil || reason == lease.ReasonTargetRecreated {

@@ -435,3 +435,27 @@ func TestRetentionTookWhatHadLandedUncounted(t *testing.T) {
 		})
 	}
 }
+
+// A position can be set while the partition is copied: whoever copies it loses it, and nothing is left out or doubled but what was asked for.
+func TestPositionSetUnderWay(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(40)
+		w.stream(20 * time.Second)
+		w.worker(0)
+		w.worker(0)
+		w.offer(0)
+		w.eventually("some copied", func() bool { return w.targetEnd(0) > 200 })
+		cursor, revision, err := w.cursors.Get(w.Context(), topic, 0)
+		w.must(err)
+		cursor = cursor.Decided(lease.Hold{Reason: lease.ReasonPositionSet, Detail: "set", Since: time.Now()}, lease.From(10), time.Now())
+		_, err = w.cursors.Commit(w.Context(), topic, 0, cursor, revision)
+		w.must(err)
+		time.Sleep(30 * time.Second)
+		w.complete()
+		source, copied := w.values("A", topic), w.values("B", replica)
+		again := len(copied) - (len(source) - 10)
+		if again < 200 || !slices.Equal(copied, slices.Concat(source[:again], source[10:])) {
+			w.Errorf("the source holds %d records, the copy %d", len(source), len(copied))
+		}
+	})
+}

@@ -191,17 +191,59 @@ func (f follower) shown(ctx context.Context, c *follow.Change) error {
 
 // rights gives and takes away those that differ.
 func (f follower) rights(ctx context.Context, c *follow.Change) error {
-	err := f.target.CreateACLs(ctx, c.Give)
+	err := f.give(ctx, c.Give)
 	if err == nil {
 		err = f.target.DeleteACLs(ctx, c.Revoke)
 	}
 	c.Note.Denied = ""
-	if err != nil && (refusal(err) || is(err, kafka.ErrSecurityDisabled)) {
-		c.Note.Denied = err.Error()
+	if err != nil && (refusal(err) || is(err, kafka.ErrSecurityDisabled, errOwnRight)) {
+		if c.Note.Denied = err.Error(); denied(err) {
+			c.Note.Denied = "grant Alter on the cluster: " + c.Note.Denied
+		}
 		c.Give, c.Revoke = nil, nil
 		return nil
 	}
 	return err
+}
+
+// errOwnRight is why rights are taken back at once. The first right on a topic may take everybody else's away
+// (allow.everyone.if.no.acl.found), and what is denied on the source may be denied to kferry, which is not to write there.
+var errOwnRight = errors.New("with them kferry itself could not write there any more: grant it Write on the topic, or take away on the source what denies it")
+
+// give gives rights, unless they take away kferry's own.
+func (f follower) give(ctx context.Context, rights []kafka.ACL) error {
+	if len(rights) == 0 {
+		return nil
+	}
+	could, known, err := f.target.MayWrite(ctx, f.copied)
+	if err != nil {
+		return err
+	}
+	if err := f.target.CreateACLs(ctx, rights); err != nil || !could || !known {
+		return err
+	}
+	if err := f.inForce(ctx, rights); err != nil {
+		return err
+	}
+	can, known, err := f.target.MayWrite(ctx, f.copied)
+	if err != nil || can || !known {
+		return err
+	}
+	return errors.Join(errOwnRight, f.target.DeleteACLs(ctx, rights))
+}
+
+// inForce waits until the target shows the rights. That it takes long is no error of theirs.
+func (f follower) inForce(ctx context.Context, rights []kafka.ACL) error {
+	for deadline := time.Now().Add(shownWithin); time.Now().Before(deadline); sleep(ctx, shownPause) {
+		shown, err := f.target.DescribeACLs(ctx, f.copied)
+		if err != nil || ctx.Err() != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		if !slices.ContainsFunc(rights, func(a kafka.ACL) bool { return !slices.Contains(shown, a) }) {
+			return nil
+		}
+	}
+	return nil
 }
 
 func sorted(settings map[string]string) []string { return slices.Sorted(maps.Keys(settings)) }

@@ -26,8 +26,8 @@ const (
 	groupsPerCheck = 200 // groups that are looked at in one go right before they are written
 )
 
-// A translator has the consumer groups of one flow go on in its copies. It keeps what it has read of the target, so that a run reads no more
-// than what is new.
+// A translator leads the consumer groups of one flow to where they go on in its copies. It keeps what it has read of the target, so that
+// a run reads no more than what is new.
 type translator struct {
 	flow           spec.Flow
 	source, target *kafka.Cluster
@@ -35,18 +35,25 @@ type translator struct {
 	copies         groups.Copies // without cursors
 	back           *lease.Cursors
 	syncs          *offsets.Syncs
+	meters         *meters
 	log            *slog.Logger
 
 	mu    sync.Mutex // one run at a time; guards what follows
 	known checkpoints
+	mute  bool // that offset-syncs can't be written is in the log already
 }
 
 // follow runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
 func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *translator) {
+	if r.flow.Groups.State != spec.Running {
+		w.conclude(hard, t, nil) // it was offered before somebody changed that
+		return
+	}
 	last, _, err := w.Queue.State(soft, t.Task)
 	var done lease.State
 	if err == nil {
 		done, err = r.run(soft, t.Lease, last)
+		t.done = done.Done
 	}
 	if err = drained(soft, err); err == nil {
 		err = w.Queue.PutState(soft, t.Task, done)
@@ -67,10 +74,9 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
-		copies: *groups.Open(f, target),
-		log:    w.Logger.With("flow", f.Name()),
+		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
+		meters: w.metrics.meters, log: w.Logger.With("flow", f.Name()),
 	}
-	r.syncs = w.syncs[f.Name()]
 	if back, ok := w.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
 		r.back = w.cursors[back.Name()]
 		r.copies.Back = groups.Open(back, source)
@@ -78,10 +84,12 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	return r
 }
 
-// run brings the target up to date, and returns what the coordinator is to compare with. last is what the run before left.
+// run brings the target up to date, and returns what the coordinator is to compare with, also where only half of it was done. last is what
+// the run before left.
 func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) (lease.State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	began := time.Now()
 	seen, err := groups.Look(ctx, r.flow, r.source)
 	if err != nil {
 		return lease.State{}, err
@@ -94,8 +102,11 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 	copies.Translate(positions)
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
+	unseen := seen.Err()
 	if r.flow.Groups.Checkpoints {
-		done.Done, checkpointed = digest, r.checkpoint(ctx, l, copies, positions)
+		if checkpointed = r.checkpoint(ctx, l, copies, positions, began); checkpointed == nil && unseen == nil {
+			done.Done = digest
+		}
 	}
 	if r.flow.Groups.Sync && last.SyncDue(r.flow.Groups.SyncInterval, time.Now()) {
 		var standing groups.Standing
@@ -103,7 +114,7 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 			done.Synced, done.SyncedAt = digest+standing.Digest(positions), time.Now()
 		}
 	}
-	return done, errors.Join(seen.Err(), checkpointed, synced)
+	return done, errors.Join(unseen, checkpointed, synced)
 }
 
 // look reads how far the copies are, and then the maps, which are never older.
@@ -132,8 +143,8 @@ func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 }
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
-// translates as MirrorMaker does comes to the same offsets then.
-func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position) error {
+// translates as MirrorMaker does comes to the same offsets then. The groups' offsets were asked for at looked.
+func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position, looked time.Time) error {
 	topic := r.flow.Groups.CheckpointsTopic
 	there, err := r.known.refresh(ctx, r.target, topic)
 	if err != nil {
@@ -165,13 +176,21 @@ func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *gro
 		return fmt.Errorf("write checkpoints: %w", permanent(err))
 	}
 	r.log.Debug("wrote checkpoints", "count", len(due))
+	for took := time.Since(looked); len(due) > 0; due = due[1:] {
+		r.meters.checkpointed(r.flow.Name(), due[0].Group, kafka.TopicPartition{Topic: due[0].Topic, Partition: due[0].Partition}, took)
+	}
 	if !r.flow.Syncs.Enabled {
 		return nil
 	}
 	pairs := pairsAt(copies, positions, moved)
-	if err := trusted(ctx, l, func(ctx context.Context) error { return r.syncs.Write(ctx, pairs) }); err != nil {
-		return fmt.Errorf("write offset-syncs: %w", permanent(err))
+	err = trusted(ctx, l, func(ctx context.Context) error { return r.syncs.Write(ctx, pairs) })
+	if errors.Is(err, lease.ErrLost) || ctx.Err() != nil {
+		return err
 	}
+	if err != nil && !r.mute { // nothing of kferry's depends on them
+		r.log.Warn("offset-syncs can't be written at the positions of groups; MirrorMaker's own tools will translate less exactly", "error", err)
+	}
+	r.mute = err != nil
 	return nil
 }
 
@@ -223,14 +242,12 @@ func (r *translator) sync(ctx context.Context, l *lease.Lease, positions []group
 		return standing, groupDenied(standing.Err())
 	}
 	limits := r.limits(ctx, lacking)
-	for len(lacking) > 0 {
+	for len(lacking) > 0 && ctx.Err() == nil && !errors.Is(err, lease.ErrLost) {
 		n := upTo(groupsPerCheck, lacking)
-		if err := r.commit(ctx, l, standing, limits, lacking[:n]); err != nil {
-			return standing, err
-		}
+		err = cmp.Or(err, r.commit(ctx, l, standing, limits, lacking[:n]))
 		lacking = lacking[n:]
 	}
-	return standing, groupDenied(standing.Err())
+	return standing, cmp.Or(err, context.Cause(ctx), groupDenied(standing.Err()))
 }
 
 // upTo is how many positions belong to the first n groups.
@@ -245,30 +262,30 @@ func upTo(n int, positions []groups.Position) int {
 	return len(positions)
 }
 
-// span is what a partition of the target holds.
-type span struct{ start, end kafka.Offset }
+// An extent is what a partition of the target holds.
+type extent struct{ start, end kafka.Offset }
 
-// limits are the partitions' spans: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
+// limits are the partitions' extents: no group is sent beyond the end, where it would wait for records that are not its own, nor before the
 // start, where its consumers would do whatever auto.offset.reset says.
-func (r *translator) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]span {
-	limits := map[kafka.TopicPartition]span{}
+func (r *translator) limits(ctx context.Context, positions []groups.Position) map[kafka.TopicPartition]extent {
+	limits := map[kafka.TopicPartition]extent{}
 	var tps []kafka.TopicPartition
 	for _, p := range positions {
 		if _, asked := limits[p.Target]; !asked {
-			limits[p.Target] = span{}
+			limits[p.Target] = extent{}
 			tps = append(tps, p.Target)
 		}
 	}
 	starts := r.target.OffsetsNow(ctx, tps, kafka.Earliest, spec.ReadUncommitted)
 	ends := r.target.OffsetsNow(ctx, tps, kafka.Latest, spec.ReadUncommitted)
 	for _, tp := range tps {
-		limits[tp] = span{starts[tp], ends[tp]}
+		limits[tp] = extent{starts[tp], ends[tp]}
 	}
 	return limits
 }
 
 // commit writes the positions of some groups, which are looked at once more just before.
-func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]span, positions []groups.Position) error {
+func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups.Standing, limits map[kafka.TopicPartition]extent, positions []groups.Position) error {
 	names := groups.Names(positions)
 	now := groups.Standing{States: map[string]kafka.GroupState{}}
 	states, err := r.target.GroupStates(ctx, names)
@@ -280,8 +297,8 @@ func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups
 	}
 	var wrong error
 	var mu sync.Mutex // guards wrong and standing
-	var g errgroup.Group
-	g.SetLimit(commitsAtOnce)
+	var calls errgroup.Group
+	calls.SetLimit(commitsAtOnce)
 	for len(positions) > 0 {
 		n := upTo(1, positions)
 		mine := positions[:n]
@@ -295,7 +312,7 @@ func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups
 		}
 		now.States[name] = states[name].State
 		commits, err := within(limits, now, mine)
-		g.Go(func() error {
+		calls.Go(func() error {
 			var took map[kafka.TopicPartition]kafka.Commit
 			if len(commits) > 0 {
 				var failed error
@@ -309,12 +326,12 @@ func (r *translator) commit(ctx context.Context, l *lease.Lease, standing groups
 			return nil
 		})
 	}
-	_ = g.Wait() // errors are in wrong
+	_ = calls.Wait() // errors are in wrong
 	return wrong
 }
 
 // within are the commits of one group: what it still lacks, as far as the partitions reach. A partition that is gone is left out.
-func within(limits map[kafka.TopicPartition]span, now groups.Standing, positions []groups.Position) (commits map[kafka.TopicPartition]kafka.Commit, err error) {
+func within(limits map[kafka.TopicPartition]extent, now groups.Standing, positions []groups.Position) (commits map[kafka.TopicPartition]kafka.Commit, err error) {
 	commits = map[kafka.TopicPartition]kafka.Commit{}
 	for _, p := range positions {
 		limit := limits[p.Target]

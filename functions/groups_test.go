@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/mm2"
@@ -127,24 +129,26 @@ func (w *world) consumes(alias, group, topic string) *kgo.Client {
 	return client
 }
 
-func (w *world) groupsTask() lease.Task {
-	return lease.Task{Kind: lease.KindGroups, Flow: flowName, Partition: -1, Digest: w.flow.Digest()}
-}
-
 // follow has a worker run the groups task once, and returns how that ended.
 func (w *world) follow() lease.State {
 	w.Helper()
+	return w.followIn(w.flow)
+}
+
+func (w *world) followIn(f spec.Flow) lease.State {
+	w.Helper()
 	const pending = "pending"
-	s, _, err := w.queue.State(w.Context(), w.groupsTask())
+	task := lease.Task{Kind: lease.KindGroups, Flow: f.Name(), Partition: -1, Digest: f.Digest()}
+	s, _, err := w.queue.State(w.Context(), task)
 	w.must(err)
 	s.Reason = pending
-	w.must(w.queue.PutState(w.Context(), w.groupsTask(), s))
+	w.must(w.queue.PutState(w.Context(), task, s))
 	w.eventually("offered", func() bool {
-		ok, err := w.queue.Offer(w.Context(), w.groupsTask())
+		ok, err := w.queue.Offer(w.Context(), task)
 		return ok && err == nil
 	})
 	w.eventually("the groups task has run", func() bool {
-		s, _, err = w.queue.State(w.Context(), w.groupsTask())
+		s, _, err = w.queue.State(w.Context(), task)
 		return err == nil && s.Reason != pending
 	})
 	return s
@@ -430,6 +434,38 @@ func TestSyncOffset(t *testing.T) {
 	})
 }
 
+// What a worker notes is what a coordinator sees afterwards, whatever the target took: or the task would be offered for ever.
+func TestNothingIsDueAfterTheGroupsTask(t *testing.T) {
+	inGroups(t, syncs, func(w *world) {
+		w.has("B", replica, 40)
+		w.isCopied(topic, 100, 100) // and the target has lost 60
+		w.has("A", "gone", 0)
+		w.isCopied("gone", 100, 100)
+		w.commits("A", "new", topic, 10)
+		w.commits("A", "new", "gone", 10)
+		w.commits("A", "beyond", topic, 90)
+		w.commits("A", "behind", topic, 30)
+		w.commits("B", "behind", replica, 20)
+		w.commits("A", "ahead", topic, 30)
+		w.commits("B", "ahead", replica, 35)
+		w.commits("A", "busy", topic, 30)
+		w.commits("B", "busy", replica, 1)
+		w.consumes("B", "busy", replica)
+		state := w.follow()
+		cursors, err := w.cursors.All(w.Context())
+		w.must(err)
+		seen, err := groups.Look(w.Context(), w.flow, w.source)
+		w.must(err)
+		copies := groups.Copies{Flow: w.flow, Cursors: cursors}
+		positions := copies.Positions(seen)
+		standing, err := groups.LookTarget(w.Context(), w.target, groups.Names(positions))
+		w.must(err)
+		if digest := copies.Digest(positions); state.Reason != "" || state.Done != digest || state.Synced != digest+standing.Digest(positions) {
+			t.Errorf("the worker left %+v, and %s %s is to be seen", state, digest, standing.Digest(positions))
+		}
+	})
+}
+
 // What was committed beside a position goes along, and the target's log is not left at either end.
 func TestSyncOffsetStaysWithinTheLog(t *testing.T) {
 	inGroups(t, syncs, func(w *world) {
@@ -522,6 +558,9 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 		w.isCopied(topic, 100, 100)
 		w.commits("A", "app", topic, 10)
 		w.commits("A", "secret", topic, 10)
+		for i := range 210 { // more than are looked at in one go
+			w.commits("A", fmt.Sprintf("z%03d", i), topic, 10)
+		}
 		w.env.Kafka("B").ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			w.env.Kafka("B").KeepControl()
 			commit := req.(*kmsg.OffsetCommitRequest)
@@ -539,11 +578,13 @@ func TestSyncOffsetWithoutTheRight(t *testing.T) {
 			}
 			return resp, nil, true
 		})
-		if s := w.follow(); s.Reason != lease.ReasonAuthorization || !strings.Contains(s.Detail, "grant Read") {
-			t.Errorf("state is %+v", s)
+		if s := w.follow(); s.Reason != lease.ReasonAuthorization || !strings.Contains(s.Detail, "grant Read") || s.Done == "" {
+			t.Errorf("state is %+v; checkpoints are to go on", s)
 		}
-		if got := w.committed("B", "app", replica); got != 10 {
-			t.Errorf("position is %d, want 10", got)
+		for _, group := range []string{"app", "z000", "z209"} {
+			if got := w.committed("B", group, replica); got != 10 {
+				t.Errorf("position of %s is %d, want 10", group, got)
+			}
 		}
 	})
 }
@@ -566,4 +607,165 @@ func TestCheckpointsAndSyncAreIndependent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Groups far behind a source with holes go on with exactly the next record, and those that have consumed the copy are led back to the
+// original as exactly. MirrorMaker's checkpoints name it, but it never has a position for it.
+func TestFailoverAndFailBackAreExact(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		all := patterns(t, ".*")
+		w.flow.Filters = []spec.Filter{{Topics: all}}
+		w.flow.Groups = spec.Groups{
+			State: spec.Running, Include: all, Checkpoints: true, CheckpointsTopic: checkpointsTopic, CheckpointsReplicationFactor: -1,
+		}
+		back := w.flow
+		back.Source, back.Target, back.OffsetsTopic, back.Groups.CheckpointsTopic = "B", "A", "mm2-offsets.B.internal", "B.checkpoints.internal"
+		w.also = []spec.Flow{back}
+		w.must(w.queue.Cursors(back, w.source).Load(w.Context()))
+		for i := range 12 {
+			w.write(3)
+			w.endTransaction(w.transact(fmt.Sprintf("t%d", i), 4), kgo.TransactionEndTry(i%3 != 0))
+		}
+		w.worker(0)
+		w.complete()
+		source, copied := w.everyRecord(w.source, topic, 0, spec.ReadCommitted), w.everyRecord(w.target, replica, 0, spec.ReadUncommitted)
+		end := w.cursor(0)
+		for u := range end.Offset + 1 {
+			w.commits("A", fmt.Sprintf("u%d", u), topic, u)
+		}
+		for u := range end.Target + 1 {
+			w.commits("B", fmt.Sprintf("u%d", u), replica, u)
+		}
+		w.follows()
+		if s := w.followIn(back); s.Reason != "" {
+			t.Fatalf("the way back failed: %+v", s)
+		}
+		w.sameNext(w.target, checkpointsTopic, source, copied, int(end.Offset)+1)
+		w.sameNext(w.source, back.Groups.CheckpointsTopic, copied, source, int(end.Target)+1)
+	})
+}
+
+// sameNext holds so many checkpoints against the records: the next one on both sides is the same, and none is left over on one of them.
+func (w *world) sameNext(c *kafka.Cluster, checkpoints string, from, to []kafka.Record, count int) {
+	w.Helper()
+	after := func(all []kafka.Record, offset int64) string {
+		for _, r := range all {
+			if r.Offset >= offset {
+				return contentOf(r)
+			}
+		}
+		return "the end"
+	}
+	w.must(c.ReadAll(w.Context(), checkpoints, func(r kafka.Record) error {
+		checkpoint, err := mm2.ParseCheckpoint(r.Key, r.Value)
+		if want, got := after(from, checkpoint.Upstream), after(to, checkpoint.Downstream); want != got {
+			w.Errorf("%+v: the next record is %s, and was %s", checkpoint, got, want)
+		}
+		count--
+		return err
+	}))
+	if count != 0 {
+		w.Errorf("%d checkpoints are missing", count)
+	}
+}
+
+// Where a group has moved there are offset-syncs from which MirrorMaker's own rule (exactly at a pair, else the next offset behind the
+// greatest one below) comes to the same offset, ascending and with the newest last, since a reader takes anything else for a rewind.
+func TestOffsetSyncsAtTheGroupsPositions(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		all := patterns(t, ".*")
+		w.flow.Filters = []spec.Filter{{Topics: all}}
+		w.flow.Syncs = spec.OffsetSyncs{Enabled: true, Topic: "mm2-offset-syncs.A.internal", ReplicationFactor: -1}
+		w.flow.Groups = spec.Groups{
+			State: spec.Running, Include: all, Checkpoints: true, CheckpointsTopic: checkpointsTopic, CheckpointsReplicationFactor: -1,
+		}
+		for i := range 60 {
+			w.write(2)
+			w.endTransaction(w.transact(fmt.Sprintf("t%d", i), 3), kgo.TransactionEndTry(i%3 != 0))
+		}
+		w.worker(0)
+		w.complete()
+		cursor, random := w.cursor(0), rand.New(rand.NewPCG(3, 5))
+		seen := 0
+		for round := range 20 {
+			w.commits("A", "app", topic, random.Int64N(cursor.Offset-1)+1)
+			u := w.committed("A", "app", topic)
+			w.follows()
+			var pairs []mm2.OffsetSync
+			w.must(w.target.ReadAll(w.Context(), w.flow.Syncs.Topic, func(r kafka.Record) error {
+				pair, err := mm2.ParseOffsetSync(r.Key, r.Value)
+				pairs = append(pairs, pair)
+				return err
+			}))
+			to := w.lastCheckpoint()
+			if to.Upstream != u {
+				continue // a group that goes on by as little as a marker has no new one
+			}
+			for _, pair := range slices.Backward(pairs) {
+				if pair.Upstream > u {
+					continue
+				}
+				translated := pair.Downstream
+				if pair.Upstream < u {
+					translated++
+				}
+				if translated != to.Downstream {
+					t.Fatalf("round %d: %d is translated to %d by %+v, and the checkpoint is %+v", round, u, translated, pair, to)
+				}
+				seen++
+				break
+			}
+			fresh := pairs[len(pairs)-2:]
+			if fresh[0].Upstream > fresh[1].Upstream || fresh[1].Upstream < cursor.Offset-8 || fresh[0].Upstream > u {
+				t.Errorf("round %d: the last pairs for %d of %d are %+v", round, u, cursor.Offset, fresh)
+			}
+		}
+		if seen < 15 {
+			t.Errorf("only %d positions were translated", seen)
+		}
+	})
+}
+
+func (w *world) lastCheckpoint() (last mm2.Checkpoint) {
+	w.Helper()
+	w.must(w.target.ReadAll(w.Context(), checkpointsTopic, func(r kafka.Record) (err error) {
+		last, err = mm2.ParseCheckpoint(r.Key, r.Value)
+		return err
+	}))
+	return last
+}
+
+// Nothing is written for groups that the input pauses, stops or doesn't have, by a task that was offered before either.
+func TestPausedGroupsAreLeftAlone(t *testing.T) {
+	for _, state := range []spec.State{spec.Paused, spec.Stopped, spec.Absent} {
+		inGroups(t, func(f *spec.Flow) { f.Groups.State, f.Groups.Sync = state, true }, func(w *world) {
+			w.has("B", replica, 100)
+			w.isCopied(topic, 100, 100)
+			w.commits("A", "app", topic, 10)
+			w.follows()
+			w.wrote()
+			if got := w.committed("B", "app", replica); got != -1 {
+				t.Errorf("%s: position on the target is %d", state, got)
+			}
+		})
+	}
+}
+
+// MirrorConnectorsIntegrationBaseTest.testNoCheckpointsIfNoRecordsAreMirrored: where the copy begins with the latest record, a group that has
+// still to read earlier ones would miss them on the target. One that has read them all goes on there.
+func TestNoCheckpointsIfNoRecordsAreMirrored(t *testing.T) {
+	change := func(f *spec.Flow) { f.Start = spec.Latest }
+	inGroups(t, change, func(w *world) {
+		w.write(50)
+		w.complete()
+		w.commits("A", "early", topic, 20)
+		w.commits("A", "ready", topic, 50)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0")
+		w.write(10)
+		w.complete()
+		w.commits("A", "later", topic, 55)
+		w.follows()
+		w.wrote("ready A.orders-0 50->0", "later A.orders-0 55->5")
+	})
 }

@@ -49,6 +49,7 @@ type setup struct {
 	source, target map[string]string
 	isolation      spec.Isolation // read_committed where it is empty
 	lacksCopy      bool           // the target topic is the test's to create
+	strimzi        bool           // positions are kept as a resource's MirrorMaker does
 }
 
 // world is two clusters, a queue, and the test in the place of the coordinator. Everything lives in one bubble.
@@ -85,6 +86,9 @@ func inWorld(t *testing.T, s setup, test func(w *world)) {
 		}}
 		if s.isolation != "" {
 			w.flow.Isolation = s.isolation
+		}
+		if s.strimzi {
+			w.flow.OffsetsTopic, w.flow.Connector, w.flow.ConnectGroup = mm2.StrimziOffsetsTopic, "A->B."+mm2.SourceConnector, mm2.StrimziConnectGroup
 		}
 		w.must(env.Kafka("A").CreateTopic(topic, w.partitions, s.source))
 		if !s.lacksCopy {

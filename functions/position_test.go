@@ -239,14 +239,15 @@ func TestTopicIsCreatedAgainWhileItIsCopied(t *testing.T) {
 	}
 }
 
-// A newer kferry's cursor, and MirrorMaker 2's, are not ours to overwrite.
+// A newer kferry's cursor is not ours to overwrite, nor is one of MirrorMaker 2's that can't be taken over.
 func TestCursorsOfOthersStayAsTheyAre(t *testing.T) {
 	for name, c := range map[string]struct {
 		value  string
 		reason lease.Reason
 	}{
-		"newer kferry":  {`{"offset":4,"kferry.version":99,"kferry.news":true}`, lease.ReasonFormat},
-		"MirrorMaker 2": {`{"offset":4}`, lease.ReasonNoCursor},
+		"newer kferry":                          {`{"offset":4,"kferry.version":99,"kferry.news":true}`, lease.ReasonFormat},
+		"MirrorMaker 2 beyond the source's end": {`{"offset":400}`, lease.ReasonNoCursor},
+		"MirrorMaker 2 and an empty copy":       {`{"offset":4}`, lease.ReasonNoCursor},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inWorld(t, setup{}, func(w *world) {

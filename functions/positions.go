@@ -131,6 +131,8 @@ type keeping struct {
 	chunks  int        // that it writes
 	failing time.Time  // since when it fails; zero while it doesn't
 	next    time.Time  // not before
+	said    bool       // that it fails
+	gaveUp  bool       // and said so
 }
 
 // keepIfDue writes finished chunks beside the copying.
@@ -145,6 +147,7 @@ func (m *mirror) keepIfDue(ctx context.Context, now time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	m.keeping.cancel, m.keeping.done, m.keeping.chunks = cancel, done, len(pending)
+	m.keeping.said = m.archive.Failed() // of another partition, most likely
 	go func() { done <- m.archive.Write(ctx, m.from, pending) }()
 }
 
@@ -164,6 +167,9 @@ func (m *mirror) awaitKept() {
 	}
 	if k.next = time.Now().Add(keepAgain); k.failing.IsZero() {
 		k.failing = time.Now()
+	}
+	if !k.said {
+		k.said = true
 		m.log.Warn("the map of positions can't be written; trying again", "topic", m.archive.Topic(), "error", err, "in", keepAgain)
 	}
 }
@@ -195,8 +201,11 @@ func (m *mirror) giveUp() {
 	if m.track.PendingBytes() <= offsets.MostPending {
 		return
 	}
-	m.log.Warn("the map of positions could not be written for too long: positions in this part are not exact", "topic", m.archive.Topic(),
-		"bytes", m.track.PendingBytes(), "up to source offset", m.at.Offset)
+	if !m.keeping.gaveUp {
+		m.keeping.gaveUp = true
+		m.log.Warn("the map of positions could not be written for too long: positions in this part are not exact", "topic", m.archive.Topic(),
+			"up to source offset", m.at.Offset)
+	}
 	m.track.GiveUp()
 }
 

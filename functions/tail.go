@@ -2,6 +2,7 @@ package functions
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 )
 
@@ -78,22 +79,20 @@ const alignMargin = 8
 // align looks the end of a copy up in a stretch of its source, of which the first so many records are committed, which is to say that
 // they have landed. counted says that each record that landed is still in the copy.
 func align(source *trace, committed int, landed []uint64, counted bool) landing {
-	order := make([]int32, len(source.prints)) // by print, then by index
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(source.prints[a], source.prints[b]), cmp.Compare(a, b))
-	})
-	seen := make([]int32, len(order)) // by place in order: 1 + the first of the copy that looks so; for one of many alike, the last
+	known := newIndex(source.prints)
+	seen := make([]int32, len(source.prints)) // 1 + the first of the copy that looks so; for one of many alike, the last
 	l := landing{last: committed - 1}
-	bound, firstBeyond := len(order), len(landed)
+	bound, firstBeyond := len(source.prints), len(landed)
 	for at, print := range landed {
-		i, n := lookUpPrint(source.prints, order, print)
+		index, alike := known.lookUp(print)
 		switch {
-		case n == 1 && seen[i] == 0:
-			index := int(order[i])
-			seen[i] = int32(at) + 1
+		case index < 0:
+		case alike:
+			seen[index] = int32(at) + 1
+		case seen[index] > 0:
+			l.matched++
+		default:
+			seen[index] = int32(at) + 1
 			if l.matched++; l.matched == 1 {
 				l.firstLanded, l.firstSource = at, index
 			}
@@ -102,23 +101,18 @@ func align(source *trace, committed int, landed []uint64, counted bool) landing 
 			if index >= committed {
 				firstBeyond = min(firstBeyond, at)
 			}
-		case n == 1:
-			l.matched++
-		case n > 1:
-			seen[i] = int32(at) + 1
 		}
 	}
 	l.begins = l.matched > 0 && firstBeyond >= len(landed)/alignMargin
 	l.most = l.last
 	since := int32(0) // where the last certain one is in the copy: what follows it follows it there
 	if l.last >= 0 {
-		if i, n := lookUpPrint(source.prints, order, source.prints[l.last]); n == 1 {
-			since = seen[i]
+		if index, alike := known.lookUp(source.prints[l.last]); !alike {
+			since = seen[index]
 		}
 	}
 	for index := l.last + 1; index < len(source.prints); index++ {
-		i, _ := lookUpPrint(source.prints, order, source.prints[index])
-		if seen[i] > since {
+		if first, _ := known.lookUp(source.prints[index]); seen[first] > since {
 			l.most = index
 		} else if !source.skips {
 			break
@@ -130,16 +124,37 @@ func align(source *trace, committed int, landed []uint64, counted bool) landing 
 	return l
 }
 
-// lookUpPrint is the place in order of the first record that has a print, and how many have.
-func lookUpPrint(prints []uint64, order []int32, print uint64) (place, n int) {
-	place, found := slices.BinarySearchFunc(order, print, func(i int32, print uint64) int { return cmp.Compare(prints[i], print) })
-	if !found {
-		return place, 0
-	}
-	for place+n < len(order) && prints[order[place+n]] == print {
-		if n++; n == 2 {
-			break
+// An index finds prints. It is a table with open addressing, which takes a third of what a map does.
+type index struct {
+	prints []uint64
+	slots  []int32 // 1 + the first that has the print; as many as a power of two, at most half of them taken
+	alike  []bool  // of the first that has a print: others have it too
+}
+
+func newIndex(prints []uint64) *index {
+	x := &index{prints, make([]int32, 1<<bits.Len(uint(2*len(prints)))), make([]bool, len(prints))}
+	for i, print := range prints {
+		if slot := x.slot(print); x.slots[slot] == 0 {
+			x.slots[slot] = int32(i) + 1
+		} else {
+			x.alike[x.slots[slot]-1] = true
 		}
 	}
-	return place, n
+	return x
+}
+
+// slot is where a print is, or would be.
+func (x *index) slot(print uint64) uint64 {
+	mask := uint64(len(x.slots) - 1)
+	for slot := print & mask; ; slot = (slot + 1) & mask {
+		if i := x.slots[slot]; i == 0 || x.prints[i-1] == print {
+			return slot
+		}
+	}
+}
+
+// lookUp returns the first that has a print, -1 where none has, and whether others have it too.
+func (x *index) lookUp(print uint64) (first int, alike bool) {
+	first = int(x.slots[x.slot(print)]) - 1
+	return first, first >= 0 && x.alike[first]
 }

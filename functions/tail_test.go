@@ -1,7 +1,6 @@
 package functions
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -161,9 +160,9 @@ func TestTailReachesBackFarEnough(t *testing.T) {
 		all = append(all, uint64(i))
 	}
 	copied := slices.Concat(all[:3000], all[1000:2000]) // the second run had the first's commit
-	for n, want := range map[int]bool{500: true, 1500: false, 2000: false, 4000: true} {
-		if got := align(&source, 1000, copied[len(copied)-n:], true); got.begins != want && n != 500 {
-			t.Error(fmt.Sprint(n), got)
+	for n, want := range map[int]bool{500: false, 1500: false, 3200: false, 4000: true} {
+		if got := align(&source, 1000, copied[len(copied)-n:], true); got.begins != want || got.last != 1999 && n < 1000 || got.last != 2999 && n > 1000 {
+			t.Errorf("%d records: %+v", n, got)
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 	stillTime                 = time.Second      // a copy's log that nobody writes to doesn't grow for so long
 	tailFirst                 = 1 << 12          // records of the copy's end that are looked at first
 	tailGrowth                = 4                // and this many times as many as long as that isn't enough
-	tailMost                  = 1 << 22          // what MirrorMaker copies in a minute at 70,000 records a second in one partition
+	tailMost                  = 1 << 21          // what MirrorMaker copies in a minute at 35,000 records a second in one partition
 	tailsAtOnce, fencesAtOnce = 2, 8
 )
 
@@ -42,8 +42,8 @@ func (m *mirror) takeOver(ctx, soft context.Context) error {
 	if err != nil {
 		return err
 	}
-	if again, err := m.target.LogEnd(soft, m.to); err != nil || again.Offset != end {
-		return errors.Join(err, m.runs("%s has grown to %d while its end at %d was looked at", m.to, again.Offset, end))
+	if err := m.unmoved(soft, end); err != nil {
+		return err
 	}
 	exactly := m.at.ExactlyOnce
 	m.at = m.facts.cursor(m.flow)
@@ -110,12 +110,8 @@ func (m *mirror) still(soft context.Context) (int64, error) {
 		return 0, errYield
 	case <-time.After(stillTime):
 	}
-	again, err := m.target.LogEnd(soft, m.to)
-	if err != nil {
-		return 0, fmt.Errorf("read log end of %s: %w", m.to, permanent(err))
-	}
-	if again.Offset != end {
-		return 0, m.runs("%s grew from %d to %d within %s; stop whatever writes to it", m.to, end, again.Offset, stillTime)
+	if err := m.unmoved(soft, end); err != nil {
+		return 0, err
 	}
 	stable, err := offsetAt(soft, m.target, m.to, kafka.Latest, spec.ReadCommitted)
 	if err != nil {
@@ -125,6 +121,18 @@ func (m *mirror) still(soft context.Context) (int64, error) {
 		return 0, m.runs("a transaction is open on %s since offset %d; it ends by itself when its time is up, one minute by default", m.to, stable)
 	}
 	return end, nil
+}
+
+// unmoved holds where the copy's log has grown.
+func (m *mirror) unmoved(soft context.Context, end int64) error {
+	again, err := m.target.LogEnd(soft, m.to)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read log end of %s: %w", m.to, permanent(err))
+	case again.Offset != end:
+		return m.runs("%s has just grown from %d to %d; stop whatever writes to it", m.to, end, again.Offset)
+	}
+	return nil
 }
 
 // landedBefore is the source's place behind what MirrorMaker has landed before an end of the copy, given the next offset by its own account.
@@ -141,10 +149,15 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	if err != nil {
 		return place{}, fmt.Errorf("read high watermark of %s: %w", m.from, err)
 	}
+	had := fmt.Sprintf("MirrorMaker 2 had committed offset %d of %s", committed-1, m.from)
+	if committed == 0 {
+		had = fmt.Sprintf("MirrorMaker 2 had committed no offset of %s yet", m.from)
+	}
 	switch {
 	case committed > sourceEnd.Offset:
-		return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, but it ends at %d: the source topic was deleted and created again, or has lost records",
-			m.from, committed-1, sourceEnd.Offset)
+		return place{}, hold(lease.ReasonNoCursor, "%s, which ends at %d: the source topic was deleted and created again, or has lost records", had, sourceEnd.Offset)
+	case end == 0 && committed > 0:
+		return place{}, hold(lease.ReasonNoCursor, "%s, and nothing has ever been written to %s: the copy was deleted and created again, or somebody set that position by hand", had, m.to)
 	case target.Offset >= end: // nothing that landed is there any more, if anything ever was
 		return place{committed, -1}, nil
 	}
@@ -155,10 +168,10 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	isolation := m.at.Isolation
 	m.at.Isolation = string(spec.ReadUncommitted) // which MirrorMaker reads by default
 	defer func() { m.at.Isolation = isolation }()
-	for n := int64(tailFirst); ; n *= tailGrowth {
+	for n := int64(tailFirst); ; n = min(n*tailGrowth, tailMost) {
 		from := max(target.Offset, end-n)
 		whole := from == target.Offset || n >= tailMost
-		found, trace, err := m.alignTail(soft, max(source.Offset, committed-n), committed, from, end, int(n))
+		found, trace, err := m.alignTail(soft, reach{max(source.Offset, committed-n), sourceEnd.Offset}, committed, reach{from, end}, int(n))
 		further := false
 		if err == nil && !whole {
 			further, err = m.doubledBefore(soft, found, trace, from, max(target.Offset, end-n*tailGrowth), source.Offset)
@@ -167,14 +180,12 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 		case err != nil:
 			return place{}, err
 		case !whole && (further || !found.begins):
-		case found.matched == 0 && source.Offset < committed:
-			return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, but none of the last %d records of %s is one of the source's around there",
-				m.from, committed-1, end-from, m.to)
+		case found.matched == 0 && (source.Offset < committed || committed == 0): // else the source has lost what it could be
+			return place{}, hold(lease.ReasonNoCursor, "%s, but none of the last %d records of %s is one of the source's around there", had, end-from, m.to)
 		case whole && !found.begins && from > target.Offset:
-			return place{}, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d, and more than %d records since, which is more than kferry compares",
-				m.from, committed-1, tailMost)
+			return place{}, hold(lease.ReasonNoCursor, "%s, and copied more than %d records since, which is more than kferry compares", had, tailMost)
 		default:
-			return m.placeOf(found, trace, committed)
+			return m.placeOf(found, trace, committed, had)
 		}
 	}
 }
@@ -191,7 +202,7 @@ func (m *mirror) doubledBefore(soft context.Context, found landing, source *trac
 		return false, nil
 	}
 	p, one := m.printer(), &trace{}
-	landed, err := m.landedTail(soft, p, before, before+1)
+	landed, err := m.landedTail(soft, p, reach{before, before + 1})
 	if err == nil {
 		_, err = m.trace(soft, p, one, place{before + distance, -1})
 	}
@@ -199,7 +210,7 @@ func (m *mirror) doubledBefore(soft context.Context, found landing, source *trac
 }
 
 // placeOf is the place behind what has landed, where that is sure.
-func (m *mirror) placeOf(found landing, source *trace, committed int64) (place, error) {
+func (m *mirror) placeOf(found landing, source *trace, committed int64, had string) (place, error) {
 	at := place{committed, -1}
 	if found.last >= 0 && found.last < len(source.prints) {
 		if behind := source.behind(found.last); behind.offset >= committed {
@@ -214,16 +225,19 @@ func (m *mirror) placeOf(found landing, source *trace, committed int64) (place, 
 		return at, nil
 	}
 	most := source.behind(found.most).offset
-	return at, hold(lease.ReasonNoCursor, "MirrorMaker 2 had copied %s up to offset %d when it last said so, and then more: those up to %d are on the target, and those up to %d may be, since records there are alike; "+
-		"--from %d copies up to %d records again, --from %d may leave as many out", m.from, committed-1, at.offset-1, most-1, at.offset, most-at.offset, most)
+	return at, hold(lease.ReasonNoCursor, "%s, and copied more since: those up to %d are on the target, and those up to %d may be, since records there are alike; "+
+		"--from %d copies up to %d records again, --from %d may leave as many out", had, at.offset-1, most-1, at.offset, most-at.offset, most)
 }
 
-// alignTail looks the copy's records from an offset to its end up in the source: in those from an offset on up to the committed ones,
-// and in as many behind as can have landed.
-func (m *mirror) alignTail(soft context.Context, sourceFrom, committed, from, end int64, most int) (landing, *trace, error) {
+// A reach is a part of a log: from an offset up to, and without, another.
+type reach struct{ from, end int64 }
+
+// alignTail looks the records of a stretch of the copy up in one of the source: in those up to the committed ones, and in as many behind as
+// can have landed.
+func (m *mirror) alignTail(soft context.Context, of reach, committed int64, copied reach, most int) (landing, *trace, error) {
 	p := m.printer()
 	source, before := &trace{}, 0
-	for at := (place{sourceFrom, -1}); len(source.prints)-before <= most; {
+	for at := (place{of.from, -1}); at.offset < of.end && len(source.prints)-before <= most; {
 		next, err := m.trace(soft, p, source, at)
 		if err != nil {
 			return landing{}, nil, err
@@ -233,12 +247,12 @@ func (m *mirror) alignTail(soft context.Context, sourceFrom, committed, from, en
 		}
 		at = next
 	}
-	landed, err := m.landedTail(soft, p, from, end)
+	landed, err := m.landedTail(soft, p, copied)
 	if err != nil {
 		return landing{}, nil, err
 	}
 	found := align(source, before, landed, !m.facts.compacted && !m.facts.target.compacted())
-	found.dense = int64(len(landed)) == end-from
+	found.dense = int64(len(landed)) == copied.end-copied.from
 	return found, source, nil
 }
 
@@ -266,10 +280,10 @@ func (m *mirror) trace(soft context.Context, p *printer, to *trace, at place) (p
 	return place{seen.next, seen.epoch}, nil
 }
 
-// landedTail are the prints of the copy's records from an offset to its end, without those of transactions that came to nothing.
-func (m *mirror) landedTail(soft context.Context, p *printer, from, end int64) ([]uint64, error) {
+// landedTail are the prints of the copy's records in a stretch, without those of transactions that came to nothing.
+func (m *mirror) landedTail(soft context.Context, p *printer, of reach) ([]uint64, error) {
 	var landed []uint64
-	for next := from; next < end; {
+	for next := of.from; next < of.end; {
 		select {
 		case <-m.yield:
 			return nil, errYield
@@ -283,7 +297,7 @@ func (m *mirror) landedTail(soft context.Context, p *printer, from, end int64) (
 		seen := visible(piece, next, -1, spec.ReadCommitted)
 		err = seen.wrong
 		for _, b := range seen.data {
-			if b.BaseOffset() >= end || err != nil {
+			if b.BaseOffset() >= of.end || err != nil {
 				break
 			}
 			for r, wrong := range b.Each(maxInflated) {
@@ -297,7 +311,7 @@ func (m *mirror) landedTail(soft context.Context, p *printer, from, end int64) (
 		}
 		piece.Release()
 		if next = seen.next; err == nil && next == before {
-			err = fmt.Errorf("nothing there, though the log ends at %d", end)
+			err = fmt.Errorf("nothing there, though the log ends at %d", of.end)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read back %s at %d: %w", m.to, before, err)

@@ -84,7 +84,7 @@ func (m *maker) commits(last int) {
 func (m *maker) commitsUnseen(last int) {
 	m.Helper()
 	key := m.flow.Key(topic, 0)
-	m.must(m.target.Write(m.Context(), offsets, []kafka.Record{{
+	m.must(m.target.Write(m.Context(), m.flow.OffsetsTopic, []kafka.Record{{
 		Partition: mm2.OffsetsPartition(key, mm2.OffsetsPartitions), Key: key, Value: []byte(`{"offset":` + strconv.Itoa(last) + `}`),
 	}}))
 }
@@ -175,35 +175,42 @@ func TestTakeOverReadsThePositionWhenMirrorMakerHasStopped(t *testing.T) {
 
 // With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open. It comes to nothing.
 func TestTakeOverEndsAnOpenTransaction(t *testing.T) {
-	inWorld(t, setup{}, func(w *world) {
-		m := w.maker(50, kgo.TransactionalID("A-mm2-MirrorSourceConnector-0"))
-		for _, end := range []struct {
-			from, to int
-			commit   kgo.TransactionEndTry
-		}{{0, 20, kgo.TryCommit}, {20, 25, kgo.TryAbort}, {20, 30, kgo.TryCommit}} {
-			w.must(m.client.BeginTransaction())
-			m.copies(end.from, end.to)
-			w.must(m.client.EndTransaction(w.Context(), end.commit))
-		}
-		m.commits(29)
+	for id, strimzi := range map[string]bool{"A-mm2-MirrorSourceConnector-0": false, "mirrormaker2-cluster-A->B.MirrorSourceConnector-11": true} {
+		t.Run(id, func(t *testing.T) {
+			inWorld(t, setup{strimzi: strimzi}, func(w *world) { w.endsTransactionOf(id) })
+		})
+	}
+}
+
+func (w *world) endsTransactionOf(id string) {
+	w.Helper()
+	m := w.maker(50, kgo.TransactionalID(id))
+	for _, end := range []struct {
+		from, to int
+		commit   kgo.TransactionEndTry
+	}{{0, 20, kgo.TryCommit}, {20, 25, kgo.TryAbort}, {20, 30, kgo.TryCommit}} {
 		w.must(m.client.BeginTransaction())
-		m.copies(30, 40)
-		want := len(w.committedValues())
-		w.worker(0)
-		w.complete()
-		got := w.committedValues()
-		if len(got) != 50 || want != 30 {
-			w.Fatalf("the target held %d records, and holds %d", want, len(got))
+		m.copies(end.from, end.to)
+		w.must(m.client.EndTransaction(w.Context(), end.commit))
+	}
+	m.commits(29)
+	w.must(m.client.BeginTransaction())
+	m.copies(30, 40)
+	want := len(w.committedValues())
+	w.worker(0)
+	w.complete()
+	got := w.committedValues()
+	if len(got) != 50 || want != 30 {
+		w.Fatalf("the target held %d records, and holds %d", want, len(got))
+	}
+	for i, v := range got {
+		if v != string(m.source[i].Value) {
+			w.Fatalf("record %d is %q", i, v)
 		}
-		for i, v := range got {
-			if v != string(m.source[i].Value) {
-				w.Fatalf("record %d is %q", i, v)
-			}
-		}
-		if err := m.client.EndTransaction(w.Context(), kgo.TryCommit); err == nil {
-			w.Error("MirrorMaker could still commit")
-		}
-	})
+	}
+	if err := m.client.EndTransaction(w.Context(), kgo.TryCommit); err == nil {
+		w.Error("MirrorMaker could still commit")
+	}
 }
 
 // committedValues are those of the target's records that a consumer of committed ones sees.
@@ -289,7 +296,17 @@ func TestTakeOverHoldsWhereNothingMatches(t *testing.T) {
 		m := w.maker(50)
 		w.writePartition("B", replica, 0, 10)
 		m.commits(29)
-		m.stays(lease.ReasonNoCursor, "none of the last 10 records")
+		m.stays(lease.ReasonNoCursor, "had committed offset 29 of orders-0, but none of the last 10 records")
+	})
+}
+
+// A position that MirrorMaker has not written an offset to yet says nothing about records that are no copies.
+func TestTakeOverHoldsWhereNothingWasCommitted(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(50)
+		w.writePartition("B", replica, 0, 10)
+		m.commits(-1)
+		m.stays(lease.ReasonNoCursor, "had committed no offset of orders-0 yet, but none of the last 10 records")
 	})
 }
 

@@ -267,7 +267,8 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		return err
 	}
 	now := time.Now()
-	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since, Synced: last.Synced, SyncedAt: last.SyncedAt}
+	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
+		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
 	if errors.Is(cause, kafka.ErrUnanswered) {
 		s.Reason = lease.ReasonUnreachable
 	}

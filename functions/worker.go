@@ -1,6 +1,7 @@
 // Package functions holds what a lease is claimed for. mirror.go is where to start reading: a record's whole life. worker.go claims
 // leases and runs them side by side, position.go finds out what the target already has, units.go decides the shape in which records
-// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, trouble.go decides what follows from a failure.
+// travel, pace.go keeps to the rate limits, topics.go creates and grows topics, follow.go has their settings and rights
+// follow, trouble.go decides what follows from a failure.
 //
 // A worker keeps no state of its own: cursors are on the target cluster, with a copy in JetStream. It may be killed at any time, and
 // another one may run the same partition at the same time; the target's log, the sequence numbers in it and the compare-and-set on the
@@ -84,6 +85,7 @@ type tenancy struct {
 	since time.Time
 	yield func() // asks the run to give the lease back; may be called more than once
 	asked <-chan struct{}
+	done  string // lease.State.Done of a groups task whose other half failed
 }
 
 // NewWorker makes a worker. It does nothing before Run.
@@ -128,6 +130,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	for _, s := range w.syncs {
 		keepers.Go(func() { s.Run(keeping) })
+	}
+	for _, f := range w.Spec.Flows {
+		keepers.Go(func() { w.archives[f.Name()].Run(keeping, w.Clusters[f.Source], w.Logger) })
 	}
 
 	stopHearing, err := w.hear()
@@ -290,6 +295,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))
 	case lease.KindGroups:
+		w.tell(t.Task)
 		w.follow(hard, soft, t, w.translators[flow.Name()])
 	case lease.KindMirror:
 		m := w.mirror(hard, flow, source, target, t)
@@ -352,7 +358,7 @@ func (w *Worker) hear() (stop func(), err error) {
 	if w.metrics.meters == nil {
 		return func() {}, nil
 	}
-	return w.Queue.Hear(claimed, func(_ string, t lease.Task) {
+	return w.Queue.Hear(claimed, func(t lease.Task) {
 		flow, ok := w.Spec.Flow(t.Flow)
 		switch {
 		case !ok:

@@ -352,33 +352,6 @@ func (w *ward) refuseTimes(topic, bound string, from time.Duration) {
 	testbed.Produce(w.t, w.source, topic, testbed.Load{Records: 100, First: heldRecords + 1})
 }
 
-// A setting that only the source's version knows holds that topic, by name.
-func TestRefusedSetting(t *testing.T) {
-	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33)
-	source.CreateTopic("setting-refused", 1, 1, "compression.gzip.level", "3", "retention.ms", "1209600000")
-	source.CreateTopic("setting-taken", 1, 1)
-	for _, topic := range []string{"setting-refused", "setting-taken"} {
-		testbed.Produce(t, source, topic, testbed.Load{Records: 100})
-	}
-	k := copying(t, source, target, "setting-.*")
-	summary := k.command(1, "run", "--until-caught-up")
-	for _, want := range []string{"setting-refused-0", "topic_config", "compression.gzip.level=3"} {
-		if !strings.Contains(summary, want) {
-			t.Errorf("the summary does not say %q:\n%s", want, summary)
-		}
-	}
-	if strings.Contains(summary, "refuses retention.ms") {
-		t.Errorf("the summary blames retention.ms:\n%s", summary)
-	}
-	k.compare("setting-taken")
-
-	k.with("KFERRY_CONFIG_PROPERTIES_EXCLUDE", `compression\.gzip\.level`).catchUp()
-	k.compare("setting-refused")
-	if got := topicConfig(t, target, k.copyOf("setting-refused"))["retention.ms"]; got != "1209600000" {
-		t.Errorf("retention.ms is %s on the target", got)
-	}
-}
-
 // A batch above the target's limit whose records are not is split.
 func TestLargeBatchIsSplit(t *testing.T) {
 	source, target := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V43)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,9 +24,29 @@ const (
 	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
 )
 
-// mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties of the same form: key, value.
+// mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties: key, value.
 func (k *installation) mirrorMaker(more ...string) *testbed.Container {
 	k.t.Helper()
+	return testbed.MirrorMaker(k.t, testbed.V43, k.properties(more...))
+}
+
+// onFile is the same installation by the file that MirrorMaker has.
+func (k *installation) onFile() *installation {
+	k.t.Helper()
+	file := filepath.Join(k.t.TempDir(), "mm2.properties")
+	if err := os.WriteFile(file, []byte(k.properties()), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+	other := *k
+	other.args, other.env = []string{"-f", file}, maps.Clone(k.env)
+	maps.DeleteFunc(other.env, func(name, _ string) bool {
+		return strings.HasPrefix(name, "KFERRY_SOURCE_") || strings.HasPrefix(name, "KFERRY_TARGET_") || name == "KFERRY_TOPICS"
+	})
+	return &other
+}
+
+// properties are those of MirrorMaker for k's flow, and more: key, value.
+func (k *installation) properties(more ...string) string {
 	flow, target := k.alias+"->central.", "central."
 	properties := map[string]string{
 		"clusters":                                         k.alias + ", central",
@@ -52,7 +74,7 @@ func (k *installation) mirrorMaker(more ...string) *testbed.Container {
 	for _, key := range slices.Sorted(maps.Keys(properties)) {
 		fmt.Fprintf(&text, "%s=%s\n", key, properties[key])
 	}
-	return testbed.MirrorMaker(k.t, testbed.V43, text.String())
+	return text.String()
 }
 
 // copiesUpTo waits until a copy has so many records.
@@ -136,13 +158,14 @@ func TestTakeOver(t *testing.T) {
 	t.Run("killed within a transaction", killedWithinATransaction)
 }
 
-// Under traffic MirrorMaker hands over to kferry and kferry to MirrorMaker, twice, each stopped in order: not a record is there twice. Then
+// On one file and under traffic MirrorMaker hands over to kferry and kferry to MirrorMaker, twice, each stopped in order: not a record is there twice. Then
 // kferry is killed, and MirrorMaker repeats what kferry had copied since it last wrote its position to the target.
 func thereAndBack(t *testing.T) {
 	const topic, perSecond = "relay", 400
 	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
 	k.source.CreateTopic(topic, 2, 1)
 	flow := testbed.Live(t, k.source, topic, testbed.Load{PlainKeys: true}, perSecond)
+	onFile := k.onFile()
 	var maker *testbed.Container
 	var run *testbed.Process
 	for range 2 {
@@ -150,7 +173,7 @@ func thereAndBack(t *testing.T) {
 		k.copiesOn(topic, 1000)
 		maker.Stop()
 		k.gone()
-		run = k.start("run")
+		run = onFile.start("run")
 		k.copiesOn(topic, 1000)
 		k.stop(run)
 	}
@@ -159,7 +182,7 @@ func thereAndBack(t *testing.T) {
 		t.Errorf("after MirrorMaker, kferry, MirrorMaker and kferry: %v", d)
 	}
 
-	run = k.start("run")
+	run = onFile.start("run")
 	k.copiesOn(topic, 2000)
 	run.Kill()
 	maker = k.mirrorMaker()
@@ -203,8 +226,7 @@ func killedWithATail(t *testing.T) {
 	k.gone()
 	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
 	k.copiesOn(topic, 10_000)
-	maker.Kill()
-	k.gone()
+	maker.Kill() // and is a member of its group for ten more seconds: kferry has to wait
 	k.taken(topic)
 }
 

@@ -94,7 +94,7 @@ func TestCompactedSourceKilled(t *testing.T) {
 		topic := fmt.Sprintf("cleaned-%t", both)
 		t.Run(topic, func(t *testing.T) {
 			t.Parallel()
-			k := copying(t, source.For(t), target.For(t), topic).with("KFERRY_REPLICATION_FACTOR", "1")
+			k := copying(t, source.For(t), target.For(t), topic).with("KFERRY_REPLICATION_FACTOR", "1", "KFERRY_SYNC_TOPIC_CONFIGS", "false")
 			k.source.CreateTopic(topic, 2, 1, cleaned...)
 			if both {
 				k.target.CreateTopic(k.copyOf(topic), 2, 1, cleaned...)
@@ -128,6 +128,9 @@ func TestCompactedSourceKilled(t *testing.T) {
 			} else {
 				testbed.CompareCompacted(t, k.source, topic, k.target, k.copyOf(topic))
 				onlyOnce(t, k.target, k.copyOf(topic))
+				if asked, inexact := k.translated(topic, testbed.Uncommitted); inexact*20 > asked {
+					t.Errorf("%d of %d positions are not exact", inexact, asked)
+				}
 				for _, p := range k.status().partitions(topic) {
 					if p.ExactlyOnce == nil || !*p.ExactlyOnce {
 						t.Errorf("status: %+v", p)

@@ -89,7 +89,7 @@ func newRoot(p Process) *cobra.Command {
 	root.SetArgs(p.Args)
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
-	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newConvert(p), newStatus(p), newLimit(p), newPause(p), newUnpause(p), newResume(p), newGaps(p), newGroups(p), newVerify(p), newDemo(p))
+	root.AddCommand(newRun(p), newCoordinator(p), newWorker(p), newValidate(p), newConvert(p), newStatus(p), newLimit(p), newPause(p), newUnpause(p), newResume(p), newOffsets(p), newGaps(p), newGroups(p), newVerify(p), newDemo(p))
 	return root
 }
 

@@ -60,7 +60,7 @@ func TestUsage(t *testing.T) {
 func TestFlowThatThereIsNot(t *testing.T) {
 	t.Parallel()
 	_, environ := world(t, 0)
-	for _, command := range [][]string{{"limit"}, {"verify"}, {"gaps"}, {"resume", "--dry-run"}} {
+	for _, command := range [][]string{{"limit"}, {"verify"}, {"gaps"}, {"groups"}, {"resume", "--dry-run"}} {
 		for name, says := range map[string]string{
 			"a->b":       `"a->b" is no flow; give one of '` + flow + "'\n",
 			source + "-": `"` + source + `-" is no flow; give one of '` + flow + "', in quotes: the shell took the > and what follows for itself",

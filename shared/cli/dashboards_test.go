@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/connect"
+	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/local"
 )
 
@@ -30,13 +31,13 @@ const (
 	pod  = `{namespace="kafka",pod=~"` + installation + `-mirrormaker2-.+",container="` + installation + `-mirrormaker2"}`
 
 	ofSource     = "kafka_connect_mirror_mirrorsourceconnector_"
+	ofCheckpoint = "kafka_connect_mirror_mirrorcheckpointconnector_"
 	byPartition  = ") by (partition, topic)"
 	byPod        = ") by (kubernetes_pod_name)"
 	clusterOf    = `query_result of $strimzi_mirror_maker_cluster_name: `
 	namespaceOf  = `query_result of $kubernetes_namespace: `
 	jvm          = "asks for a JVM"
 	kubelet      = "asks the kubelet"
-	noGroupsTask = "no process writes checkpoints yet"
 )
 
 // A query is one of Strimzi's dashboard, by its panel.
@@ -57,7 +58,7 @@ var both = []query{
 	{"Replication Latency", "sum(" + ofSource + "replication_latency_ms_avg" + here + byPartition, ""},
 	{"Replication Latency", "sum(" + ofSource + "replication_latency_ms_min" + here + byPartition, ""},
 	{"Replication Latency", "sum(" + ofSource + "replication_latency_ms_max" + here + byPartition, ""},
-	{"Consumer Group Offset Sync Latency", "sum by (source, target, topic, partition, group) (kafka_connect_mirror_mirrorcheckpointconnector_checkpoint_latency_ms" + here + ")", noGroupsTask},
+	{"Consumer Group Offset Sync Latency", "sum by (source, target, topic, partition, group) (" + ofCheckpoint + "checkpoint_latency_ms" + here + ")", ""},
 	{"JVM Memory", "sum(jvm_memory_used_bytes" + here + byPod, jvm},
 	{"Time Spent in GC", "sum(rate(jvm_gc_collection_seconds_sum" + here + "[5m])" + byPod, jvm},
 	{"JVM Thread Count", "sum(jvm_threads_current" + here + byPod, jvm},
@@ -101,8 +102,8 @@ var reporters = []query{
 	{"CPU Usage", "sum(rate(process_cpu_seconds_total" + pod + "[5m])) by (pod)", ""},
 }
 
-// connectors are those of world: that of records and that of groups.
-const connectors = 2
+// connectors are those of world: for records, groups and heartbeats.
+const connectors = 3
 
 // A watched process is one that Prometheus scrapes.
 type watched struct {
@@ -130,17 +131,33 @@ func (s samples) scrapeAll(t *testing.T, at time.Time, all ...watched) {
 	}
 }
 
+// commitGroup commits an offset of a group in partition 0 of the source's topic.
+func commitGroup(t *testing.T, env *local.Env, group string, offset int64) {
+	t.Helper()
+	c, err := kafka.Open(env.Spec(source), kafka.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	refused, err := c.CommitGroupOffsets(t.Context(), group, map[kafka.TopicPartition]kafka.Commit{{Topic: "orders"}: {Offset: offset}})
+	if err != nil || len(refused) > 0 {
+		t.Fatal(err, refused)
+	}
+}
+
 // Strimzi's dashboards for MirrorMaker 2 show kferry: every query finds data, but those that ask for what kferry has not.
 func TestStrimziDashboards(t *testing.T) {
 	t.Parallel()
 	env, environ := world(t, 60)
+	commitGroup(t, env, "billing", 3)
 	kferry := watch(t, environ, installation+"-mirrormaker2-0", "run")
 	known, at := samples{}, time.Now()
 	for i := range 2 {
 		eventually(t, "all is copied, and told", func() bool {
 			_, text := get(t, kferry.address, "/metrics")
 			return strings.Contains(text, fmt.Sprintf(`kferry_records_total{flow="kafka-dc-1->central"} %d`, 60*(i+1))) &&
-				strings.Contains(text, `kferry_lag_records{flow="kafka-dc-1->central",topic="orders"} 0`)
+				strings.Contains(text, `kferry_lag_records{flow="kafka-dc-1->central",topic="orders"} 0`) &&
+				strings.Contains(text, ofCheckpoint+`checkpoint_latency_ms{group="billing",partition="0",source="kafka-dc-1",target="central",topic="kafka-dc-1.orders"}`)
 		})
 		known.scrapeAll(t, at.Add(time.Duration(i)*30*time.Second), kferry)
 		if i == 0 {
@@ -165,10 +182,11 @@ func TestStrimziDashboards(t *testing.T) {
 		}
 	}
 	for expression, want := range map[string]float64{
-		"sum(" + ofSource + "record_count)":         120,
-		"count(" + ofSource + "record_count)":       3,
-		"count(" + ofSource + "record_age_ms)":      3,
-		"sum(kafka_connect_worker_connector_count)": connectors,
+		"sum(" + ofSource + "record_count)":                120,
+		"count(" + ofSource + "record_count)":              3,
+		"count(" + ofSource + "record_age_ms)":             3,
+		"count(" + ofCheckpoint + "checkpoint_latency_ms)": 1,
+		"sum(kafka_connect_worker_connector_count)":        connectors,
 		`count(kafka_connect_connector_status{connector="\"kafka-dc-1->central.MirrorSourceConnector\"",status="running"})`:                             1,
 		`sum(kafka_consumer_fetch_manager_records_lag{clientid="\"kafka-dc-1->central|MirrorSourceConnector-0|replication-consumer\"",topic="orders"})`: 0,
 		"sum(kafka_connect_worker_connector_total_task_count)":                                                                                          3,
@@ -205,7 +223,7 @@ func everyName(t *testing.T, known samples) {
 	}
 	for _, m := range slices.Concat(connect.OfWorker(), connect.OfCoordinator(), connect.OfProcess()) {
 		for _, name := range m.Names() {
-			if !served[name] && !strings.Contains(name, "checkpoint_latency") {
+			if !served[name] {
 				t.Errorf("nobody serves %s", name)
 			}
 			if !named[name] {

@@ -45,7 +45,7 @@ func state(f spec.Flow) string {
 	case spec.Running:
 		return ""
 	case spec.Absent:
-		return " (copies nothing)"
+		return " (copies no topics)"
 	}
 	return " (" + string(f.State) + ")"
 }

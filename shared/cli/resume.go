@@ -104,7 +104,7 @@ func told(to io.Writer, all coordinator.Resumptions, r coordinator.Request) (com
 	}
 	for _, one := range all.All {
 		fmt.Fprintf(to, "%s", one.Source())
-		if one.Reason != "" {
+		if one.Reason != "" && r.Positions == nil {
 			fmt.Fprintf(to, ", held (%s)", one.Reason)
 		}
 		fmt.Fprintln(to)

@@ -12,7 +12,8 @@
 //     unless the input says otherwise (Overrides). MirrorMaker removes both.
 //   - A setting that the target doesn't know, or refuses, is left out, alone, and named. MirrorMaker's whole topic waits for it.
 //   - The limits of what a topic takes (max.message.bytes and those of timestamps), which kferry widens on the copies that it creates, are
-//     never removed as somebody's override.
+//     never removed: what the target's brokers allow by default may be less than what the source's do. One that was removed on the source
+//     becomes what holds there.
 //   - Rights go from topic to copy by MirrorMaker's rules (Right), and only where source topic and copy exist. What is given on every topic,
 //     "*", is not given on the target, where MirrorMaker under the identity policy lets its holders read everything.
 //   - A right that is gone on the source is taken away, where the input asks for it (Revoke), if kferry gave it; somebody else's never is.

@@ -119,6 +119,8 @@ func TestSettingsAreComparedWithWhatWasApplied(t *testing.T) {
 		{name: "likewise, of a kind that the source doesn't know", change: noOverrides, source: "default:other=0", copy: "topic:k=2"},
 		{name: "likewise, excluded", change: noOverrides, source: "default:min.insync.replicas=1", copy: "topic:min.insync.replicas=2"},
 		{name: "widened when the copy was created", change: noOverrides, source: "default:max.message.bytes=9", copy: "topic:max.message.bytes=9"},
+		{name: "a limit that was removed on the source", source: "static-broker:max.message.bytes=9", copy: "topic:max.message.bytes=1", applied: "1", want: "max.message.bytes=9"},
+		{name: "likewise, as wide as the source's", source: "static-broker:max.message.bytes=1", copy: "topic:max.message.bytes=1", applied: "1"},
 		{name: "a default of the source", source: "dynamic-broker:k=1", copy: "default:k=0"},
 		{name: "a default of the source that is wanted", change: sourceDefaults, source: "default:k=1", copy: "topic:k=2", want: "k=1", remembered: "1"},
 		{name: "likewise, the target's as well", change: sourceDefaults, source: "default:k=1", copy: "static-broker:k=1"},
@@ -134,17 +136,18 @@ func TestSettingsAreComparedWithWhatWasApplied(t *testing.T) {
 				c.change(&f)
 			}
 			note := follow.Note{Settings: map[string]string{}, Refused: map[string]follow.Refusal{}}
+			key := entries(c.copy)[0].Name
 			if c.applied != "" {
-				note.Settings["k"] = c.applied
+				note.Settings[key] = c.applied
 			}
 			if c.refused.Why != "" {
-				note.Refused["k"] = c.refused
+				note.Refused[key] = c.refused
 			}
 			got := follow.Settings(f, entries(c.source), entries(c.copy), note)
 			if written := strings.Join(settings(got), " "); written != c.want {
 				t.Errorf("writes %q, want %q", written, c.want)
 			}
-			if is := got.Note.Settings["k"]; is != c.remembered {
+			if is := got.Note.Settings[key]; is != c.remembered {
 				t.Errorf("remembers %q, want %q", is, c.remembered)
 			}
 			if c.want == "" && !maps.Equal(got.Note.Refused, note.Refused) {

@@ -19,7 +19,7 @@ func Follows(f spec.Flow, e kafka.ConfigEntry) bool {
 
 // wanted says whether the copy is to have the source's setting.
 func wanted(f spec.Flow, e kafka.ConfigEntry) bool {
-	return Follows(f, e) && (e.Source == kafka.SourceTopic || f.Configs.SourceDefaults && e.Value != "")
+	return (e.Source == kafka.SourceTopic || f.Configs.SourceDefaults && e.Value != "") && Follows(f, e)
 }
 
 // Settings compares a topic's settings with those of its copy.
@@ -33,9 +33,8 @@ func Settings(f spec.Flow, source, copied []kafka.ConfigEntry, note Note) (c Cha
 		}
 	}
 	for _, has := range copied {
-		e, known := here[has.Name]
-		if has.Source == kafka.SourceTopic && Follows(f, has) && !wanted(f, e) {
-			c.leftover(f, has, known, note)
+		if e := here[has.Name]; has.Source == kafka.SourceTopic && Follows(f, has) && !wanted(f, e) {
+			c.leftover(f, has, e, note)
 		}
 	}
 	slices.Sort(c.Remove)
@@ -59,13 +58,17 @@ func (c *Change) setting(e, has kafka.ConfigEntry, note Note) {
 
 // leftover is about one that the copy has and its source hasn't (any more). What differs from what the copy once had from its source is
 // somebody's own.
-func (c *Change) leftover(f spec.Flow, has kafka.ConfigEntry, known bool, note Note) {
+func (c *Change) leftover(f spec.Flow, has, e kafka.ConfigEntry, note Note) {
 	was, ours := note.Settings[has.Name]
 	ours = ours && was == has.Value
-	override := known && !f.Configs.Overrides && !slices.Contains(limits, has.Name)
+	known, limit := e.Name != "", slices.Contains(limits, has.Name)
 	refusal, refused := note.Refused[has.Name]
 	switch {
-	case !ours && !override:
+	case ours && known && limit: // without it the target's default would hold, which may be narrower than the source's
+		if has.Value != e.Value {
+			c.Set[has.Name] = e.Value
+		}
+	case !ours && (!known || f.Configs.Overrides || limit):
 	case refused && refusal.Removed:
 		c.Note.Refused[has.Name] = refusal
 		if ours {

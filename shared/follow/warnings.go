@@ -118,7 +118,7 @@ func (l *Look) warnOfRights(w *warnings) {
 	for _, topic := range l.topics {
 		if denied := l.notes[topic].Denied; denied != "" {
 			w.add("denied", l.flow.RemoteTopic(topic), func(of string) string {
-				return fmt.Sprintf("rights on %s don't follow: %s refuses to change them: grant Alter on the cluster, or switch it off (sync.topic.acls.enabled): %s", of, l.flow.Target, denied)
+				return fmt.Sprintf("rights on %s don't follow on %s; do what it takes, or switch it off (sync.topic.acls.enabled): %s", of, l.flow.Target, denied)
 			})
 		}
 	}

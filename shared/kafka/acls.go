@@ -2,9 +2,12 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -135,4 +138,28 @@ func (c *Cluster) DeleteACLs(ctx context.Context, acls []ACL) error {
 		}
 	}
 	return nil
+}
+
+// MayWrite says whether this client has the right to write to a topic. A cluster without an authorizer allows it; of one that doesn't tell
+// nothing is known.
+func (c *Cluster) MayWrite(ctx context.Context, topic string) (may, known bool, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = &topic
+	req.Topics = append(req.Topics, t)
+	resp, err := c.askMetadata(ctx, req)
+	if err != nil {
+		return false, false, fmt.Errorf("rights on %s: %w", topic, err)
+	}
+	for _, t := range resp.Topics {
+		switch err := kerr.ErrorForCode(t.ErrorCode); {
+		case errors.Is(err, ErrTopicAuthorization):
+			return false, true, nil // not even to see it
+		case err != nil:
+			return false, false, fmt.Errorf("rights on %s: %w", topic, err)
+		}
+		return t.AuthorizedOperations&(1<<kmsg.ACLOperationWrite) != 0, t.AuthorizedOperations != math.MinInt32, nil
+	}
+	return false, false, nil
 }

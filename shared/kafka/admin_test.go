@@ -90,3 +90,57 @@ func TestDescribeProducersOfAnUnknownPartition(t *testing.T) {
 		w.wants(err, kafka.ErrUnknownTopic)
 	})
 }
+
+func TestConfigsAreAltered(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		w.must(w.cluster.CreateTopic(w.ctx, kafka.NewTopic{
+			Name: "t", Partitions: 1, ReplicationFactor: -1, Configs: map[string]string{"cleanup.policy": "compact", "retention.ms": "1"},
+		}))
+		w.must(w.cluster.AlterConfigs(w.ctx, kafka.ConfigChange{Topic: "t", Set: map[string]string{"retention.ms": "2"}, Delete: []string{"cleanup.policy"}}))
+		configs, err := w.cluster.ConfigsOf(w.ctx, map[string][]string{"t": {"retention.ms", "cleanup.policy", "unknown"}})
+		w.must(err)
+		want := []kafka.ConfigEntry{
+			{Name: "retention.ms", Value: "2", Source: kafka.SourceTopic}, {Name: "cleanup.policy", Value: "delete", Source: kafka.SourceDefault},
+		}
+		got := configs["t"].Entries
+		if len(got) != 2 || !slices.Contains(got, want[0]) || !slices.Contains(got, want[1]) {
+			w.Errorf("configuration %+v", got)
+		}
+		w.wants(w.cluster.AlterConfigs(w.ctx, kafka.ConfigChange{Topic: "u", Set: map[string]string{"retention.ms": "2"}}), kafka.ErrUnknownTopic)
+		w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Err: kerr.PolicyViolation})
+		w.wants(w.cluster.AlterConfigs(w.ctx, kafka.ConfigChange{Topic: "t", Set: map[string]string{"retention.ms": "3"}}), kafka.ErrPolicyViolation)
+	})
+}
+
+func TestACLsAreGivenAndTakenAway(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		read := kafka.ACL{Topic: "t", Pattern: kafka.ACLLiteral, Principal: "User:a", Host: "*", Operation: "DESCRIBE_CONFIGS", Permission: kafka.ACLAllow}
+		deny, prefix := read, read
+		deny.Operation, deny.Permission = kafka.ACLAll, kafka.ACLDeny
+		prefix.Topic, prefix.Pattern = "other", kafka.ACLPrefixed
+		has := func(topic string, want ...kafka.ACL) {
+			w.Helper()
+			got, err := w.cluster.DescribeACLs(w.ctx, topic)
+			w.must(err)
+			if len(got) != len(want) || slices.ContainsFunc(want, func(a kafka.ACL) bool { return !slices.Contains(got, a) }) {
+				w.Errorf("ACLs of %q: %v, want %v", topic, got, want)
+			}
+		}
+		for range 2 { // the second time they are there
+			w.must(w.cluster.CreateACLs(w.ctx, []kafka.ACL{read, deny, prefix}))
+		}
+		has("", read, deny, prefix)
+		has("t", read, deny)
+		for range 2 {
+			w.must(w.cluster.DeleteACLs(w.ctx, []kafka.ACL{deny}))
+		}
+		has("", read, prefix)
+		w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs, kmsg.DeleteACLs}, Err: kerr.ClusterAuthorizationFailed, Count: 2})
+		w.wants(w.cluster.CreateACLs(w.ctx, []kafka.ACL{deny}), kafka.ErrClusterAuthorization)
+		w.wants(w.cluster.DeleteACLs(w.ctx, []kafka.ACL{read}), kafka.ErrClusterAuthorization)
+		has("", read, prefix)
+		w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeACLs}, Err: kerr.SecurityDisabled, TopLevel: true})
+		_, err := w.cluster.DescribeACLs(w.ctx, "")
+		w.wants(err, kafka.ErrSecurityDisabled)
+	})
+}

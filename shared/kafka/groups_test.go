@@ -219,3 +219,46 @@ func TestGroupsWithMembersRefuseCommits(t *testing.T) {
 		})
 	}
 }
+
+// Only who consumes from positions that it commits has any to translate.
+func TestGroupsThatConsume(t *testing.T) {
+	for g, want := range map[kafka.Group]bool{
+		{Type: "classic", ProtocolType: "consumer"}:  true,
+		{Type: "Classic", ProtocolType: ""}:          true, // positions committed by hand
+		{Type: "consumer", ProtocolType: "consumer"}: true,
+		{Type: "", ProtocolType: "consumer"}:         true,
+		{Type: "classic", ProtocolType: "connect"}:   false,
+		{Type: "share", ProtocolType: "share"}:       false,
+		{Type: "streams", ProtocolType: "streams"}:   false,
+	} {
+		if g.Consumes() != want {
+			t.Errorf("%+v consumes: %v", g, !want)
+		}
+	}
+}
+
+// What README says a look costs: thousands of groups take a request for each 500.
+func TestThousandsOfGroupsTakeFewRequests(t *testing.T) {
+	inBubble(t, setup{}, func(w *world) {
+		var requests []string
+		w.fake.ControlKey(-1, func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			requests = append(requests, kmsg.NameForKey(req.Key()))
+			return nil, nil, false
+		})
+		var names []string
+		for i := range 2000 {
+			names = append(names, fmt.Sprintf("app-%04d", i))
+		}
+		for range 2 {
+			requests = nil
+			_, err := w.cluster.Groups(w.ctx)
+			w.must(err)
+			_, err = w.cluster.GroupOffsets(w.ctx, names)
+			w.must(err)
+		}
+		if want := []string{"Metadata", "ListGroups", "OffsetFetch", "OffsetFetch", "OffsetFetch", "OffsetFetch"}; !slices.Equal(requests, want) {
+			t.Errorf("requests are %q, want %q", requests, want)
+		}
+	})
+}

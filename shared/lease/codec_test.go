@@ -76,6 +76,10 @@ func TestNewer(t *testing.T) {
 		c.Decision, c.DecidedAt = AcceptGap, time.UnixMilli(at)
 		return c
 	}
+	set := func(c Cursor, at int64) Cursor {
+		c.Version = CursorVersion
+		return c.Decided(Hold{Reason: ReasonPositionSet}, From(3), time.UnixMilli(at))
+	}
 	for _, test := range []struct{ older, newer Cursor }{
 		{at(0, 5, 5), at(0, 6, 6)},
 		{at(0, 5, 5), at(0, 5, 6)},       // a marker was looked at
@@ -85,6 +89,9 @@ func TestNewer(t *testing.T) {
 		{at(0, 0, 0), at(0, 1<<30-1, 0)}, // the greatest distance that is told apart
 		{decided(at(1, 5, 5), 1), decided(at(1, 5, 5), 2)},
 		{decided(at(1, 5, 5), 9), at(1, 5, 6)},
+		{at(1, 900, 900), set(at(1, 5, 5), 9)}, // set where no queue was, which knew of more
+		{set(at(1, 5, 5), 8), set(at(1, 4, 4), 9)},
+		{set(at(1, 5, 5), 9), at(2, 0, 0)}, // carried out
 	} {
 		if !test.newer.Newer(test.older) || test.older.Newer(test.newer) || test.older.Newer(test.older) {
 			t.Errorf("%+v is not newer than %+v", test.newer, test.older)

@@ -100,11 +100,15 @@ type Hold struct {
 // Held says whether the partition is stopped.
 func (c Cursor) Held() bool { return c.Hold.Reason != "" }
 
-// Newer says whether c is further than other: of a later generation, else of a greater sequence, else (control batches and holes
-// have no sequence) of a greater source offset, else of a later decision: one that was written to the offsets topic alone counts.
+// Newer says whether c is further than other: of a later generation, else with a position that somebody has set later (which may be on the
+// offsets topic alone, beside an older count; what has landed since is found again), else of a greater sequence, else (control batches
+// and holes have no sequence) of a greater source offset, else of a later decision: one that was written to the offsets topic alone counts.
 func (c Cursor) Newer(other Cursor) bool {
 	if c.Epoch != other.Epoch {
 		return c.Epoch > other.Epoch
+	}
+	if later := c.DecidedAt.Compare(other.DecidedAt); later > 0 && c.set() || later < 0 && other.set() {
+		return later > 0
 	}
 	if distance := SequenceDistance(other.Sequence, c.Sequence); distance != 0 {
 		return distance > 0
@@ -114,6 +118,9 @@ func (c Cursor) Newer(other Cursor) bool {
 	}
 	return c.DecidedAt.After(other.DecidedAt)
 }
+
+// set says that somebody has set the position, and no worker has gone on there yet.
+func (c Cursor) set() bool { return c.Hold.Reason == ReasonPositionSet && c.Decision != "" }
 
 // SequenceDistance is how far it is from one sequence to another, negative for backward. Sequences are modulo 2³¹, so this tells
 // distances below 2³⁰ apart.

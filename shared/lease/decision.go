@@ -118,10 +118,15 @@ func (s Standing) accept() int64 {
 	switch {
 	case s.Reason == ReasonSourceRecreated:
 		return s.Start
-	case s.Reason == ReasonNoCursor && s.Copied == 0:
+	case s.unbegun():
 		return s.within(s.Restart)
 	}
 	return s.within(min(s.Copied, s.Parted))
+}
+
+// unbegun says that nothing is known to have been copied.
+func (s Standing) unbegun() bool {
+	return s.Copied == 0 && (s.Reason == ReasonNoCursor || s.Reason == ReasonPositionSet)
 }
 
 func (s Standing) within(offset int64) int64 { return max(s.Start, min(s.End, offset)) }
@@ -133,7 +138,7 @@ func (s Standing) complete() int64 {
 		return s.Start
 	case s.Reason == ReasonTargetTruncated:
 		return max(s.Start, s.Copied-s.Lost)
-	case s.Reason == ReasonNoCursor && s.Copied == 0:
+	case s.unbegun():
 		return s.within(s.Restart)
 	}
 	return min(s.Copied, s.Parted, s.End)

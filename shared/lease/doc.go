@@ -59,16 +59,20 @@
 //	                        note.<flow>.<kind>.<topic>.<partition>.<offset>   what else survives, see NoteKey
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
-//	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again; in memory
+//	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again, what a groups task has seen; in memory
 //	                        turn.<what>                         whose turn it is, see Turn
 //	<name>.ask.<flow>       plain messages, kept nowhere: tasks whose leases others wait for
 //	<name>.share.<flow>     plain messages, kept nowhere: what each worker needs of the flow's limits, see Shares
+//	<name>.told.claimed     plain messages, kept nowhere: leases that were claimed, for metrics alone, see Tell
 //	offsets topic           on the target cluster; one record per cursor, in the format of MM2 (see Cursor), and one per note
 //
 // The offsets topic is what survives. KV is ahead of it by what was committed since the last Publish, and after a loss of NATS
 // the coordinator loads the bucket from it (Load) before any worker may believe that a partition has no cursor. Rules between
 // the two: the greater in (epoch, sequence, offset) wins, then that of the later decision, but a record that MM2 wrote always wins, and so does its tombstone. A
 // cursor in an unknown format is carried along, byte for byte, and never overwritten.
+//
+// MM2 may have gone on while no coordinator ran. Until one loads that, the queue's cursor is from before: whoever is about to write it
+// over MM2's record asks first (Left), and takes over from MM2 instead.
 //
 // A generation's first cursor is on the offsets topic before its first batch lands. Create and Commit see to that, and where a
 // process dies between their two writes, the next Get does: it publishes every cursor that has counted nothing yet.

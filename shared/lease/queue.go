@@ -64,7 +64,7 @@ type Options struct {
 type Queue struct {
 	options Options
 	server  string // for errors; never holds a password
-	self    string // see Self
+	self    string // what tells it from others where they talk to each other
 	conn    *nats.Conn
 	js      jetstream.JetStream
 

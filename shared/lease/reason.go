@@ -14,6 +14,7 @@ const (
 	ReasonRetentionGap     Reason = "retention_gap"
 	ReasonForeignWriter    Reason = "foreign_writer"
 	ReasonSequence         Reason = "sequence"
+	ReasonPositionSet      Reason = "position_set"
 	ReasonMirrorMaker      Reason = "mirrormaker_runs"
 	ReasonUnreachable      Reason = "unreachable"
 	ReasonTopicMissing     Reason = "topic_missing"
@@ -49,6 +50,8 @@ var reasons = map[Reason]struct{ text, accept string }{
 		"goes on behind what is there"},
 	ReasonSequence: {"The target refuses the sequence that its own log asks for.",
 		"goes on behind what is there"},
+	ReasonPositionSet: {"Somebody has set the position (kferry offsets).",
+		"goes on where it was"},
 	ReasonMirrorMaker:      {"MirrorMaker 2, whose copy kferry is to go on with, has not stopped.", ""},
 	ReasonUnreachable:      {"A broker does not answer.", ""},
 	ReasonTopicMissing:     {"A topic is not there.", ""},

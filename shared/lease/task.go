@@ -17,7 +17,7 @@ type Kind string
 // The kinds of task.
 const (
 	KindMirror Kind = "mirror" // copy one partition
-	KindTopics Kind = "topics" // create or grow a target topic
+	KindTopics Kind = "topics" // create or grow a target topic, have its settings and rights follow
 	KindGroups Kind = "groups" // translate the offsets of consumer groups
 )
 

@@ -15,10 +15,7 @@ const toldBy = "Kferry-By"
 
 func newSelf() string { return rand.Text() }
 
-// Self tells this queue's holder from those of others.
-func (q *Queue) Self() string { return q.self }
-
-// Tell lets whoever hears of a matter, in other processes, know of a task; the zero one is for matters without.
+// Tell lets whoever hears of a matter, in other processes, know of a task.
 func (q *Queue) Tell(matter string, t Task) error {
 	m := nats.NewMsg(q.options.Name + ".told." + matter)
 	m.Header.Set(toldBy, q.self)
@@ -30,11 +27,11 @@ func (q *Queue) Tell(matter string, t Task) error {
 }
 
 // Hear calls back, from one goroutine, for what others tell of a matter, until stop is called.
-func (q *Queue) Hear(matter string, heard func(by string, t Task)) (stop func(), err error) {
+func (q *Queue) Hear(matter string, heard func(Task)) (stop func(), err error) {
 	s, err := q.conn.Subscribe(q.options.Name+".told."+matter, func(m *nats.Msg) {
 		t, err := decodeTask(m.Data)
-		if by := m.Header.Get(toldBy); err == nil && by != q.self {
-			heard(by, t)
+		if err == nil && m.Header.Get(toldBy) != q.self {
+			heard(t)
 		}
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/offsets"
@@ -173,6 +174,52 @@ func (w *world) isCompacted(alias, topic string) {
 	if policy := info.Configs["cleanup.policy"]; len(w.fakes[alias].PartitionInfos(topic)) != 1 || policy == nil || *policy != "compact" {
 		w.Errorf("topic %+v", info)
 	}
+}
+
+// What is about records that the source has no more is deleted; what is left says what it said.
+func TestMapIsPruned(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.must(w.fakes["A"].CreateTopic(tp.Topic, tp.Partition+1, nil))
+		random := rand.New(rand.NewPCG(1, 2))
+		archive, h := offsets.NewArchive(w.flow, w.target), newHoled()
+		for range 100_000 {
+			h.add(random.IntN(2) == 0)
+		}
+		w.must(archive.Write(w.Context(), tp, h.track.Pending()))
+		h.track.Saved(len(h.track.Pending()))
+		c, m := h.end(), offsets.Open(w.flow, w.target)
+		if n, err := archive.Prune(w.Context(), w.source); n > 0 || err != nil {
+			t.Fatalf("%d of a source that has all: %v", n, err)
+		}
+		w.must(m.Refresh(w.Context()))
+		before, _ := m.Size()
+
+		records := make([]batch.Record, 1000)
+		for i := range records {
+			records[i].Offset = int64(i)
+		}
+		for range 50 {
+			_, err := w.source.Produce(w.Context(), tp, kafka.TopicID{}, batch.Of(records...))
+			w.must(err)
+		}
+		w.must(w.fakes["A"].DeleteRecords(tp.Topic, tp.Partition, 50_000))
+		n, err := archive.Prune(w.Context(), w.source)
+		w.must(err)
+		w.must(m.Refresh(w.Context()))
+		fresh := offsets.Open(w.flow, w.target)
+		w.must(fresh.Refresh(w.Context()))
+		for name, m := range map[string]*offsets.Map{"one that was there": m, "a new one": fresh} {
+			if after, _ := m.Size(); n < 2 || after != before-n {
+				t.Errorf("%s: of %d chunks %d are left, %d were deleted", name, before, after, n)
+			}
+			for u := int64(0); u <= c.Offset; u += 97 {
+				got := m.Translate(tp, c, u)
+				if got.Target > h.position[u] || got.Exact && got.Target != h.position[u] || u >= 50_000 && !got.Exact {
+					t.Fatalf("%s: %d is translated to %+v, want %d", name, u, got, h.position[u])
+				}
+			}
+		}
+	})
 }
 
 // pairs are those on the topic, in order.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -179,13 +180,29 @@ func (r *resolver) filter(m mirror) Filter {
 
 // policy is how copies are named, and the separator within the names of MirrorMaker's own topics.
 func (r *resolver) policy(m mirror) (mm2.Policy, string) {
-	separator := agreed(r, m, "replication.policy.separator", parseSeparator, mm2.DefaultSeparator)
+	separator := agreed(r, m, "replication.policy.separator", r.separator(m), mm2.DefaultSeparator)
 	withSeparator := func(name string) (mm2.Policy, error) { return mm2.ParsePolicy(name, separator) }
 	policy := agreed[mm2.Policy](r, m, "replication.policy.class", withSeparator, mm2.DefaultPolicy{Separator: separator})
 	if !agreed(r, m, "replication.policy.internal.topic.separator.enabled", parseBool, true) { // KIP-949
 		separator = mm2.DefaultSeparator
 	}
 	return policy, separator
+}
+
+// separator reads one. Strimzi's example for the identity policy had an empty one for years; all that it names then are
+// heartbeats and MirrorMaker's own topics.
+func (r *resolver) separator(m mirror) func(string) (string, error) {
+	const key = "replication.policy.class"
+	class := firstSet(m.sourceConnector.config[key], m.checkpointConnector.config[key])
+	if p, err := mm2.ParsePolicy(class.text, ""); err != nil || p.String() != "identity" {
+		return parseSeparator
+	}
+	for _, c := range []connector{m.sourceConnector, m.checkpointConnector} {
+		if v := c.config["replication.policy.separator"]; v.set && v.text == "" {
+			r.warn(v, "is empty: heartbeats and MirrorMaker's own topics are named with a dot")
+		}
+	}
+	return func(text string) (string, error) { return parseSeparator(cmp.Or(text, mm2.DefaultSeparator)) }
 }
 
 func (r *resolver) syncs(m mirror, separator string) OffsetSyncs {
@@ -298,7 +315,12 @@ func (r *resolver) check(config settings, acted keys) {
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
 		} else if !acted.has(key) {
-			r.pass(v, acted.why(key))
+			why := acted.why(key)
+			if why == "" && strings.HasPrefix(key, ownKey) {
+				r.wrongf(v, "there is no such setting; kferry's own are %s", strings.Join(ownKeys(), ", "))
+				continue
+			}
+			r.pass(v, why)
 		}
 	}
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// FuzzLoad gives any text as a resource: it is read or refused, with a place for each mistake, and what is read holds what
+// FuzzLoad gives any text as a resource or an mm2.properties: it is read or refused, with a place for each mistake, and what is read holds what
 // the package promises.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/*.yaml")
-	if err != nil {
-		f.Fatal(err)
+	more, err2 := filepath.Glob("testdata/*/*.properties")
+	if err != nil || err2 != nil || len(more) == 0 {
+		f.Fatal(err, err2, more)
 	}
-	for _, file := range files {
+	for _, file := range append(files, more...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
@@ -32,6 +33,14 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + text + "\n"})
 		checkPromises(t, s, err)
+		if err != nil {
+			return
+		}
+		for _, format := range spec.Formats { // what can't be said is an error, whatever was read
+			if text, _, err := spec.Write(s, format); (text == "") != (err != nil) {
+				t.Errorf("%s: %q, %v", format, text, err)
+			}
+		}
 	})
 }
 

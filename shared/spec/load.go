@@ -28,6 +28,7 @@ func Load(files []string, environ []string) (Spec, error) {
 		r.noFlows(in)
 	}
 	s.Name, s.Settings, s.Warnings = e.name(&r), e.settings(&r), r.said()
+	s.References = slices.Compact(slices.Sorted(slices.Values(r.references)))
 	if err := r.err(); err != nil {
 		return Spec{Warnings: s.Warnings}, err
 	}

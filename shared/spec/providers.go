@@ -67,6 +67,7 @@ func (p providers) resolve(r *report, declared settings, v value) value {
 	})
 	if text != v.text && !v.lost {
 		v.reference, v.text = v.text, text
+		r.references = append(r.references, v.place()+" is "+v.reference)
 	}
 	return v
 }

@@ -60,6 +60,8 @@ type report struct {
 	warnings []string
 	passed   []value // settings without effect; the text says why
 	acted    []value // settings out of files that were read, in turn
+	// references are values that a configuration provider gave, each with its place.
+	references []string
 }
 
 // wrong reports a value that can't be; err says why and what to do.
@@ -76,8 +78,13 @@ func (r *report) warn(v value, format string, args ...any) {
 	r.warnings = append(r.warnings, v.place()+": "+v.discreet(fmt.Sprintf(format, args...)))
 }
 
-// pass notes a setting that has no effect; why may be empty.
+// pass notes a setting that has no effect; why may be empty. One that looks like another is a mistake: what its author means
+// would not be done.
 func (r *report) pass(v value, why string) {
+	if strings.HasPrefix(why, didYouMean) {
+		r.wrongf(v, "there is no such setting; %s", why)
+		return
+	}
 	v.text, v.reference = v.discreet(why), ""
 	r.passed = append(r.passed, v)
 }
@@ -165,6 +172,8 @@ func read[T any](r *report, v value, parse func(string) (T, error), otherwise T)
 	return parsed
 }
 
+const didYouMean = "did you mean"
+
 // suggest is "; did you mean …?" where one of the known words is close to the given one, else "".
 func suggest(given string, known []string) string {
 	best, least := "", min(3, 1+len(given)/4)
@@ -176,7 +185,7 @@ func suggest(given string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return fmt.Sprintf("; did you mean %s?", best)
+	return fmt.Sprintf("; %s %s?", didYouMean, best)
 }
 
 // distance counts the letters to add, drop or change to get from a to b (Levenshtein).

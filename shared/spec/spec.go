@@ -25,6 +25,8 @@ type Spec struct {
 	Settings   Settings
 	// Warnings are for people: what was set and has no effect, or not the effect one may expect.
 	Warnings []string
+	// References name each value that a configuration provider gave, for people.
+	References []string
 }
 
 // Cluster returns the cluster with an alias. Asking for one that no flow names is a mistake of ours.

@@ -426,3 +426,25 @@ func TestMountedSecrets(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
+
+// TestNoSettingOfKafkaIsAMisspelling gives every setting that Kafka's clients and Connect know, behind every prefix that MirrorMaker
+// knows, where it may stand in files that run today: none is taken for another one.
+func TestNoSettingOfKafkaIsAMisspelling(t *testing.T) {
+	list, err := os.ReadFile("testdata/kafka-settings.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config strings.Builder
+	for name := range strings.FieldsSeq(string(list)) {
+		for _, prefix := range []string{"", "consumer.", "producer.", "admin.", "source.consumer.", "target.producer.", "target.admin.", "producer.override."} {
+			config.WriteString(prefix + name + ": '',")
+		}
+	}
+	_, err = spec.Load(nil, []string{"KFERRY_MIRROR=" + strings.ReplaceAll(`spec:
+  clusters: [{alias: a, bootstrapServers: 'a:1', config: {ALL}}, {alias: t, bootstrapServers: 't:1', config: {ALL}}]
+  mirrors: [{sourceCluster: a, targetCluster: t, sourceConnector: {config: {ALL}}, checkpointConnector: {config: {ALL}}, heartbeatConnector: {config: {ALL}}}]
+`, "ALL", config.String())})
+	if err != nil && strings.Contains(err.Error(), "there is no such setting") {
+		t.Error(err)
+	}
+}

@@ -49,7 +49,16 @@ func Write(s Spec, to Format) (text string, warnings []string, err error) {
 	if err := sameAs(s, text, to != StrimziV1); err != nil {
 		return "", nil, fmt.Errorf("%s can't say everything: %w", to, err)
 	}
+	warnings = append(warnings, dissolved(s)...)
 	return comments(warnings) + text, warnings, nil
+}
+
+// dissolved are the references in whose place stands what they led to.
+func dissolved(s Spec) (all []string) {
+	for _, reference := range s.References {
+		all = append(all, reference+"; what it stands for is written in its place")
+	}
+	return all
 }
 
 func comments(warnings []string) (text string) {
@@ -275,7 +284,7 @@ func lostHeartbeats(s Spec) (lost []string) {
 
 // writeEnv takes plain variables where they say everything, else the text of a resource in one.
 func writeEnv(s Spec) (string, []string, error) {
-	if environ, ok := plainVariables(s); ok {
+	if environ, ok := plainVariables(s); ok && len(s.References) == 0 {
 		if again, err := Load(nil, environ); err == nil && differences(s, again, true) == nil {
 			return exports(environ), nil, nil
 		}
@@ -284,7 +293,8 @@ func writeEnv(s Spec) (string, []string, error) {
 	if err := sameAs(s, text, true); err != nil {
 		return "", nil, fmt.Errorf("%s can't say everything: %w", Env, err)
 	}
-	return exports([]string{"KFERRY_MIRROR=" + text}), nil, nil
+	warnings := dissolved(s)
+	return comments(warnings) + exports([]string{"KFERRY_MIRROR=" + text}), warnings, nil
 }
 
 // plainVariables are those of the one flow there is; false where there is more to say.
