@@ -264,7 +264,6 @@ func randomMirror(r *rand.Rand) string {
 		file = append(file, fmt.Sprintf("%s.bootstrap.servers = %s:%d", alias, strings.ToLower(alias), 1+r.IntN(9)))
 	}
 	flow := func() string { return pick(aliases...) + "->" + pick(aliases...) + "." }
-	file = append(file, "A->B.enabled = true")
 	for range r.IntN(20) {
 		key, level := "", pick("", flow(), flow(), pick(aliases...)+".")
 		switch r.IntN(12) {
@@ -275,7 +274,7 @@ func randomMirror(r *rand.Rand) string {
 		case 2:
 			key = "replication.factor = " + pick("1", "2", "3")
 		case 3:
-			key = pick("", "consumer.", "source.consumer.") + "isolation.level = " + pick("read_committed", "read_uncommitted")
+			key = pick("consumer.", "source.consumer.") + "isolation.level = " + pick("read_committed", "read_uncommitted")
 		case 4:
 			key = "emit.heartbeats.enabled = " + pick("true", "false", "FALSE")
 		case 5:
@@ -296,6 +295,7 @@ func randomMirror(r *rand.Rand) string {
 		}
 		file = append(file, level+key)
 	}
+	file = append(file, "A->B.enabled = true") // or there would be nothing to copy
 	return strings.Join(file, "\n") + "\n"
 }
 
