@@ -20,7 +20,7 @@ import (
 // is what it had landed more than once when it stopped: everything else is there once, and in order.
 
 const (
-	mirrorMakerWithin = 90 * time.Second // until MirrorMaker has started and copied
+	mirrorMakerWithin = 5 * time.Minute // until MirrorMaker has started and copied
 	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
 )
 
