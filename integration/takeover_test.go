@@ -21,7 +21,7 @@ import (
 
 const (
 	mirrorMakerWithin = 5 * time.Minute // until MirrorMaker has started and copied
-	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
+	seldom            = "600000"        // milliseconds between MirrorMaker's commits, which then never come
 )
 
 // mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties: key, value.
@@ -94,15 +94,7 @@ func (k *installation) gone() {
 	})
 }
 
-// taken has kferry copy what is left, and demands that the copy is then what MirrorMaker had left, and behind that, in order, each record
-// of the source that was not among it.
-func (k *installation) taken(topic string) {
-	k.t.Helper()
-	before := testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed)
-	k.catchUp()
-	k.demandTaken(topic, before)
-}
-
+// demandTaken demands that a copy is what MirrorMaker had left, and behind that, in order, each record of the source that was not among it.
 func (k *installation) demandTaken(topic string, before testbed.Log) {
 	k.t.Helper()
 	want := testbed.Log{}
@@ -226,8 +218,16 @@ func killedWithATail(t *testing.T) {
 	k.gone()
 	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
 	k.copiesOn(topic, 10_000)
-	maker.Kill() // and is a member of its group for ten more seconds: kferry has to wait
-	k.taken(topic)
+	run := k.start("run")
+	testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
+	maker.Kill() // and is a member of its group for ten more seconds
+	before := testbed.Read(t, k.target, k.copyOf(topic), testbed.Committed)
+	testbed.Eventually(t, copyWithin, "both partitions to be taken over", func() bool {
+		return strings.Count(run.Output(), "goes on where MirrorMaker 2 has stopped") == 2
+	})
+	testbed.Eventually(t, copyWithin, "the rest to be copied", func() bool { return k.difference(topic).Lost == 0 })
+	k.stop(run)
+	k.demandTaken(topic, before)
 }
 
 // With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open, which comes to nothing.
