@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 )
 
 // MirrorMaker's own client understands a target that kferry has written, and a consumer that fails over by its word goes on with the very next
-// record.
+// record. Then MirrorMaker takes the group over as well.
 func TestMirrorClient(t *testing.T) {
 	const topic, group = "judged", "app"
 	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
@@ -48,6 +49,31 @@ func TestMirrorClient(t *testing.T) {
 	}
 
 	k.stop(run)
+	t.Run("and MirrorMaker goes on", func(t *testing.T) { k.in(t).translatesOn(topic, group, next) })
+}
+
+// translatesOn has MirrorMaker translate a group's positions where kferry did before. It goes by kferry's offset-syncs alone, since there is
+// nothing more to copy.
+func (k *installation) translatesOn(topic, group string, from map[int32]int64) {
+	further := map[int32]int64{0: 1402, 1: 1600}
+	k.commits(group, topic, further)
+	before := k.watchedEnd(k.alias + ".checkpoints.internal")
+	maker := k.mirrorMaker("emit.checkpoints.interval.seconds", "1", "refresh.groups.interval.seconds", "1")
+	defer maker.Stop()
+	defer func() { os.WriteFile("/tmp/tk-mm2.out", []byte(maker.Output()), 0o600) }() // ZZ
+	k.checkpointed(before + 2)
+	now := k.askClient("remoteConsumerOffsets " + k.alias + " " + group)[0]
+	until := k.places(topic, further)
+	var got [2]int64
+	if _, err := fmt.Sscanf(strings.ReplaceAll(now, k.copyOf(topic)+"-", ""), "{0=%d, 1=%d}", &got[0], &got[1]); err != nil {
+		k.t.Fatalf("offsets of %s by MirrorMaker: %s: %v", group, now, err)
+	}
+	for p, offset := range got {
+		if offset <= from[int32(p)] || offset > until[int32(p)] {
+			k.t.Errorf("MirrorMaker has %s-%d at %d, which is not behind %d, where kferry had it, or behind %d, where it is", group, p, offset, from[int32(p)], until[int32(p)])
+		}
+	}
+	k.t.Logf("the group goes on at %v by kferry; at %v by MirrorMaker, where it is at %v", from, got, until)
 }
 
 // commits sets a group's positions on the source.

@@ -163,9 +163,9 @@ func thereAndBack(t *testing.T) {
 	for range 2 {
 		maker = k.mirrorMaker()
 		k.copiesOn(topic, 1000)
-		maker.Stop()
-		k.gone()
 		run = onFile.start("run")
+		testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
+		maker.Stop()
 		k.copiesOn(topic, 1000)
 		k.stop(run)
 	}
@@ -218,15 +218,10 @@ func killedWithATail(t *testing.T) {
 	k.gone()
 	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
 	k.copiesOn(topic, 10_000)
-	run := k.start("run")
-	testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
-	maker.Kill() // and is a member of its group for ten more seconds
+	maker.Kill()
+	k.gone()
 	before := testbed.Read(t, k.target, k.copyOf(topic), testbed.Committed)
-	testbed.Eventually(t, copyWithin, "both partitions to be taken over", func() bool {
-		return strings.Count(run.Output(), "goes on where MirrorMaker 2 has stopped") == 2
-	})
-	testbed.Eventually(t, copyWithin, "the rest to be copied", func() bool { return k.difference(topic).Lost == 0 })
-	k.stop(run)
+	k.catchUp()
 	k.demandTaken(topic, before)
 }
 
