@@ -314,7 +314,7 @@ func (r *resolver) check(config settings, acted keys) {
 		}
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
-		} else if !acted.has(key) {
+		} else if !acted.has(key) && !securityKey.MatchString(key) { // PLAINTEXT, at any prefix, is what happens
 			r.pass(v, acted.why(key))
 		}
 	}
