@@ -314,7 +314,7 @@ func (r *resolver) check(config settings, acted keys) {
 		}
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
-		} else if !acted.has(key) {
+		} else if !acted.has(key) && !securityKey.MatchString(key) { // PLAINTEXT, at any prefix, is what happens
 			why := acted.why(key)
 			if why == "" && strings.HasPrefix(key, ownKey) {
 				r.wrongf(v, "there is no such setting; kferry's own are %s", strings.Join(ownKeys(), ", "))
