@@ -328,6 +328,10 @@ func (p path) locate(u int64) (Position, spot) {
 		return Position{min(s.atLeast(0, u), s.most), false, Unmapped}, spot{s.target, -1, -1}
 	}
 	s := p[i]
+	if s.bounds {
+		target := min(s.bound(u), s.most)
+		return Position{target, false, Unmapped}, spot{target, -1, -1}
+	}
 	found, ok := s.find(u)
 	exact, why := ok, Translated
 	switch {
