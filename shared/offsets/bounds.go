@@ -27,8 +27,12 @@ type left struct {
 	bounds map[kafka.TopicPartition]*bounds
 }
 
-// Refresh reads the pairs that are new on the topic since the last time, all of them at first. A topic that isn't there has none.
+// Refresh reads the pairs that are new on the topic since the last time, all of them at first. A topic that isn't there has none, nor has a
+// flow without offset-syncs.
 func (s *Syncs) Refresh(ctx context.Context) error {
+	if !s.syncs.Enabled {
+		return nil
+	}
 	l := &s.left
 	l.reading.Lock()
 	defer l.reading.Unlock()
