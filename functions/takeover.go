@@ -399,6 +399,7 @@ func (p *predecessors) stopped(soft context.Context, m *mirror) (predecessor, er
 
 // settle sees that MirrorMaker has stopped, ends what it has begun, and reads what it has left: pairs of offsets and positions.
 func settle(soft context.Context, m *mirror) (left predecessor, err error) {
+	_ = m.syncs.Refresh(soft) // which may take long the first time, and counts below
 	group := m.flow.ConnectGroup
 	members, err := m.target.Members(soft, group)
 	switch {
@@ -412,14 +413,21 @@ func settle(soft context.Context, m *mirror) (left predecessor, err error) {
 	if err := fence(soft, m.target, group+"-"+m.flow.Connector+"-"); err != nil {
 		return left, err
 	}
-	if err := m.syncs.Refresh(soft); kafka.Retriable(err) || soft.Err() != nil {
-		return left, err
-	} else if err != nil {
-		m.log.Warn("MirrorMaker 2's offset-syncs can't be read; positions in what it copied will be less exact", "error", err)
-	}
 	left.at = time.Now()
-	left.cursors, err = lease.ReadCursors(soft, m.flow, m.target)
+	if left.cursors, err = lease.ReadCursors(soft, m.flow, m.target); err == nil {
+		err = m.readPairs(soft)
+	}
 	return left, err
+}
+
+// readPairs reads MirrorMaker's offset-syncs as far as they are new. Without the right to they are left out: only positions need them.
+func (m *mirror) readPairs(soft context.Context) error {
+	err := m.syncs.Refresh(soft)
+	if err == nil || kafka.Retriable(err) || soft.Err() != nil {
+		return err
+	}
+	m.log.Warn("MirrorMaker 2's offset-syncs can't be read; positions in what it copied will be less exact", "error", err)
+	return nil
 }
 
 // fence ends the transactions of a connector's tasks (KIP-618), whose transactional ids are a prefix and the task's number: what they
