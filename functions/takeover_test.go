@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -409,6 +411,36 @@ func TestTakeOverKnowsThePositionsOfMirrorMakersTime(t *testing.T) {
 		w.follows()
 		if last := w.lastCheckpoint(); last.Group == "known" {
 			w.Errorf("a better checkpoint of MirrorMaker's was replaced by %+v", last)
+		}
+	})
+}
+
+// Whoever may not read MirrorMaker's offset-syncs takes over all the same.
+func TestTakeOverWithoutTheRightToOffsetSyncs(t *testing.T) {
+	const syncsTopic = "mm2-offset-syncs.B.internal"
+	inWorld(t, setup{}, func(w *world) {
+		w.flow.Syncs = spec.OffsetSyncs{Enabled: true, OnSource: true, Topic: syncsTopic, ReplicationFactor: -1}
+		m := w.maker(50)
+		m.copies(0, 30)
+		m.commits(29)
+		w.must(w.env.Kafka("A").CreateTopic(syncsTopic, 1, nil))
+		refused := 0
+		w.env.Kafka("A").ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("A").KeepControl()
+			asked := req.(*kmsg.ListOffsetsRequest)
+			if len(asked.Topics) != 1 || asked.Topics[0].Topic != syncsTopic {
+				return nil, nil, false
+			}
+			refused++
+			answer := kmsg.NewListOffsetsResponseTopicPartition()
+			answer.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			resp := asked.ResponseKind().(*kmsg.ListOffsetsResponse)
+			resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: syncsTopic, Partitions: []kmsg.ListOffsetsResponseTopicPartition{answer}}}
+			return resp, nil, true
+		})
+		m.leaves(30)
+		if refused == 0 {
+			w.Error("nobody has asked for the offset-syncs")
 		}
 	})
 }
