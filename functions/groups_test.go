@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/mm2"
@@ -429,6 +430,38 @@ func TestSyncOffset(t *testing.T) {
 			if got := w.committed("B", group, replica); got != want {
 				t.Errorf("%s is at %d on the target, want %d", group, got, want)
 			}
+		}
+	})
+}
+
+// What a worker notes is what a coordinator sees afterwards, whatever the target took: or the task would be offered for ever.
+func TestNothingIsDueAfterTheGroupsTask(t *testing.T) {
+	inGroups(t, syncs, func(w *world) {
+		w.has("B", replica, 40)
+		w.isCopied(topic, 100, 100) // and the target has lost 60
+		w.has("A", "gone", 0)
+		w.isCopied("gone", 100, 100)
+		w.commits("A", "new", topic, 10)
+		w.commits("A", "new", "gone", 10)
+		w.commits("A", "beyond", topic, 90)
+		w.commits("A", "behind", topic, 30)
+		w.commits("B", "behind", replica, 20)
+		w.commits("A", "ahead", topic, 30)
+		w.commits("B", "ahead", replica, 35)
+		w.commits("A", "busy", topic, 30)
+		w.commits("B", "busy", replica, 1)
+		w.consumes("B", "busy", replica)
+		state := w.follow()
+		cursors, err := w.cursors.All(w.Context())
+		w.must(err)
+		seen, err := groups.Look(w.Context(), w.flow, w.source)
+		w.must(err)
+		copies := groups.Copies{Flow: w.flow, Cursors: cursors}
+		positions := copies.Positions(seen)
+		standing, err := groups.LookTarget(w.Context(), w.target, groups.Names(positions))
+		w.must(err)
+		if digest := copies.Digest(positions); state.Reason != "" || state.Done != digest || state.Synced != digest+standing.Digest(positions) {
+			t.Errorf("the worker left %+v, and %s %s is to be seen", state, digest, standing.Digest(positions))
 		}
 	})
 }

@@ -243,7 +243,7 @@ var holds = []hold{
 		},
 	},
 	{
-		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no cursor", decide: "--accept-gap",
+		topic: "held-no-cursor", partitions: 1, held: []int32{0}, reason: "no_cursor", says: "no position for it", decide: "--accept-gap",
 		prepare: func(w *ward) {
 			w.target.CreateTopic(w.copyOf("held-no-cursor"), 1, 1)
 			testbed.Produce(w.t, w.target, w.copyOf("held-no-cursor"), testbed.Load{Records: 7})

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"regexp"
@@ -250,4 +251,145 @@ func comparePattern(t *testing.T, list, answer string) string {
 		}
 	}
 	return "both"
+}
+
+const randomMirrors = 500
+
+// randomMirror sets keys where people set them: at the top, for a cluster and for a flow.
+func randomMirror(r *rand.Rand) string {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	aliases := []string{"A", "B", "A.x"}[:2+r.IntN(2)]
+	file := []string{"clusters = " + strings.Join(aliases, ",")}
+	for _, alias := range aliases {
+		file = append(file, fmt.Sprintf("%s.bootstrap.servers = %s:%d", alias, strings.ToLower(alias), 1+r.IntN(9)))
+	}
+	flow := func() string { return pick(aliases...) + "->" + pick(aliases...) + "." }
+	for range r.IntN(20) {
+		key, level := "", pick("", flow(), flow(), pick(aliases...)+".")
+		switch r.IntN(12) {
+		case 0:
+			key = "topics = " + pick("a.*", "b", "c, d")
+		case 1:
+			key = "groups.exclude = " + pick("x", "y, z")
+		case 2:
+			key = "replication.factor = " + pick("1", "2", "3")
+		case 3:
+			key = pick("consumer.", "source.consumer.") + "isolation.level = " + pick("read_committed", "read_uncommitted")
+		case 4:
+			key = "emit.heartbeats.enabled = " + pick("true", "false", "FALSE")
+		case 5:
+			key = "emit.heartbeats.interval.seconds = " + pick("1", "2", "3")
+		case 6:
+			key = "tasks.max = " + pick("1", "7")
+		case 7:
+			key = "use.defaults.from = " + pick("source", "target")
+		case 8:
+			key = "sync.group.offsets.enabled = " + pick("true", "false")
+		case 9:
+			key = "offset.storage.topic = " + pick("one", "two")
+		case 10:
+			key = "group.id = " + pick("one", "two")
+		case 11:
+			level = flow()
+			key = "enabled = " + pick("true", "false")
+		}
+		file = append(file, level+key)
+	}
+	file = append(file, "A->B.enabled = true") // or there would be nothing to copy
+	return strings.Join(file, "\n") + "\n"
+}
+
+// What mm2.properties says means what it means to MirrorMaker's driver: flows, heartbeats and what is said of them.
+func TestDedicatedModeIsAsMirrorMakers(t *testing.T) {
+	var files, cases []string
+	for r := random(t); len(files) < randomMirrors; {
+		files = append(files, randomMirror(r))
+		cases = append(cases, base64of(files[len(files)-1]))
+	}
+	flows := 0
+	for i, answer := range judged(t, "DedicatedMode", cases) {
+		s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + files[i]})
+		if err != nil {
+			t.Fatalf("%s: %v", files[i], err)
+		}
+		got, want := mirrorOf(s), mirrorMakersOf(t, answer)
+		if got != want {
+			t.Fatalf("%s\nis\n%s\nand to MirrorMaker\n%s", files[i], got, want)
+		}
+		flows += len(s.Flows)
+	}
+	t.Logf("%d files with %d flows", len(files), flows)
+}
+
+// mirrorOf says what a Spec does, a line for each flow and heartbeat, in order.
+func mirrorOf(s spec.Spec) string {
+	var lines []string
+	for _, f := range s.Flows {
+		defaults := "target"
+		if f.Configs.SourceDefaults {
+			defaults = "source"
+		}
+		lines = append(lines, fmt.Sprintf("flow %s %s %s topics %s but not groups %s factor %d offsets %s group %s %s tasks %d defaults %s sync %v",
+			f.Name(), s.Cluster(f.Source).BootstrapServers[0], s.Cluster(f.Target).BootstrapServers[0], f.Filters[0].Topics, f.Groups.Exclude,
+			f.ReplicationFactor, f.OffsetsTopic, f.ConnectGroup, f.Isolation, f.MaxLeases, defaults, f.Groups.Sync))
+	}
+	for _, h := range s.Heartbeats {
+		lines = append(lines, fmt.Sprintf("heartbeat %s every %s", spec.FlowName(h.Source, h.Target), h.Interval))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// mirrorMakersOf says the same of what MirrorMaker's connectors are told. Where they are told nothing, kferry's defaults stand in.
+func mirrorMakersOf(t *testing.T, answer string) string {
+	pairs := map[string]map[string]string{}
+	for word := range strings.FieldsSeq(answer) {
+		pair, setting, _ := strings.Cut(word, ":")
+		key, text, _ := strings.Cut(setting, "=")
+		if pairs[pair] == nil {
+			pairs[pair] = map[string]string{}
+		}
+		pairs[pair][decoded(t, key)] = strings.TrimSpace(decoded(t, text))
+	}
+	var lines []string
+	for pair, told := range pairs {
+		say := func(otherwise string, keys ...string) string {
+			for _, key := range keys {
+				if told[key] != "" {
+					return told[key]
+				}
+			}
+			return otherwise
+		}
+		list := func(otherwise, key string) string { return strings.ReplaceAll(say(otherwise, key), ", ", "|") }
+		if strings.EqualFold(told["enabled"], "true") {
+			lines = append(lines, fmt.Sprintf("flow %s %s %s topics %s but not groups %s factor %s offsets %s group %s %s tasks %s defaults %s sync %s",
+				pair, told["source.cluster.bootstrap.servers"], told["target.cluster.bootstrap.servers"], list(".*", "topics"),
+				list("console-consumer-.*|connect-.*|__.*", "groups.exclude"), say("-1", "replication.factor"),
+				told["worker.offset.storage.topic"], told["worker.group.id"], say("read_committed", "source.consumer.isolation.level", "consumer.isolation.level"),
+				say("0", "tasks.max"), say("target", "use.defaults.from"), say("false", "sync.group.offsets.enabled")))
+		}
+		if !strings.EqualFold(told["emit.heartbeats.enabled"], "false") {
+			lines = append(lines, fmt.Sprintf("heartbeat %s every %ss", pair, say("1", "emit.heartbeats.interval.seconds")))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// The keys that reach MirrorMaker's connectors from the top of mm2.properties are known: others do nothing there.
+func TestConnectorKeysAreKnown(t *testing.T) {
+	for _, key := range strings.Fields(string(testbed.Judge(t, nil, "ConnectorKeys"))) {
+		if strings.HasPrefix(key, "sasl.") || strings.HasPrefix(key, "ssl.") {
+			continue // refused, wherever they stand
+		}
+		s, err := spec.Load(nil, []string{"KFERRY_MIRROR=clusters = a, b\na.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\na->b.enabled = true\n" + key + " = \n"})
+		said := strings.Join(s.Warnings, "\n")
+		if err != nil {
+			said += err.Error()
+		}
+		if strings.Contains(said, "MirrorMaker ignores it") || strings.Contains(said, "did you mean") {
+			t.Errorf("%s: %s", key, said)
+		}
+	}
 }

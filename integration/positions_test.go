@@ -81,14 +81,14 @@ func TestPositionsAreExactAfterKills(t *testing.T) {
 	k.source.CreateTopic(topic, 2, 1)
 	random, next := seeded(t), 0
 	more := func() {
-		load := testbed.Load{Records: 900, First: next, TxnRecords: 5 + random.IntN(30), AbortEvery: 4, BatchBytes: 2000, Codec: kgo.SnappyCompression(), Seed: 7}
+		load := testbed.Load{Records: 600, First: next, TxnRecords: 10 + random.IntN(40), AbortEvery: 4, BatchBytes: 2000, Codec: kgo.SnappyCompression(), Seed: 7}
 		next = testbed.Produce(t, k.source, topic, load)
 	}
 	slow := k.with("KFERRY_RATE_RECORDS", "300") // so that every life ends in the middle
 	for range times(3, 20) {
 		more()
 		run := slow.start("run")
-		slow.grows(topic, 50+random.Int64N(200))
+		slow.grows(topic, 50+random.Int64N(150))
 		run.Kill()
 	}
 	run := k.start("run")

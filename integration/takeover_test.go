@@ -20,8 +20,8 @@ import (
 // is what it had landed more than once when it stopped: everything else is there once, and in order.
 
 const (
-	mirrorMakerWithin = 90 * time.Second // until MirrorMaker has started and copied
-	seldom            = "600000"         // milliseconds between MirrorMaker's commits, which then never come
+	mirrorMakerWithin = 5 * time.Minute // until MirrorMaker has started and copied
+	seldom            = "600000"        // milliseconds between MirrorMaker's commits, which then never come
 )
 
 // mirrorMaker runs MirrorMaker 2 as k's flow says, with more properties: key, value.
@@ -94,15 +94,7 @@ func (k *installation) gone() {
 	})
 }
 
-// taken has kferry copy what is left, and demands that the copy is then what MirrorMaker had left, and behind that, in order, each record
-// of the source that was not among it.
-func (k *installation) taken(topic string) {
-	k.t.Helper()
-	before := testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed)
-	k.catchUp()
-	k.demandTaken(topic, before)
-}
-
+// demandTaken demands that a copy is what MirrorMaker had left, and behind that, in order, each record of the source that was not among it.
 func (k *installation) demandTaken(topic string, before testbed.Log) {
 	k.t.Helper()
 	want := testbed.Log{}
@@ -171,9 +163,9 @@ func thereAndBack(t *testing.T) {
 	for range 2 {
 		maker = k.mirrorMaker()
 		k.copiesOn(topic, 1000)
-		maker.Stop()
-		k.gone()
 		run = onFile.start("run")
+		testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
+		maker.Stop()
 		k.copiesOn(topic, 1000)
 		k.stop(run)
 	}
@@ -226,8 +218,11 @@ func killedWithATail(t *testing.T) {
 	k.gone()
 	maker = k.mirrorMaker("central.offset.flush.interval.ms", seldom)
 	k.copiesOn(topic, 10_000)
-	maker.Kill() // and is a member of its group for ten more seconds: kferry has to wait
-	k.taken(topic)
+	maker.Kill()
+	k.gone()
+	before := testbed.Read(t, k.target, k.copyOf(topic), testbed.Committed)
+	k.catchUp()
+	k.demandTaken(topic, before)
 }
 
 // With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open, which comes to nothing.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"math/bits"
 )
@@ -75,12 +76,12 @@ func (c *chunk) end() (source, target int64) {
 }
 
 // add appends a run to the chunk's.
-func (c *chunk) add(records, hole int64) {
-	if n := len(c.runs); n > 0 && c.runs[n-1].records == records && c.runs[n-1].hole == hole {
-		c.runs[n-1].times++
+func (c *chunk) add(r run) {
+	if n := len(c.runs); n > 0 && c.runs[n-1].records == r.records && c.runs[n-1].hole == r.hole {
+		c.runs[n-1].times += r.times
 		return
 	}
-	c.runs = append(c.runs, run{records, hole, 1})
+	c.runs = append(c.runs, r)
 }
 
 const (
@@ -240,37 +241,40 @@ func (w *bitWriter) bits(value uint64, n int) {
 
 // A bitReader takes bits off the front.
 type bitReader struct {
-	from []byte
-	at   int // bit
-	bad  bool
+	from   []byte
+	next   uint64 // the bits that follow, the first one highest
+	n      int    // so many of them
+	cutOff bool
 }
 
-func (r *bitReader) bit() uint64 {
-	if r.at>>3 >= len(r.from) {
-		r.bad = true
-		return 0
+func (r *bitReader) fill() {
+	for r.n <= 56 && len(r.from) > 0 {
+		r.next |= uint64(r.from[0]) << (56 - r.n)
+		r.n, r.from = r.n+8, r.from[1:]
 	}
-	b := r.from[r.at>>3] >> (7 - r.at&7) & 1
-	r.at++
-	return uint64(b)
 }
 
-func (r *bitReader) bits(n int) (v uint64) {
-	for range n {
-		v = v<<1 | r.bit()
-	}
+// bits takes up to 32.
+func (r *bitReader) bits(n int) uint64 {
+	r.fill()
+	v := r.next >> (64 - n)
+	r.skip(n)
 	return v
 }
 
+func (r *bitReader) skip(n int) {
+	r.next, r.n, r.cutOff = r.next<<n, r.n-n, r.cutOff || n > r.n
+}
+
 func (r *bitReader) rice(k int) int64 {
-	ones := uint64(0)
-	for ones < mostOnes && r.bit() == 1 {
-		ones++
+	r.fill()
+	ones := bits.LeadingZeros64(^r.next)
+	if ones >= mostOnes {
+		r.skip(mostOnes)
+		return int64(r.bits(32)<<32 | r.bits(32))
 	}
-	if ones == mostOnes {
-		return int64(r.bits(64))
-	}
-	return int64(ones<<k | r.bits(k))
+	r.skip(ones + 1)
+	return int64(uint64(ones)<<k | r.bits(k))
 }
 
 // A header is what a chunk begins with: enough to find the one that is needed.
@@ -307,32 +311,36 @@ func decodeHeader(from []byte) (h header, err error) {
 
 // whole reads the runs too.
 func (h header) whole() (chunk, error) {
-	c, from := h.chunk, h.rest
-	if h.packed {
-		if err := c.unpackRuns(from); err != nil {
-			return c, err
+	c := h.chunk
+	source, target := c.source+c.lead, c.target
+	for r := range h.each() {
+		if r.times == 0 || r.records > (h.endTarget-target)/r.times || r.hole > (h.endSource-source)/r.times {
+			return c, fmt.Errorf("%w: its runs are longer than it", errChunk)
 		}
-		from = nil
+		source, target = source+(r.records+r.hole)*r.times, target+r.records*r.times
+		c.add(r)
 	}
-	for len(from) > 0 {
-		r, rest, ok := cutRun(from)
-		if !ok {
-			return c, errCut
-		}
-		c.runs, from = append(c.runs, r), rest
-	}
-	for left, r := h.endTarget-h.target, 0; r < len(c.runs); r++ { // so that nothing below overflows
-		if left/c.runs[r].times < c.runs[r].records {
-			return c, fmt.Errorf("%w: it has more records in its runs than in all", errChunk)
-		}
-		left -= c.runs[r].records * c.runs[r].times
-	}
-	_, target := c.end()
 	c.tail = h.endTarget - target
-	if source, _ := c.end(); source != h.endSource {
+	if source += c.tail; source != h.endSource {
 		return c, fmt.Errorf("%w: its runs end at %d, it ends at %d", errChunk, source, h.endSource)
 	}
 	return c, nil
+}
+
+// each reads the runs one by one. What can't be read is one of no length.
+func (h header) each() iter.Seq[run] {
+	if h.packed {
+		return unpackRuns(h.rest)
+	}
+	return func(yield func(run) bool) {
+		for from := h.rest; len(from) > 0; {
+			r, rest, ok := cutRun(from)
+			if !yield(r) || !ok {
+				return
+			}
+			from = rest
+		}
+	}
 }
 
 func cutRun(from []byte) (r run, rest []byte, ok bool) {
@@ -343,7 +351,7 @@ func cutRun(from []byte) (r run, rest []byte, ok bool) {
 		}
 		v, size := binary.Uvarint(from)
 		if size <= 0 || v > mostOffset {
-			return r, nil, false
+			return run{}, nil, false
 		}
 		n[i], from = v, from[size:]
 	}
@@ -351,26 +359,34 @@ func cutRun(from []byte) (r run, rest []byte, ok bool) {
 	if n[1]&1 == 1 {
 		r.times = int64(n[2]) + 2
 	}
-	return r, from, r.records > 0 && r.hole > 0
+	if r.records == 0 || r.hole == 0 {
+		return run{}, nil, false
+	}
+	return r, from, true
 }
 
-func (c *chunk) unpackRuns(from []byte) error {
-	if len(from) < 3 || from[0] > mostK || from[1] > mostK {
-		return errCut
-	}
-	n, size := binary.Uvarint(from[2:])
-	if size <= 0 {
-		return errCut
-	}
-	r := bitReader{from: from[2+size:]}
-	for range n {
-		records, hole := r.rice(int(from[0]))+1, r.rice(int(from[1]))+1
-		if r.bad || records <= 0 || hole <= 0 || records > mostOffset || hole > mostOffset {
-			return errCut
+func unpackRuns(from []byte) iter.Seq[run] {
+	return func(yield func(run) bool) {
+		if len(from) < 3 || from[0] > mostK || from[1] > mostK {
+			yield(run{})
+			return
 		}
-		c.add(records, hole)
+		n, size := binary.Uvarint(from[2:])
+		if size <= 0 {
+			yield(run{})
+			return
+		}
+		bits := bitReader{from: from[2+size:]}
+		for range n {
+			r := run{records: bits.rice(int(from[0])) + 1, hole: bits.rice(int(from[1])) + 1, times: 1}
+			if bits.cutOff || r.records <= 0 || r.hole <= 0 || r.records > mostOffset || r.hole > mostOffset {
+				r = run{}
+			}
+			if !yield(r) || r.times == 0 {
+				return
+			}
+		}
 	}
-	return nil
 }
 
 // A spot is what a chunk says of a source offset.
@@ -380,36 +396,37 @@ type spot struct {
 	last, lastTarget int64
 }
 
-// find looks a source offset up that lies in the chunk.
-func (c *chunk) find(u int64) spot {
-	source, target := c.source+c.lead, c.target
-	for _, r := range c.runs {
-		period := r.records + r.hole
-		if n := (u - source) / period; u >= source && n < r.times {
-			source, target = source+n*period, target+n*r.records
-			if u < source+r.records {
-				return spot{target + u - source, u, target + u - source}
-			}
-			return spot{target + r.records, source + r.records - 1, target + r.records - 1}
+// find looks a source offset up. Where the chunk is damaged it is not ok.
+func (h header) find(u int64) (found spot, ok bool) {
+	source, target := h.source+h.lead, h.target
+	if u < source {
+		return spot{h.target, -1, -1}, true
+	}
+	last := spot{-1, -1, -1} // record before u
+	for r := range h.each() {
+		if r.times == 0 {
+			return found, false
 		}
-		if u < source {
-			break
+		period := r.records + r.hole
+		if n := (u - source) / period; n < r.times {
+			source, target = source+n*period, target+n*r.records
+			return within(u, source, target, r.records), true
 		}
 		source, target = source+period*r.times, target+r.records*r.times
+		last = spot{target, source - r.hole - 1, target - 1}
 	}
-	switch {
-	case u < source:
-		return spot{c.target, -1, -1}
-	case u < source+c.tail:
-		return spot{target + u - source, u, target + u - source}
+	if tail := h.endTarget - target; tail > 0 {
+		return within(u, source, target, tail), true
 	}
-	last := spot{target + c.tail, source + c.tail - 1, target + c.tail - 1}
-	switch n := len(c.runs); {
-	case c.tail > 0:
-	case n > 0: // behind the hole that ends the chunk
-		last.last -= c.runs[n-1].hole
-	default:
-		last.last, last.lastTarget = -1, -1
+	return spot{target, last.last, last.lastTarget}, true
+}
+
+// within is a place in records that begin at a place, or in the hole behind them.
+func within(u, source, target, records int64) spot {
+	n := min(u-source, records-1)
+	last := spot{target + n, source + n, target + n}
+	if u > last.last {
+		last.target++
 	}
 	return last
 }

@@ -65,9 +65,6 @@ type partition struct {
 	text   string // the cursor's map that current is of
 	target int64  // and its target
 	now    path
-	// looked is the chunk that was looked into last: whoever translates asks for many positions, one after the other.
-	looked   chunk
-	lookedAt *byte // the first of its runs' bytes, which nothing else begins with
 }
 
 // Open returns a flow's map without asking the cluster for anything.
@@ -191,13 +188,12 @@ func (m *Map) locate(tp kafka.TopicPartition, cursor Cursor, u int64) (Position,
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.partition(tp)
-	way := p.pathOf(cursor)
+	way := m.partition(tp).pathOf(cursor)
 	if u > cursor.Offset {
-		_, s := p.locate(way, cursor.Offset)
+		_, s := way.locate(cursor.Offset)
 		return Position{cursor.Target, false, Ahead}, s
 	}
-	return p.locate(way, u)
+	return way.locate(u)
 }
 
 // unmapped answers for a partition without a map.
@@ -247,8 +243,7 @@ func (p *partition) pathOf(c Cursor) path {
 		if err == nil && i == len(chunks)-1 {
 			var open chunk
 			open, err = openChunk(c, value)
-			h.chunk, h.endTarget = open, c.Target
-			h.endSource = open.behind()
+			h.endSource, h.endTarget = open.behind(), c.Target
 		}
 		if err != nil {
 			fresh = nil
@@ -323,53 +318,31 @@ func (p path) settled() path {
 	return p
 }
 
-func (p *partition) locate(way path, u int64) (Position, spot) {
-	i := sort.Search(len(way), func(i int) bool { return way[i].source > u }) - 1
+func (p path) locate(u int64) (Position, spot) {
+	i := sort.Search(len(p), func(i int) bool { return p[i].source > u }) - 1
 	if i < 0 {
-		s := way[0]
+		s := p[0]
 		if s.origin == first {
 			return Position{min(s.target, s.most), true, Before}, spot{s.target, -1, -1}
 		}
 		return Position{min(s.atLeast(0, u), s.most), false, Unmapped}, spot{s.target, -1, -1}
 	}
-	s := way[i]
-	found, exact, why := spot{s.endTarget, -1, -1}, true, Translated
-	whole, err := s.chunk, error(nil)
-	if i < len(way)-1 {
-		whole, err = p.look(s)
-	}
+	s := p[i]
+	found, ok := s.find(u)
+	exact, why := ok, Translated
 	switch {
-	case err != nil:
-		found.target, exact, why = s.target, false, Unmapped
-	case u < s.endSource || i == len(way)-1:
-		found = whole.find(u)
-	default:
-		found = whole.find(u)
-		if next := way[i+1]; next.target > s.endTarget && u > s.endSource {
-			found.target, exact, why = next.atLeast(s.endTarget, u), false, Unmapped
-		} else if next.source > s.endSource {
-			why = Gap
-		}
+	case !ok:
+		found, why = spot{s.target, -1, -1}, Unmapped
+	case u < s.endSource || i == len(p)-1:
+	case p[i+1].target > s.endTarget && u > s.endSource:
+		found.target, exact, why = p[i+1].atLeast(s.endTarget, u), false, Unmapped
+	case p[i+1].source > s.endSource:
+		why = Gap
 	}
 	if found.target > s.most {
 		found, exact, why = spot{s.most, -1, -1}, true, Gap
 	}
 	return Position{found.target, exact, why}, found
-}
-
-// look reads a chunk's runs.
-func (p *partition) look(s stretch) (chunk, error) {
-	if len(s.rest) == 0 {
-		return s.whole()
-	}
-	if p.lookedAt != &s.rest[0] {
-		c, err := s.whole()
-		if err != nil {
-			return c, err
-		}
-		p.looked, p.lookedAt = c, &s.rest[0]
-	}
-	return p.looked, nil
 }
 
 // atLeast is the least target offset that may belong to a source offset before the stretch, given one that does to an earlier one.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/kferry/kferry/shared/offsets"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // A pattern says how many records come next, and how long the hole behind them is.
@@ -118,6 +119,41 @@ func BenchmarkTrack(b *testing.B) {
 			for at := int64(0); at < 1_000_000; at += 100 {
 				track.Copied(at, at, 100)
 			}
+		}
+	})
+}
+
+// BenchmarkTranslate is one position of many in the worst case, in ascending order and anywhere.
+func BenchmarkTranslate(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 1))
+	track, _ := offsets.Resume(offsets.Cursor{})
+	c := offsets.Cursor{Offset: 4_000_000, Mapped: true}
+	half := survivors(.5)
+	for source := int64(0); source < c.Offset; {
+		records, hole := half(random)
+		records = min(records, c.Offset-source)
+		track.Copied(source, c.Target, records)
+		source, c.Target = source+records+hole, c.Target+records
+	}
+	m := offsets.Open(spec.Flow{Source: "A", Target: "B"}, nil)
+	m.Keep(tp, track.Pending())
+	track.Saved(len(track.Pending()))
+	c.Map = track.Map(true)
+	b.Run("ascending", func(b *testing.B) {
+		for u := int64(0); b.Loop(); u = (u + 7) % c.Offset {
+			m.Translate(tp, c, u)
+		}
+	})
+	b.Run("anywhere", func(b *testing.B) {
+		for b.Loop() {
+			m.Translate(tp, c, random.Int64N(c.Offset))
+		}
+	})
+	b.Run("after each commit", func(b *testing.B) {
+		for i := int64(0); b.Loop(); i++ {
+			c := c
+			c.Target -= i % 2
+			m.Translate(tp, c, random.Int64N(c.Offset))
 		}
 	})
 }

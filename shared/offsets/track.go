@@ -113,7 +113,7 @@ func (t *Track) Copied(source, target, n int64) {
 
 // close ends a run with the hole behind it, and the chunk where it is full.
 func (t *Track) close(hole int64) {
-	t.open.add(t.open.tail, hole)
+	t.open.add(run{t.open.tail, hole, 1})
 	t.open.tail, t.text = 0, ""
 	if n := len(t.open.runs); n >= t.look {
 		t.look = n + max(leastAdded, n/4)

@@ -315,7 +315,12 @@ func (r *resolver) check(config settings, acted keys) {
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
 		} else if !acted.has(key) && !securityKey.MatchString(key) { // PLAINTEXT, at any prefix, is what happens
-			r.pass(v, acted.why(key))
+			why := acted.why(key)
+			if why == "" && strings.HasPrefix(key, ownKey) {
+				r.wrongf(v, "there is no such setting; kferry's own are %s", strings.Join(ownKeys(), ", "))
+				continue
+			}
+			r.pass(v, why)
 		}
 	}
 }

@@ -37,6 +37,13 @@ var checkpointKeys = append(slices.Clone(commonKeys),
 	"checkpoints.topic.replication.factor", "sync.group.offsets.enabled", "sync.group.offsets.interval.seconds",
 )
 
+// ownKey is what settings that MirrorMaker doesn't have begin with.
+const ownKey = "kferry."
+
+func ownKeys() []string {
+	return slices.DeleteFunc(slices.Clone(sourceKeys), func(key string) bool { return !strings.HasPrefix(key, ownKey) })
+}
+
 // heartbeatKeys are few; what the others act on is no mistake in a heartbeatConnector, but has no effect there.
 var heartbeatKeys = keys{
 	"emit.heartbeats.enabled", "emit.heartbeats.interval.seconds", "heartbeats.topic.replication.factor", "tasks.max", "security.protocol",
@@ -77,6 +84,11 @@ var idleKeys = []struct {
 
 // why a key has no effect: MirrorMaker's reason, or the place where it would have one, or a likely misspelling.
 func (k keys) why(key string) string {
+	if strings.Contains(key, "consumer.") {
+		if meant := suggest(key, slices.Concat(startKeys, isolationKeys)); meant != "" && !slices.Contains(startKeys, key) && !slices.Contains(isolationKeys, key) {
+			return strings.TrimPrefix(meant, "; ")
+		}
+	}
 	for _, idle := range idleKeys {
 		if idle.key.MatchString(key) {
 			return idle.why
