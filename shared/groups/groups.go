@@ -157,7 +157,7 @@ func (c *Copies) cursor(p Position) (lease.Cursor, bool) {
 		tp, from = p.Target, c.Back
 	}
 	cursor, known := from.Cursors[tp]
-	return cursor, known && !cursor.Foreign
+	return cursor, known && cursor.Placed()
 }
 
 func of(c lease.Cursor) offsets.Cursor {
