@@ -204,7 +204,7 @@ func pairsAt(copies *groups.Copies, positions []groups.Position, in map[kafka.To
 	}
 	for tp, all := range at {
 		cursor, known := copies.Cursors[tp]
-		if !known || cursor.Foreign {
+		if !known || !cursor.Placed() {
 			continue
 		}
 		for _, u := range spread(all, cursor.Offset) {
