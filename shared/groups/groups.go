@@ -147,6 +147,22 @@ func (c *Copies) translate(p *Position) {
 	}
 }
 
+// Disown takes back where positions lead in topics of the target that were deleted and created again since: what is known of the copy says
+// nothing about those, and a group would pass over records there that it has never seen.
+func (c *Copies) Disown(all []Position, target map[string]kafka.Topic) {
+	for i := range all {
+		p := &all[i]
+		cursor, begun := c.cursor(*p)
+		known := cursor.TargetTopicID
+		if p.back {
+			known = cursor.SourceTopicID
+		}
+		if is := target[p.Target.Topic].ID; begun && known != "" && !is.Zero() && known != is.String() {
+			p.To, p.Exact, p.Reason = -1, false, NotBegun
+		}
+	}
+}
+
 // why are the reasons of positions that are not exact.
 var why = map[offsets.Reason]Reason{offsets.Ahead: CopyBehind, offsets.Unmapped: Unmapped, offsets.Before: BeforeCopy}
 
