@@ -116,6 +116,18 @@ func (m *mirror) moveTrack(was lease.Cursor) {
 	}
 }
 
+// takeTrack begins the map behind what MirrorMaker has copied, of which the last is there to be compared. Of what lies before that it has left
+// a few pairs.
+func (m *mirror) takeTrack(copies pairings, source, target int64) {
+	begin := pairing{source, target, 0}
+	if len(copies) > 0 {
+		begin = copies[0]
+	}
+	m.track.Lose(begin.source, begin.target, m.syncs.Bounds(m.from, offsets.Bound{Source: source, Target: target})...)
+	m.placed(copies)
+	m.track.Reach(source, target)
+}
+
 // mapInto puts the map into the cursor.
 func (m *mirror) mapInto() {
 	if m.track.PendingBytes() > 2*offsets.MostPending {

@@ -156,9 +156,29 @@ func (t *Track) Begin(source, target int64) {
 	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: first, ascending: true, source: source, target: target}}
 }
 
-// Lose forgets everything: what lies before a place, nobody kept a map of.
-func (t *Track) Lose(source, target int64) {
-	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: unknown, source: source, target: target}}
+// Lose forgets everything: what lies before a place, nobody kept a map of. Bounds, in ascending order, are all that is known of it.
+func (t *Track) Lose(source, target int64, bounds ...Bound) {
+	*t = Track{look: leastAdded, source: source, target: target}
+	t.open = chunk{origin: unknown, bounds: true}
+	var last *Bound
+	for _, b := range bounds {
+		switch {
+		case b.Source >= source || b.Target >= target || last != nil && (b.Source <= last.Source || b.Target <= last.Target):
+			continue
+		case last == nil:
+			t.open.source, t.open.target = b.Source, b.Target
+		default:
+			t.open.add(run{b.Target - last.Target, b.Source - last.Source, 1})
+		}
+		last = &b
+	}
+	if last == nil {
+		t.open = chunk{origin: unknown}
+	} else {
+		t.open.add(run{target - last.Target, source - last.Source, 1})
+		t.seal()
+	}
+	t.open.source, t.open.target = source, target
 }
 
 // Reach is Jump where what was noted doesn't end just before the place on the target, or reaches behind it on the source.
@@ -244,7 +264,7 @@ func (t *Track) GiveUp() {
 		h := ownHeader(s)
 		lost.source, lost.target = min(lost.source, h.source), min(lost.target, h.target)
 	}
-	lost.lead = 0
+	lost.lead, lost.bounds = 0, false
 	value := lost.encode()
 	t.pending, t.text = []Sealed{{lost.source, value}}, ""
 	t.open.before = linkOf(value)
