@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/kferry/kferry/integration/testbed"
@@ -32,11 +34,18 @@ type class struct {
 	exactly      bool   // MirrorMaker's exactly-once support is asked for
 }
 
-func TestMirrorConnectorsIntegrationBaseTest(t *testing.T) { class{name: "base"}.run(t) }
-func TestIdentityReplicationIntegrationTest(t *testing.T)  { class{name: "same", identity: true}.run(t) }
+func TestMirrorConnectorsIntegrationBaseTest(t *testing.T) {
+	class{name: "base"}.run(t)
+}
+
+func TestIdentityReplicationIntegrationTest(t *testing.T) {
+	class{name: "same", identity: true}.run(t)
+}
+
 func TestMirrorConnectorsIntegrationTransactionsTest(t *testing.T) {
 	class{name: "txn", transactions: true}.run(t)
 }
+
 func TestMirrorConnectorsIntegrationExactlyOnceTest(t *testing.T) {
 	class{name: "eos", exactly: true}.run(t)
 }
@@ -57,9 +66,16 @@ func (c class) run(t *testing.T) {
 	alone := c.pair(t, primary, backup, "alone", "emit.offset-syncs.enabled = false", "emit.checkpoints.enabled = false", "P->B.use.defaults.from = source",
 		"P.consumer.auto.offset.reset = latest")
 	again := c.pair(t, primary, backup, "again", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "metric.names.formats = legacy,new")
-	latest := alone.topic("latest")
+	moved, pairs := both, []*pair{both, sync, every, alone, again}
+	if c.exactly { // which resets all offsets
+		moved = c.pair(t, primary, backup, "moved", "P->B.heartbeats.replication.enabled = true", "B->P.heartbeats.replication.enabled = true")
+		pairs = append(pairs, moved)
+	}
+	latest, emptied := alone.topic("latest"), both.topic("emptied")
 	alone.produce(primary, latest, mmRecords, 0)
-	for _, p := range []*pair{both, sync, every, alone, again} {
+	both.produce(primary, emptied, mmRecords, 0)
+	both.empties(emptied)
+	for _, p := range pairs {
 		p.kferry = p.start("run")
 	}
 	t.Run("testConnectorMetricsNewAndLegacy", func(t *testing.T) { again.in(t).countsAsMirrorMaker() }) // before that kferry is restarted
@@ -67,13 +83,13 @@ func (c class) run(t *testing.T) {
 		name string
 		run  func(t *testing.T)
 	}{
-		{"testReplication", func(t *testing.T) { both.in(t).replicates() }},
+		{"testReplication", func(t *testing.T) { moved.in(t).replicates() }},
 		{"testReplicationWithEmptyPartition", func(t *testing.T) { both.in(t).hasAnEmptyPartition() }},
 		{"testOneWayReplicationWithAutoOffsetSync", func(t *testing.T) { sync.in(t).setsPositions() }},
 		{"testOneWayReplicationWithFrequentOffsetSyncs", func(t *testing.T) { every.in(t).setsPositions() }},
 		{"testReplicationWithoutOffsetSyncWillNotCreateOffsetSyncsTopic", func(t *testing.T) { alone.in(t).writesNoSyncs() }},
 		{"testOffsetSyncsTopicsOnTarget", func(t *testing.T) { every.in(t).writesSyncsToTheTarget() }},
-		{"testNoCheckpointsIfNoRecordsAreMirrored", func(t *testing.T) { both.in(t).hasNoCheckpointWithoutRecords() }},
+		{"testNoCheckpointsIfNoRecordsAreMirrored", func(t *testing.T) { both.in(t).hasNoCheckpointWithoutRecords(emptied) }},
 		{"testRestartReplication", func(t *testing.T) { again.in(t).isRestarted(again) }},
 		{"testOffsetTranslationBehindReplicationFlow", func(t *testing.T) { sync.in(t).translatesFarBehind() }},
 		{"testSyncTopicConfigs", func(t *testing.T) { both.in(t).followsSettings() }},
@@ -102,6 +118,7 @@ func (c class) pair(t *testing.T, primary, backup *testbed.Cluster, name string,
 	t.Helper()
 	p := &pair{class: c, name: c.name + "-" + name}
 	p.primary, p.backup = "primary-"+p.name, "backup-"+p.name
+	two := name == "both" || name == "moved"
 	text := fmt.Sprintf(`clusters = P, B
 P.bootstrap.servers = %s
 B.bootstrap.servers = %s
@@ -122,14 +139,14 @@ checkpoints.topic.replication.factor = 1
 heartbeats.topic.replication.factor = 1
 offset-syncs.topic.replication.factor = 1
 offset.storage.replication.factor = 1
-`, primary.Bootstrap(), backup.Bootstrap(), name == "both" && !c.identity, p.name)
+`, primary.Bootstrap(), backup.Bootstrap(), two && !c.identity, p.name)
 	if c.identity {
 		text += identityPolicy
 	}
 	if c.exactly {
 		text += "P.exactly.once.source.support = enabled\nB.exactly.once.source.support = enabled\n"
 	}
-	if name != "both" {
+	if !two {
 		text += "heartbeats.replication.enabled = false\n"
 	}
 	text += strings.Join(more, "\n") + "\n"
@@ -567,23 +584,45 @@ func (p *pair) writesSyncsToTheTarget() {
 	p.absent(p.source, "mm2-offset-syncs."+p.primary+".internal", "mm2-offset-syncs."+p.backup+".internal")
 }
 
-func (p *pair) hasNoCheckpointWithoutRecords() {
+// empties deletes all records of a topic on the primary.
+func (p *pair) empties(topic string) {
+	p.t.Helper()
+	admin := p.source.Admin()
+	defer admin.Close()
+	ends, err := admin.ListEndOffsets(p.t.Context(), topic)
+	if err == nil {
+		var answers kadm.DeleteRecordsResponses
+		if answers, err = admin.DeleteRecords(p.t.Context(), ends.Offsets()); err == nil {
+			err = answers.Error()
+		}
+	}
+	if err != nil {
+		p.t.Fatalf("delete the records of %s: %v", topic, err)
+	}
+}
+
+// hasNoCheckpointWithoutRecords knows a topic that was emptied before kferry saw it. There a group's position leads nowhere until
+// there are records again. In a topic that never had one it leads to the beginning, whatever comes: of that MirrorMaker says nothing.
+func (p *pair) hasNoCheckpointWithoutRecords(emptied string) {
 	topic, empty := p.topic("checkpoints"), p.topic("no-checkpoints")
 	m := p.group("no-checkpoints", topic)
-	n := m
-	n.topic, n.copied = empty, p.copyOf(empty)
 	p.produce(p.source, topic, mmRecords, 0)
-	p.appears(p.target, p.copyOf(topic))
-	p.appears(p.target, p.copyOf(empty))
-	m.sets(p.source, topic, m.from.Ends(topic))
-	m.sets(p.source, empty, m.from.Ends(empty))
+	for _, one := range []string{topic, empty, emptied} {
+		p.appears(p.target, p.copyOf(one))
+		m.sets(p.source, one, m.from.Ends(one))
+	}
 	p.checkpointed(m, "to be there", func(c mm2.Checkpoint) bool { return c.Downstream == perPartition })
 	question := "remoteConsumerOffsets " + p.primary + " " + m.group
-	if answer := p.ask(p.target, question)[0]; len(p.offsets(answer, m.copied)) != mmPartitions || len(p.offsets(answer, n.copied)) != 0 {
-		p.t.Errorf("MirrorMaker's client says %s", answer)
+	answer := p.ask(p.target, question)[0]
+	for one, want := range map[string]map[int32]int64{topic: everywhere(perPartition), empty: everywhere(0), emptied: {}} {
+		if got := p.offsets(answer, p.copyOf(one)); !maps.Equal(got, want) {
+			p.t.Errorf("MirrorMaker's client says of %s %v, want %v", one, got, want)
+		}
 	}
-	p.produce(p.source, empty, mmRecords, 0)
-	m.sets(p.source, empty, m.from.Ends(empty))
+	n := m
+	n.topic, n.copied = emptied, p.copyOf(emptied)
+	p.produce(p.source, emptied, mmRecords, mmRecords)
+	m.sets(p.source, emptied, m.from.Ends(emptied))
 	p.checkpointed(n, "to be there", func(c mm2.Checkpoint) bool { return c.Downstream == perPartition })
 	if answer := p.ask(p.target, question)[0]; !maps.Equal(p.offsets(answer, n.copied), everywhere(perPartition)) {
 		p.t.Errorf("MirrorMaker's client says %s", answer)
@@ -640,12 +679,19 @@ func (p *pair) translatesFarBehind() {
 	}
 }
 
+// alters sets on a copy what follows its source, and then what is excluded from that.
+func (p *pair) alters(copied string) {
+	p.t.Helper()
+	setConfig(p.t, p.target, copied, "retention.bytes", "2000")
+	setConfig(p.t, p.target, copied, "delete.retention.ms", "2000")
+	p.follows("the broker", func() bool { return ownConfig(p.t, p.target, copied)["delete.retention.ms"] == "2000" })
+}
+
 func (p *pair) followsSettings() {
 	topic := p.topic("settings", "delete.retention.ms", "1000", "retention.bytes", "1000")
 	copied := p.copyOf(topic)
 	p.appears(p.target, copied)
-	setConfig(p.t, p.target, copied, "delete.retention.ms", "2000")
-	setConfig(p.t, p.target, copied, "retention.bytes", "2000")
+	p.alters(copied)
 	p.follows("the setting is forced back", func() bool { return ownConfig(p.t, p.target, copied)["retention.bytes"] == "1000" })
 	if got := ownConfig(p.t, p.target, copied)["delete.retention.ms"]; got != "2000" {
 		p.t.Errorf("the excluded setting became %q", got)
@@ -656,8 +702,7 @@ func (p *pair) followsDefaults() {
 	topic := p.topic("defaults")
 	copied := p.copyOf(topic)
 	p.appears(p.target, copied)
-	setConfig(p.t, p.target, copied, "delete.retention.ms", "2000")
-	setConfig(p.t, p.target, copied, "retention.bytes", "2000")
+	p.alters(copied)
 	p.follows("the source's default", func() bool { return ownConfig(p.t, p.target, copied)["retention.bytes"] == "-1" })
 	if got := ownConfig(p.t, p.target, copied)["delete.retention.ms"]; got != "2000" {
 		p.t.Errorf("the excluded setting became %q", got)
@@ -743,5 +788,207 @@ func (p *pair) countsAsMirrorMaker() {
 		if count := got[fmt.Sprintf("kafka_connect_mirror_mirrorsourceconnector_record_count{%s}", tags(n))]; count != perPartition {
 			p.t.Errorf("record_count of partition %d is %v", n, count)
 		}
+	}
+}
+
+// MirrorMaker has topics, partitions, settings and rights of copies made by a class of the user's. kferry has no such class; what that class
+// is asked to do is done, on brokers that keep to rights.
+func TestMirrorConnectorsWithCustomForwardingAdminIntegrationTest(t *testing.T) {
+	whole := class{name: "admin"}.pair(t, authorizing(t), authorizing(t), "both", "sync.topic.acls.enabled = true", "sync.topic.acls.interval.seconds = 1")
+	whole.start("run")
+	for _, s := range []struct {
+		name string
+		run  func(p *pair, topic string)
+	}{
+		{"testReplicationIsCreatingTopicsUsingProvidedForwardingAdmin", (*pair).createsTopics},
+		{"testCreatePartitionsUseProvidedForwardingAdmin", (*pair).createsPartitions},
+		{"testSyncTopicConfigUseProvidedForwardingAdmin", (*pair).altersSettings},
+		{"testSyncTopicACLsUseProvidedForwardingAdmin", (*pair).givesRights},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			p := whole.in(t)
+			topic := p.topic(slug(strings.TrimPrefix(s.name, "test"))[:12], "cleanup.policy", "compact")
+			p.target.CreateTopic(topic, mmPartitions, 1)
+			p.produce(p.source, topic, mmRecords, 0)
+			p.produce(p.target, topic, mmRecords, mmRecords)
+			s.run(p, topic)
+		})
+	}
+}
+
+func (p *pair) createsTopics(topic string) {
+	p.group("admin", topic).reads(p.source, topic, perPartition)
+	p.group("admin", topic).reads(p.target, topic, perPartition)
+	for _, name := range []string{p.backOf(topic), "mm2-offset-syncs." + p.backup + ".internal", p.backup + ".checkpoints.internal", p.backup + ".heartbeats", "heartbeats"} {
+		p.appears(p.source, name)
+	}
+	for _, name := range []string{p.copyOf(topic), "mm2-offset-syncs." + p.primary + ".internal", p.primary + ".checkpoints.internal", p.primary + ".heartbeats", "heartbeats"} {
+		p.appears(p.target, name)
+	}
+}
+
+func (p *pair) createsPartitions(topic string) {
+	p.appears(p.source, p.backOf(topic))
+	p.appears(p.target, p.copyOf(topic))
+	admin := p.source.Admin()
+	defer admin.Close()
+	answers, err := admin.UpdatePartitions(p.t.Context(), mmPartitions+1, topic)
+	if err == nil {
+		err = answers.Error()
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.follows("the partition", func() bool {
+		return len(p.target.Topics(p.copyOf(topic))[p.copyOf(topic)].Partitions) == mmPartitions+1
+	})
+	if n := len(p.source.Topics(p.backOf(topic))[p.backOf(topic)].Partitions); n != mmPartitions {
+		p.t.Errorf("the copy of the other topic has %d partitions", n)
+	}
+}
+
+func (p *pair) altersSettings(topic string) {
+	copied := p.copyOf(topic)
+	p.appears(p.target, copied)
+	for _, policy := range []string{"compact", "delete"} {
+		setConfig(p.t, p.source, topic, "cleanup.policy", policy)
+		p.follows(policy, func() bool { return ownConfig(p.t, p.target, copied)["cleanup.policy"] == policy })
+	}
+}
+
+func (p *pair) givesRights(topic string) {
+	for _, c := range []*testbed.Cluster{p.source, p.target} {
+		grant(p.t, c, topic, kadm.ACLPatternLiteral, kadm.NewACLs().Allow("User:dummy").AllowHosts("*").Operations(kadm.OpDescribe))
+	}
+	p.follows("the right on the backup", func() bool {
+		return slices.Contains(rights(p.t, p.target, ""), "dummy ALLOW DESCRIBE "+p.copyOf(topic))
+	})
+	p.follows("the right on the primary", func() bool {
+		return slices.Contains(rights(p.t, p.source, ""), "dummy ALLOW DESCRIBE "+p.backOf(topic))
+	})
+}
+
+// dedicatedMode is the file of MirrorMaker's tests of its own driver. Aliases go in by [escaped].
+const dedicatedMode = `dedicated.mode.enable.internal.rest = false
+listeners = http://localhost:0
+refresh.topics.interval.seconds = 1
+clusters = P, B
+P.bootstrap.servers = %s
+B.bootstrap.servers = %s
+P->B.enabled = true
+P->B.topics = ^%s.*
+B->P.enabled = false
+B->P.emit.heartbeats.enabled = false
+replication.factor = 1
+checkpoints.topic.replication.factor = 1
+heartbeats.topic.replication.factor = 1
+offset-syncs.topic.replication.factor = 1
+offset.storage.replication.factor = 1
+status.storage.replication.factor = 1
+config.storage.replication.factor = 1
+`
+
+// oddAlias holds all that a URL or a file could stumble over.
+const oddAlias = "B- ._~:/?#[]@!$&'()*+;=\"<>%{}|\\^`618"
+
+// escaped is a name in a key of a properties file.
+func escaped(name string) string {
+	return strings.NewReplacer(`\`, `\\`, " ", `\ `, ":", `\:`, "=", `\=`, "#", `\#`, "!", `\!`).Replace(name)
+}
+
+func TestDedicatedMirrorIntegrationTest(t *testing.T) {
+	a, b := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
+	t.Run("testSingleNodeCluster", func(t *testing.T) {
+		d := newDriver(t, a.For(t), b.For(t), "single", "B-single")
+		run := d.start("run")
+		d.copies(d.prefix + "1")
+		d.stop(run)
+	})
+	t.Run("testClusterWithEmitOffsetDisabled", func(t *testing.T) {
+		d := newDriver(t, a.For(t), b.For(t), "quiet", "B-quiet", "emit.offset-syncs.enabled = false")
+		run := d.start("run")
+		d.copies(d.prefix + "1")
+		if found := d.source.Topics("mm2-offset-syncs.B-quiet.internal"); len(found) > 0 {
+			t.Error("there is a topic of offset-syncs")
+		}
+		d.stop(run)
+	})
+	t.Run("testMultiNodeCluster", func(t *testing.T) { isRestartedNodeByNode(t, a.For(t), b.For(t)) })
+}
+
+// A driver is what takes the place of MirrorMaker's own.
+type driver struct {
+	*installation
+	prefix string // of topics
+}
+
+func newDriver(t *testing.T, a, b *testbed.Cluster, name, target string, more ...string) driver {
+	t.Helper()
+	d := driver{prefix: name + "-test-topic-"}
+	source := "A-" + name
+	text := fmt.Sprintf(dedicatedMode, a.Bootstrap(), b.Bootstrap(), d.prefix) + strings.Join(more, "\n") + "\n"
+	text = strings.Replace(text, "clusters = P, B", "clusters = "+source+", "+strings.ReplaceAll(target, `\`, `\\`), 1)
+	text = strings.NewReplacer("P->B.", source+"->"+escaped(target)+".", "B->P.", escaped(target)+"->"+source+".",
+		"\nP.", "\n"+source+".", "\nB.", "\n"+escaped(target)+".").Replace(text)
+	d.installation = onText(t, a, b, source, text)
+	return d
+}
+
+// copies creates a topic while kferry runs, waits until it has been found, and then writes to it.
+func (d driver) copies(topic string) {
+	d.t.Helper()
+	d.source.CreateTopic(topic, 1, 1)
+	testbed.Eventually(d.t, copyWithin, "the copy of "+topic, func() bool { return len(d.target.Topics(d.copyOf(topic), d.alias+".heartbeats")) == 2 })
+	testbed.Produce(d.t, d.source, topic, testbed.Load{Records: 10})
+	d.await(topic)
+	d.compare(topic)
+}
+
+// isRestartedNodeByNode is a cluster of nodes, which are restarted one after the other with settings that change what is copied, while
+// records flow. Until the last one has them, some nodes don't know what others want.
+func isRestartedNodeByNode(t *testing.T, a, b *testbed.Cluster) {
+	settings := []string{
+		"B.exactly.once.source.support = enabled", "P.consumer.isolation.level = read_committed", "P->B.offset-syncs.topic.location = target",
+		"P.scheduled.rebalance.max.delay.ms = 1000", "B.scheduled.rebalance.max.delay.ms = 1000",
+	}
+	d := newDriver(t, a, b, "nodes", oddAlias, settings...)
+	nats := testbed.StartNATS(t)
+	d.over(nats)
+	roles := []string{"coordinator", "worker", "worker", "coordinator", "worker"}
+	var nodes []*testbed.Process
+	for _, role := range roles {
+		nodes = append(nodes, d.start(role))
+	}
+	for i := range 3 {
+		d.copies(fmt.Sprint(d.prefix, i))
+	}
+	const perSecond = 200
+	flowing := d.prefix + "flowing"
+	d.source.CreateTopic(flowing, 3, 1)
+	flow := testbed.Live(t, d.source, flowing, testbed.Load{PlainKeys: true}, perSecond)
+	other := "nodes-other"
+	d.source.CreateTopic(other, 1, 1)
+	testbed.Produce(t, d.source, other, testbed.Load{Records: 10})
+
+	changed := newDriver(t, a, b, "nodes", oddAlias, append(settings, "refresh.topics.interval.seconds = 2", "P->B.topics = ^"+d.prefix+".*, "+other)...)
+	changed.env = d.env
+	for i, role := range roles {
+		since := time.Now()
+		d.copiesOn(flowing, perSecond)
+		d.stop(nodes[i])
+		nodes[i] = changed.start(role)
+		t.Logf("node %d: after %s", i, time.Since(since).Round(time.Millisecond))
+	}
+	d.await(other)
+	d.copiesOn(flowing, perSecond)
+	flow.Stop()
+	d.await(flowing)
+	d.compare(flowing, other)
+	if said := changed.command(0, "validate"); !strings.Contains(said, "looks for topics every 2s") {
+		t.Errorf("kferry validate says:\n%s", said)
+	}
+	for _, node := range nodes {
+		changed.stop(node)
 	}
 }
