@@ -59,7 +59,7 @@ const (
 
 func (c class) run(t *testing.T) {
 	primary, backup := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
-	both := c.pair(t, primary, backup, "both", "P->B.heartbeats.replication.enabled = true", "B->P.heartbeats.replication.enabled = true")
+	both := c.pair(t, primary, backup, "both")
 	sync := c.pair(t, primary, backup, "sync", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "metric.names.formats = legacy")
 	every := c.pair(t, primary, backup, "every", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "offset.lag.max = 0",
 		"P->B.offset-syncs.topic.location = target", "metric.names.formats = new")
@@ -68,7 +68,7 @@ func (c class) run(t *testing.T) {
 	again := c.pair(t, primary, backup, "again", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "metric.names.formats = legacy,new")
 	moved, pairs := both, []*pair{both, sync, every, alone, again}
 	if c.exactly { // which resets all offsets
-		moved = c.pair(t, primary, backup, "moved", "P->B.heartbeats.replication.enabled = true", "B->P.heartbeats.replication.enabled = true")
+		moved = c.pair(t, primary, backup, "moved")
 		pairs = append(pairs, moved)
 	}
 	latest, emptied := alone.topic("latest"), both.topic("emptied")
@@ -113,18 +113,19 @@ type pair struct {
 	kferry          *testbed.Process
 }
 
-// pair writes the file that all scenarios share, and what some add to it; there P and B stand for the clusters' aliases.
+// pair writes the file that all scenarios share, and what some add to it; there P and B stand for the clusters' aliases. Of the heartbeats
+// only the clusters' own are copied: those that other tests have brought there are many.
 func (c class) pair(t *testing.T, primary, backup *testbed.Cluster, name string, more ...string) *pair {
 	t.Helper()
 	p := &pair{class: c, name: c.name + "-" + name}
 	p.primary, p.backup = "primary-"+p.name, "backup-"+p.name
-	two := name == "both" || name == "moved"
 	text := fmt.Sprintf(`clusters = P, B
 P.bootstrap.servers = %s
 B.bootstrap.servers = %s
 P->B.enabled = true
 B->P.enabled = %t
-topics = %[4]s-[a-z0-9-]*
+topics = %[4]s-[a-z0-9-]*, heartbeats
+heartbeats.replication.enabled = false
 groups = %[4]s-.*
 offset.lag.max = 10
 sync.topic.acls.enabled = false
@@ -139,15 +140,12 @@ checkpoints.topic.replication.factor = 1
 heartbeats.topic.replication.factor = 1
 offset-syncs.topic.replication.factor = 1
 offset.storage.replication.factor = 1
-`, primary.Bootstrap(), backup.Bootstrap(), two && !c.identity, p.name)
+`, primary.Bootstrap(), backup.Bootstrap(), (name == "both" || name == "moved") && !c.identity, p.name)
 	if c.identity {
 		text += identityPolicy
 	}
 	if c.exactly {
 		text += "P.exactly.once.source.support = enabled\nB.exactly.once.source.support = enabled\n"
-	}
-	if !two {
-		text += "heartbeats.replication.enabled = false\n"
 	}
 	text += strings.Join(more, "\n") + "\n"
 	p.installation = onText(t, primary, backup, p.primary, aliased(text, p.primary, p.backup))
@@ -342,9 +340,7 @@ func (p *pair) replicates() {
 		p.t.Errorf("the copy's cleanup.policy is %q", got)
 	}
 	configured := p.topic("configured", "delete.retention.ms", "1000", "retention.bytes", "1000")
-	if p.appears(p.target, p.copyOf(configured)); p.t.Failed() {
-		return
-	}
+	p.appears(p.target, p.copyOf(configured))
 	if got := ownConfig(p.t, p.target, p.copyOf(configured)); got["retention.bytes"] != "1000" || got["delete.retention.ms"] != "" {
 		p.t.Errorf("the copy was created with %v", got)
 	}
@@ -360,29 +356,17 @@ func (p *pair) replicates() {
 
 	second := p.topic("two")
 	p.appears(p.target, p.copyOf(second))
-	p.produceFirst(p.source, second)
+	p.fill(p.source, second, 0, 1)
 	p.awaits(p.target, p.copyOf(second), perPartition)
 	if ways {
 		third := p.name + "-three"
 		p.target.CreateTopic(third, mmPartitions, 1)
 		p.appears(p.source, p.backOf(third))
-		p.produceFirst(p.target, third)
+		p.fill(p.target, third, 0, 1)
 		p.awaits(p.source, p.backOf(third), perPartition)
 	}
 	if p.exactly {
 		p.movesOffsets(topic, second)
-	}
-}
-
-// produceFirst writes to the first partition alone.
-func (p *pair) produceFirst(c *testbed.Cluster, topic string) {
-	p.t.Helper()
-	client := c.Client(kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	defer client.Close()
-	for i := range perPartition {
-		if err := client.ProduceSync(p.t.Context(), kgo.KeySliceRecord(fmt.Append(nil, i), fmt.Append(nil, i, " first"))).FirstErr(); err != nil {
-			p.t.Fatal(err)
-		}
 	}
 }
 
@@ -496,18 +480,19 @@ func (p *pair) movesOffsets(first, second string) {
 func (p *pair) hasAnEmptyPartition() {
 	topic := p.topic("empty")
 	copied := p.copyOf(topic)
-	p.fill(topic, 0, mmPartitions-1)
+	p.fill(p.source, topic, 0, mmPartitions-1)
 	m := p.group("empty", topic)
 	at := everywhere(perPartition)
 	at[mmPartitions-1] = 0
 	m.sets(p.source, topic, at)
 	p.awaits(p.target, copied, mmRecords-perPartition)
-	m.sets(p.target, copied, at)
+	p.checkpointed(m, "to be there", func(c mm2.Checkpoint) bool { return c.Downstream == at[c.Partition] })
+	offsets := p.offsets(p.ask(p.target, "remoteConsumerOffsets "+p.primary+" "+m.group)[0], copied)
+	m.sets(p.target, copied, offsets)
 	if got := m.at(p.target, copied); !maps.Equal(got, at) {
 		p.t.Errorf("the group is at %v, want %v", got, at)
 	}
-	p.fill(topic, mmPartitions-1, mmPartitions)
-	m.at(p.target, copied)
+	p.fill(p.source, topic, mmPartitions-1, mmPartitions)
 	last := int32(mmPartitions - 1)
 	next := m.next(p.target, copied, map[int32]int64{last: 0})[last]
 	if next.Offset != 0 || !same(next, m.next(p.source, topic, map[int32]int64{last: 0})[last]) {
@@ -516,13 +501,13 @@ func (p *pair) hasAnEmptyPartition() {
 }
 
 // fill writes to some partitions alone.
-func (p *pair) fill(topic string, from, to int32) {
+func (p *pair) fill(c *testbed.Cluster, topic string, from, to int32) {
 	p.t.Helper()
 	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner())}
 	if p.transactions {
 		opts = append(opts, kgo.TransactionalID(topic))
 	}
-	client := p.source.Client(opts...)
+	client := c.Client(opts...)
 	defer client.Close()
 	var records []*kgo.Record
 	for partition := from; partition < to; partition++ {
