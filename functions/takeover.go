@@ -73,7 +73,7 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 		return fmt.Errorf("what MirrorMaker 2 has left is not known: %w; %v", err, end) // %v: nothing is written over it
 	}
 	if !is {
-		return end
+		return m.beside(soft, held)
 	}
 	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
 	m.at = left
@@ -88,6 +88,24 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 		return err
 	}
 	return m.copyOn(ctx, soft)
+}
+
+// beside says of a writer that kferry doesn't know whether it is a MirrorMaker that runs and has not committed yet. Nothing is written
+// meanwhile: what it commits is to be found. Who may not ask for its workers doesn't learn more than before.
+func (m *mirror) beside(soft context.Context, held *holdError) error {
+	if held.Reason != lease.ReasonForeignWriter {
+		return held
+	}
+	members, err := m.target.Members(soft, m.flow.ConnectGroup)
+	if err != nil || members == 0 {
+		return held
+	}
+	return m.workersRun(members)
+}
+
+// workersRun is the hold of a MirrorMaker whose workers are members of their group.
+func (m *mirror) workersRun(members int) error {
+	return m.runs("group %s on %s has %d members (workers of Kafka Connect); stop them. One that was killed is a member for ten more seconds", m.flow.ConnectGroup, m.flow.Target, members)
 }
 
 // runs is the hold of a MirrorMaker that has not stopped.
@@ -408,7 +426,7 @@ func settle(soft context.Context, m *mirror) (left predecessor, err error) {
 	case err != nil:
 		return left, permanent(err)
 	case members > 0:
-		return left, m.runs("group %s on %s has %d members (workers of Kafka Connect); stop them. One that was killed is a member for ten more seconds", group, m.flow.Target, members)
+		return left, m.workersRun(members)
 	}
 	if err := fence(soft, m.target, group+"-"+m.flow.Connector+"-"); err != nil {
 		return left, err

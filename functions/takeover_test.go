@@ -252,6 +252,36 @@ func TestTakeOverWaitsUntilMirrorMakerHasStopped(t *testing.T) {
 	})
 }
 
+// kferry had stopped and MirrorMaker goes on. Until it has committed, the last position is kferry's, which must not be written over the one
+// that MirrorMaker is about to commit.
+func TestTakeOverWaitsForAMirrorMakerThatHasNotCommitted(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(20)
+		p := w.worker(0)
+		w.offer(0)
+		w.eventually("a cursor", func() bool { _, _, err := w.cursors.Get(w.Context(), topic, 0); return err == nil })
+		w.complete()
+		p.drain()
+		for range 60 {
+			m.grow(w.unique())
+		}
+		m.copies(20, 50)
+		runs, err := w.env.Client("B", kgo.ConsumerGroup("A-mm2"), kgo.ConsumeTopics(replica), kgo.DisableAutoCommit())
+		w.must(err)
+		ctx, stop := context.WithTimeout(w.Context(), 10*time.Second)
+		runs.PollFetches(ctx)
+		stop()
+		m.stays(lease.ReasonMirrorMaker, "group A-mm2 on B has 1 members")
+		m.commitsUnseen(49)
+		time.Sleep(time.Minute) // more looks at it
+		if c := w.published(0); !c.Foreign || c.Offset != 50 {
+			w.Errorf("MirrorMaker's position was written over: %+v", c)
+		}
+		runs.Close()
+		m.leaves(50)
+	})
+}
+
 // A copy that grows is written to, whatever the group says.
 func TestTakeOverWaitsUntilTheCopyIsStill(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -53,15 +52,15 @@ func TestMirrorClient(t *testing.T) {
 }
 
 // translatesOn has MirrorMaker translate a group's positions where kferry did before. It goes by kferry's offset-syncs alone, since there is
-// nothing more to copy.
+// nothing more to copy, and as exactly as it ever does: to just behind the last of them that the group has passed. Where that is no
+// further than before it writes nothing, and so for partition 0.
 func (k *installation) translatesOn(topic, group string, from map[int32]int64) {
 	further := map[int32]int64{0: 1402, 1: 1600}
 	k.commits(group, topic, further)
 	before := k.watchedEnd(k.alias + ".checkpoints.internal")
 	maker := k.mirrorMaker("emit.checkpoints.interval.seconds", "1", "refresh.groups.interval.seconds", "1")
 	defer maker.Stop()
-	defer func() { os.WriteFile("/tmp/tk-mm2.out", []byte(maker.Output()), 0o600) }() // ZZ
-	k.checkpointed(before + 2)
+	k.checkpointed(before + 1)
 	now := k.askClient("remoteConsumerOffsets " + k.alias + " " + group)[0]
 	until := k.places(topic, further)
 	var got [2]int64
@@ -69,8 +68,8 @@ func (k *installation) translatesOn(topic, group string, from map[int32]int64) {
 		k.t.Fatalf("offsets of %s by MirrorMaker: %s: %v", group, now, err)
 	}
 	for p, offset := range got {
-		if offset <= from[int32(p)] || offset > until[int32(p)] {
-			k.t.Errorf("MirrorMaker has %s-%d at %d, which is not behind %d, where kferry had it, or behind %d, where it is", group, p, offset, from[int32(p)], until[int32(p)])
+		if offset < from[int32(p)] || offset > until[int32(p)] {
+			k.t.Errorf("MirrorMaker has %s-%d at %d, which is before %d, where kferry had it, or behind %d, where it is", group, p, offset, from[int32(p)], until[int32(p)])
 		}
 	}
 	k.t.Logf("the group goes on at %v by kferry; at %v by MirrorMaker, where it is at %v", from, got, until)

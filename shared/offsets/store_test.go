@@ -14,52 +14,58 @@ import (
 // A store is what MirrorMaker's checkpoint task makes of a partition's offset-syncs: its OffsetSyncStore, written from its rules. Here it
 // is a judge, of what a stock reader finds in the syncs that kferry writes.
 type store struct {
-	syncs     [64]mm2.OffsetSync
-	known     bool
-	mustRead  bool // to the end of the topic before any old pair counts, since there are no checkpoints to go by
+	syncs     [64]*mm2.OffsetSync // the newest first; one may fill several places
+	mustRead  bool                // to the end of the topic before any old pair counts, since there are no checkpoints to go by
 	readToEnd bool
 }
 
 func (s *store) put(pair mm2.OffsetSync) {
-	if !s.known || pair.Upstream < s.syncs[0].Upstream || s.mustRead && !s.readToEnd {
+	latest := &pair
+	if s.syncs[0] == nil || pair.Upstream < s.syncs[0].Upstream || s.mustRead && !s.readToEnd {
 		for i := range s.syncs {
-			s.syncs[i] = pair
+			s.syncs[i] = latest
 		}
-		s.known = true
 		return
 	}
-	old := s.syncs
-	s.syncs[0] = pair
-	candidate := 0
+	old, next, best := s.syncs, 0, latest // next is of old, and best what a place is given that its own pair doesn't suit any more
+	s.syncs[0] = latest
 	for i := 1; i < len(s.syncs); i++ {
-		before := s.syncs[i-1].Upstream
-		if recent(before, old[i].Upstream, i-1, i) {
+		for before := s.syncs[i-1]; ; {
+			candidate := old[next]
+			far := apart(before, candidate, i-1)
+			suits := far && recent(before, candidate, i-1, i) && (i+1 == len(s.syncs) || apart(candidate, s.syncs[i+1], i))
+			if suits {
+				best = candidate
+			}
+			over := !far || next+1 < len(old) && old[next+1] == candidate
+			if suits || over {
+				next++
+			}
+			if next >= i || !over {
+				break
+			}
+		}
+		if recent(s.syncs[i-1], s.syncs[i], i-1, i) {
 			return // and so are all behind it
 		}
-		for candidate < i && !(recent(before, old[candidate].Upstream, i-1, i) && apart(before, old[candidate].Upstream, i-1)) {
-			candidate++
-		}
-		s.syncs[i] = s.syncs[i-1]
-		if candidate < i {
-			s.syncs[i] = old[candidate]
-		}
+		s.syncs[i] = best
 	}
 }
 
-// recent and apart are the invariants B and C of entries i and j.
-func recent(ofI, ofJ int64, i, j int) bool {
-	bound := ofJ + int64(1)<<j - int64(1)<<i
-	return bound < 0 || ofI <= bound
+// recent and apart are the invariants B and C of the pairs in places i and j.
+func recent(ofI, ofJ *mm2.OffsetSync, i, j int) bool {
+	bound := ofJ.Upstream + int64(1)<<j - int64(1)<<i
+	return ofI == ofJ || bound < 0 || ofI.Upstream <= bound
 }
 
-func apart(ofI, ofJ int64, i int) bool {
-	bound := ofJ + int64(1)<<max(i-2, 0)
-	return bound >= 0 && ofI >= bound
+func apart(ofI, ofJ *mm2.OffsetSync, i int) bool {
+	bound := ofJ.Upstream + int64(1)<<max(i-2, 0)
+	return ofI == ofJ || bound >= 0 && ofI.Upstream >= bound
 }
 
 // translate is -1 where nothing is known to lie before, and not ok where nothing is known at all.
 func (s *store) translate(u int64) (downstream int64, ok bool) {
-	if !s.known || !s.readToEnd {
+	if s.syncs[0] == nil || !s.readToEnd {
 		return 0, false
 	}
 	for _, pair := range s.syncs {
@@ -85,7 +91,7 @@ func pair(upstream, downstream int64) mm2.OffsetSync {
 	return mm2.OffsetSync{Topic: tp.Topic, Partition: tp.Partition, Upstream: upstream, Downstream: downstream}
 }
 
-// OffsetSyncStoreTest.testPastOffsetTranslation and testPastOffsetTranslationWithoutInitializationReadToEnd, and one more of the real
+// OffsetSyncStoreTest.testPastOffsetTranslation and testPastOffsetTranslationWithoutInitializationReadToEnd, and more of the real
 // class's answers: the judge judges as MirrorMaker does.
 func TestPastOffsetTranslation(t *testing.T) {
 	for _, c := range []struct {
@@ -107,6 +113,14 @@ func TestPastOffsetTranslation(t *testing.T) {
 		if got := s.kept(); !slices.Equal(got, c.want) {
 			t.Errorf("step %d up to %d: kept %v, want %v", c.step, c.end, got, c.want)
 		}
+	}
+	s, u := store{}, int64(0) // in uneven steps
+	for i := range int64(1001) {
+		u += i * i % 97
+		s.put(pair(u, u))
+	}
+	if got, want := s.kept(), []int64{0, 26916, 40509, 43827, 45540, 46530, 47349, 47623, 47775, 47840, 47867}; !slices.Equal(got, want) {
+		t.Errorf("kept %v, want %v", got, want)
 	}
 }
 

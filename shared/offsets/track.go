@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -242,10 +243,14 @@ func (t *Track) PendingBytes() (n int) {
 	return n
 }
 
-// Saved notes that the n oldest pending chunks are on the topic.
-func (t *Track) Saved(n int) {
-	t.pending = t.pending[n:]
-	t.text = ""
+// Saved notes that chunks that were pending are on the topic. Where all was forgotten since, or given up, they are not among the oldest any
+// more, and nothing changes.
+func (t *Track) Saved(written []Sealed) {
+	n := 0
+	for n < len(written) && n < len(t.pending) && bytes.Equal(written[n].value, t.pending[n].value) {
+		n++
+	}
+	t.pending, t.text = t.pending[n:], ""
 }
 
 // GiveUp forgets what the pending chunks hold: the topic can't be written to, and a cursor can't carry any number of them. One that only
