@@ -19,6 +19,7 @@ type trace struct {
 	prints []uint64
 	runs   []run // where each place begins that doesn't follow from the one before
 	skips  bool  // a reader of what is committed may not have seen all of it
+	whole  bool  // nothing has ever been before it
 }
 
 // run is a run of records without a hole between them, under one leader epoch.
@@ -77,30 +78,48 @@ func (l landing) sure() bool { return l.last == l.most }
 const alignMargin = 8
 
 // align looks the end of a copy up in a stretch of its source, of which the first so many records are committed, which is to say that
-// they have landed. counted says that each record that landed is still in the copy.
-func align(source *trace, committed int, landed []uint64, counted bool) landing {
+// they have landed. counted says that each record that landed is still in the copy; cut, that the first of them may have gone.
+//
+// Where the stretch of the source is the shorter one, what the copy holds from before it may look like a record in it, and must not be taken
+// for that: one that is not committed counts only where the one before it landed just before it, and so on from a committed one, or from where
+// the copy begins.
+func align(source *trace, committed int, landed []uint64, counted, cut bool) landing {
 	known := newIndex(source.prints)
-	seen := make([]int32, len(source.prints)) // 1 + the first of the copy that looks so; for one of many alike, the last
+	seen := make([]int32, len(source.prints)) // 1 + the first of the copy that looks so and counts; for one of many alike, the last
+	doubted := make([]bool, len(source.prints))
 	l := landing{last: committed - 1}
-	bound, firstBeyond := len(source.prints), len(landed)
+	bound, firstBeyond, doubtful, before := len(source.prints), len(landed), -1, -1
+	older := committed < len(landed) && !source.whole && !source.skips
 	for at, print := range landed {
 		index, alike := known.lookUp(print)
+		follows := before >= 0 && before+1 < len(source.prints) && source.prints[before+1] == print
 		switch {
 		case index < 0:
-		case alike:
-			seen[index] = int32(at) + 1
-		case seen[index] > 0:
-			l.matched++
-		default:
-			seen[index] = int32(at) + 1
-			if l.matched++; l.matched == 1 {
-				l.firstLanded, l.firstSource = at, index
+			if counted { // else it may be one that the source has lost since
+				before = -1
 			}
+			continue
+		case follows:
+			before++
+		}
+		if alike {
+			seen[index] = int32(at) + 1
+			continue
+		}
+		if l.matched++; l.matched == 1 {
+			l.firstLanded, l.firstSource = at, index
+		}
+		if index >= committed {
+			firstBeyond = min(firstBeyond, at)
+			if begins := at == 0 && (index == 0 || cut); older && seen[index] == 0 && !follows && !begins {
+				doubtful, doubted[index], before = max(doubtful, index), true, -1
+				continue
+			}
+		}
+		if before = index; seen[index] == 0 {
+			seen[index] = int32(at) + 1
 			l.last = max(l.last, index)
 			bound = min(bound, index+len(landed)-1-at) // each record behind it in the copy is at most one more of the source
-			if index >= committed {
-				firstBeyond = min(firstBeyond, at)
-			}
 		}
 	}
 	l.begins = l.matched > 0 && firstBeyond >= len(landed)/alignMargin
@@ -120,6 +139,18 @@ func align(source *trace, committed int, landed []uint64, counted bool) landing 
 	}
 	if counted && !source.skips {
 		l.most = max(l.last, min(l.most, bound))
+	}
+	if doubtful > l.last {
+		first, _ := known.lookUp(source.prints[l.last+1])
+		if missing := seen[first] == 0 && !doubted[first]; !missing || !counted || cut {
+			l.most = max(l.most, doubtful)
+			for l.most+1 < len(source.prints) {
+				if first, alike := known.lookUp(source.prints[l.most+1]); !alike || seen[first] == 0 {
+					break
+				}
+				l.most++
+			}
+		}
 	}
 	return l
 }

@@ -190,7 +190,7 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	for n := int64(tailFirst); ; n = min(n*tailGrowth, tailMost) {
 		from := max(target.Offset, end-n)
 		whole := from == target.Offset || n >= tailMost
-		found, trace, landed, err := m.alignTail(soft, reach{max(source.Offset, committed-n), sourceEnd.Offset}, committed, reach{from, end}, int(n))
+		found, trace, landed, err := m.alignTail(soft, reach{source.Offset, sourceEnd.Offset}, committed, reach{from, end}, int(n), from == target.Offset && from > 0)
 		further := false
 		if err == nil && !whole {
 			further, err = m.doubledBefore(soft, found, trace, from, max(target.Offset, end-n*tailGrowth), source.Offset)
@@ -252,25 +252,32 @@ func (m *mirror) placeOf(found landing, source *trace, committed int64, had stri
 // A reach is a part of a log: from an offset up to, and without, another.
 type reach struct{ from, end int64 }
 
-// alignTail looks the records of a stretch of the copy up in one of the source: in those up to the committed ones, and in as many behind as
-// can have landed.
-func (m *mirror) alignTail(soft context.Context, of reach, committed int64, copied reach, most int) (found landing, source, landed *trace, err error) {
+// alignTail looks the records of a stretch of the copy up in one of the source's log: in as many committed ones, and in as many behind as can
+// have landed. cut says that the copy has lost what lay before the stretch.
+func (m *mirror) alignTail(soft context.Context, log reach, committed int64, copied reach, most int, cut bool) (found landing, source, landed *trace, err error) {
 	p := m.printer()
-	source, before := &trace{}, 0
-	for at := (place{of.from, -1}); at.offset < of.end && len(source.prints)-before <= most; {
-		next, err := m.trace(soft, p, source, at)
-		if err != nil {
-			return landing{}, nil, nil, err
+	before := 0
+	for back := int64(most); ; back *= 2 { // so many records before the committed one, where there are holes as well
+		from := max(log.from, committed-back)
+		source, before = &trace{whole: from == 0}, 0
+		for at := (place{from, -1}); at.offset < log.end && len(source.prints)-before <= most; {
+			next, err := m.trace(soft, p, source, at)
+			if err != nil {
+				return landing{}, nil, nil, err
+			}
+			if before = source.before(committed); next == at {
+				break
+			}
+			at = next
 		}
-		if before = source.before(committed); next == at {
+		if int64(before) >= min(int64(most), copied.end-copied.from) || from == log.from {
 			break
 		}
-		at = next
 	}
 	if landed, err = m.landedTail(soft, p, copied); err != nil {
 		return landing{}, nil, nil, err
 	}
-	found = align(source, before, landed.prints, !m.facts.compacted && !m.facts.target.compacted())
+	found = align(source, before, landed.prints, !m.facts.compacted && !m.facts.target.compacted(), cut)
 	found.dense = int64(len(landed.prints)) == copied.end-copied.from
 	return found, source, landed, nil
 }

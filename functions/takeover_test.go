@@ -474,3 +474,20 @@ func TestTakeOverWithoutTheRightToOffsetSyncs(t *testing.T) {
 		}
 	})
 }
+
+// The copy still has what the source's retention took, and there a record that looks like one which MirrorMaker had not come to yet: a
+// ping, and no time tells them apart.
+func TestTakeOverIsNotDeceivedByWhatTheSourceHasLost(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		values := make([]string, 100)
+		for i := range values {
+			values[i] = w.unique()
+		}
+		values[20], values[95] = "ping", "ping"
+		m := w.makerOf(values)
+		m.copies(0, 90)
+		m.commits(89)
+		w.must(w.env.Kafka("A").DeleteRecords(topic, 0, 80))
+		m.leaves(90)
+	})
+}

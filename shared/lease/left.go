@@ -13,7 +13,7 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// leftFresh is how long what was read of one partition of the offsets topic serves all who ask.
+// leftFresh is how long what was read of one partition of the offsets topic serves all who ask, where it has nothing of MM2's for them.
 const leftFresh = 5 * time.Second
 
 // leftBytes is how much of the offsets topic is asked for at one time.
@@ -35,15 +35,20 @@ func (c *Cursors) Left(ctx context.Context, topic string, partition int32) (Curs
 	c.mu.Lock()
 	known := c.left[r.Partition]
 	c.mu.Unlock()
-	if time.Since(known.at) >= leftFresh {
+	tp, asked := kafka.TopicPartition{Topic: topic, Partition: partition}, time.Now()
+	for {
+		cursor, is := known.cursors[tp]
+		if age := asked.Sub(known.at); age <= 0 || !is && age < leftFresh { // kferry may have gone on from MM2's record since
+			return cursor, is, nil
+		}
 		found, err, _ := c.reads.Do(strconv.Itoa(int(r.Partition)), func() (any, error) { return c.readLeft(ctx, r.Partition) })
 		if err != nil {
 			return Cursor{}, false, fmt.Errorf("read %s-%d: %w", c.flow.OffsetsTopic, r.Partition, err)
 		}
-		known = found.(left)
+		if known = found.(left); ctx.Err() != nil {
+			return Cursor{}, false, context.Cause(ctx)
+		}
 	}
-	cursor, is := known.cursors[kafka.TopicPartition{Topic: topic, Partition: partition}]
-	return cursor, is, nil
 }
 
 func (c *Cursors) readLeft(ctx context.Context, partition int32) (left, error) {

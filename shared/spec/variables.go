@@ -39,7 +39,7 @@ type variables struct {
 	GroupsExclude string `env:"KFERRY_GROUPS_EXCLUDE" envDefault:"console-consumer-.*,connect-.*,__.*" meaning:"groups to leave out; wins over KFERRY_GROUPS"`
 	SyncGroups    string `env:"KFERRY_SYNC_GROUP_OFFSETS" envDefault:"false" meaning:"whether translated positions are committed on the target, for groups that nobody uses there"`
 	SyncsLocation string `env:"KFERRY_OFFSET_SYNCS_LOCATION" envDefault:"target" meaning:"cluster that holds the topic of offset-syncs: source or target"`
-	Heartbeats    string `env:"KFERRY_HEARTBEATS" envDefault:"true" meaning:"whether heartbeats are written to the target"`
+	Heartbeats    string `env:"KFERRY_HEARTBEATS" envDefault:"true" meaning:"whether heartbeats are written to the target, and those of the source copied whatever the patterns say"`
 	TasksMax      string `env:"KFERRY_TASKS_MAX" envDefault:"0" meaning:"most partitions that are copied at one time, all workers together; 0 is no bound"`
 	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
 	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topics that hold cursors, offset-syncs, checkpoints and heartbeats; -1 is the broker's default"`
@@ -218,6 +218,7 @@ var plainKeys = map[string]string{
 	"sync.group.offsets.enabled":            "KFERRY_SYNC_GROUP_OFFSETS",
 	"offset-syncs.topic.location":           "KFERRY_OFFSET_SYNCS_LOCATION",
 	"emit.heartbeats.enabled":               "KFERRY_HEARTBEATS",
+	"heartbeats.replication.enabled":        "KFERRY_HEARTBEATS",
 	"tasks.max":                             "KFERRY_TASKS_MAX",
 	"kferry.on.hold":                        "KFERRY_ON_HOLD",
 	"offset.storage.replication.factor":     "KFERRY_OFFSETS_REPLICATION_FACTOR",
