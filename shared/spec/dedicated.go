@@ -67,14 +67,8 @@ func readDedicated(file string, text []byte, r *report) input {
 		r.wrongf(value{file: file, line: 1, path: "clusters"}, "is missing; list the clusters' aliases, like clusters = a, b")
 		return input{}
 	}
-	for _, text := range splitList(list.text) {
-		one := list
-		one.text = text
-		if alias := read(r, one, parseAlias, ""); alias != "" {
-			d.aliases = append(d.aliases, alias)
-		}
-	}
-	if len(splitList(list.text)) == 0 {
+	d.aliases = splitList(list.text)
+	if len(d.aliases) == 0 {
 		r.wrong(list, errors.New("names no cluster; list the clusters' aliases, like a, b"))
 	}
 	if len(d.aliases) > mostClusters {
@@ -178,7 +172,7 @@ func (d *dedicatedReader) cluster(list value, alias string) cluster {
 	}
 	delete(config, "bootstrap.servers")
 	list.text = alias
-	return cluster{alias: list, servers: servers, config: config}
+	return cluster{alias: list, servers: servers, config: config, free: true}
 }
 
 // mirror is what is done from one cluster to another. Without the flow, only heartbeats may be left of it.

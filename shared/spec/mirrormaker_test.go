@@ -178,6 +178,7 @@ func TestMirrorMaker(t *testing.T) {
 			if len(s.Heartbeats) != 2 || len(s.Flows) != 1 {
 				t.Errorf("%+v, flows %+v", s.Heartbeats, s.Flows)
 			}
+			refused(t, strings.Replace(driver(), "enabled = true", "enabled = false", 1), "nothing to copy")
 		},
 		"MirrorCheckpointConnectorTest.testMirrorCheckpointConnectorDisabled": func(t *testing.T) {
 			if g := flowOf(t, "a->b.emit.checkpoints.enabled = false").Groups; g.Checkpoints || g.Sync {
@@ -251,6 +252,9 @@ func TestMirrorMaker(t *testing.T) {
 			ab, _ := s.Flow("a->b")
 			if ba, _ := s.Flow("b->a"); ab.MaxLeases != 123 || ba.MaxLeases != 7 {
 				t.Errorf("a->b %d, b->a %d", ab.MaxLeases, ba.MaxLeases)
+			}
+			if n := flowOf(t).MaxLeases; n != 0 { // MirrorMaker has one task then
+				t.Errorf("where nothing is said: %d", n)
 			}
 		},
 		"MirrorMakerConfigTest.testClientConfigProperties": func(t *testing.T) {

@@ -26,6 +26,7 @@ type input struct {
 type cluster struct {
 	alias, servers value
 	config         settings
+	free           bool // the alias may be any text, as MirrorMaker's driver has it: see nameable
 }
 
 // A mirror is a flow to be: two clusters, and what each of MirrorMaker's connectors is told.
@@ -109,7 +110,10 @@ func (r *resolver) clustersOf(s Spec) []Cluster {
 
 // cluster adds one; another description of it may add to its config, but must name the same servers.
 func (r *resolver) cluster(c cluster) {
-	alias := read(r.report, c.alias, parseAlias, "")
+	alias := c.alias.text
+	if !c.free {
+		alias = read(r.report, c.alias, parseAlias, "")
+	}
 	servers := read(r.report, c.servers, parseServers, nil)
 	if alias == "" {
 		return
@@ -184,7 +188,7 @@ func (r *resolver) mirror(m mirror) {
 	r.checkKeys(m)
 	flow := r.flow(m)
 	heartbeat, beats := r.heartbeat(m)
-	if !m.does() || !known || !r.apart(m, flow) {
+	if !m.does() || !known || !r.apart(m, flow) || !r.nameable(m, flow) {
 		return
 	}
 	if beats {
@@ -251,6 +255,23 @@ func (r *resolver) checkConnect(m mirror) {
 	if connect != nil && target != nil && !sameServers(connect, target) {
 		r.wrong(m.target, fmt.Errorf("differs from connectCluster %q; name that one, or give each target a resource of its own", m.connect.text))
 	}
+}
+
+// nameable refuses aliases that become a part of topics' names and can't be one. That of a target does only where offset-syncs are on the
+// source.
+func (r *resolver) nameable(m mirror, f Flow) bool {
+	if !m.sourceConnector.there() && !m.checkpointConnector.there() {
+		return true // heartbeats name clusters in their records alone
+	}
+	if _, err := parseAlias(f.Source); err != nil {
+		r.wrong(m.source, err)
+		return false
+	}
+	if _, err := parseAlias(f.Target); err != nil && f.Syncs.Enabled && f.Syncs.OnSource {
+		r.wrong(m.target, fmt.Errorf("%w, or set offset-syncs.topic.location to target: on %s their topic would have the alias in its name", err, f.Source))
+		return false
+	}
+	return true
 }
 
 // apart refuses a flow that feeds itself.

@@ -30,6 +30,10 @@ func TestWriteEveryFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if filepath.Base(file) == onlyInProperties {
+				sameAgain(t, s, spec.Properties)
+				return
+			}
 			sameAgain(t, s, spec.StrimziV1)
 			if why := notInProperties[filepath.Base(file)]; why == "" {
 				sameAgain(t, s, spec.Properties)
@@ -42,6 +46,9 @@ func TestWriteEveryFile(t *testing.T) {
 		})
 	}
 }
+
+// onlyInProperties is a file whose alias no resource may have.
+const onlyInProperties = "alias.properties"
 
 // notInProperties are files that say what mm2.properties can't, and what that is.
 var notInProperties = map[string]string{
@@ -251,6 +258,28 @@ func TestWriteGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			expect(t, filepath.Join("testdata", "written", file+"."+string(to)+".txt"), text)
+		}
+	}
+}
+
+// What is left out is named in comments, and stays there when it has several lines.
+func TestCommentsStayComments(t *testing.T) {
+	s := load(t, "MORE=payments", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+  mirrors:
+  - sourceCluster: A
+    targetCluster: B
+    sourceConnector: {config: {topics: "orders,\n${env:MORE}"}}
+`)
+	for _, format := range spec.Formats {
+		text, warnings, err := spec.Write(s, format)
+		if err != nil || len(warnings) == 0 {
+			t.Fatalf("%s: left out %v, error %v", format, warnings, err)
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "${env:MORE}") && !strings.HasPrefix(line, "#") {
+				t.Errorf("%s: %s", format, line)
+			}
 		}
 	}
 }
