@@ -493,6 +493,36 @@ func TestWarnings(t *testing.T) {
 	})
 }
 
+// MirrorMaker, which kferry found to write beside it, commits while the partition is held. The hold has rested by then, and is not
+// published over what MirrorMaker wrote.
+func TestHeldCursorIsNotPublishedOverMirrorMakers(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.create("A", "orders", 1, 5)
+		in.create("B", "A.orders", 1, 0)
+		flow := in.Options.Spec.Flows[0]
+		in.run()
+		time.Sleep(2 * time.Second)
+		in.commit(flow, "orders", 0, 2)
+		time.Sleep(2 * time.Second)
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		held, revision, err := cursors.Get(in.Context(), "orders", 0)
+		in.must(err)
+		held.Hold = lease.Hold{Reason: lease.ReasonForeignWriter, Detail: "not ours", Since: time.Now()}
+		_, err = cursors.Commit(in.Context(), "orders", 0, held, revision)
+		in.must(err)
+		key := flow.Key("orders", 0)
+		in.must(in.Clusters["B"].Write(in.Context(), flow.OffsetsTopic, []kafka.Record{
+			{Partition: mm2.OffsetsPartition(key, mm2.OffsetsPartitions), Key: key, Value: []byte(`{"offset":3}`)},
+		}))
+		time.Sleep(2 * time.Minute)
+		found, err := lease.ReadCursors(in.Context(), flow, in.Clusters["B"])
+		in.must(err)
+		if c := found[kafka.TopicPartition{Topic: "orders"}]; !c.Foreign || c.Offset != 4 {
+			in.Errorf("on the offsets topic stands %+v", c)
+		}
+	})
+}
+
 func TestCursorOfDeadWorkerIsPublished(t *testing.T) {
 	bubble(t, func(in *installation) {
 		in.create("A", "orders", 1, 5)

@@ -65,7 +65,7 @@ func (f *flow) publishResting(ctx context.Context, r rests, cursors map[kafka.To
 	var g sync.WaitGroup
 	for i, tp := range due {
 		if cursor := r[tp].cursor; cursor.Version == lease.CursorVersion { // any other is for a kferry that can read it
-			g.Go(func() { failed[i] = f.cursors.Publish(ctx, tp.Topic, tp.Partition, cursor) })
+			g.Go(func() { failed[i] = f.publishRested(ctx, tp, cursor) })
 		}
 	}
 	g.Wait()
@@ -78,4 +78,15 @@ func (f *flow) publishResting(ctx context.Context, r rests, cursors map[kafka.To
 		at.moved = false
 		r[tp] = at
 	}
+}
+
+// publishRested publishes a cursor. What a MirrorMaker that runs beside has committed is not written over: only a partition that is held
+// rests while it does, and a hold is rare enough to read the topic for it.
+func (f *flow) publishRested(ctx context.Context, tp kafka.TopicPartition, cursor lease.Cursor) error {
+	if cursor.Hold.Reason != "" {
+		if _, left, err := f.cursors.Left(ctx, tp.Topic, tp.Partition); left || err != nil {
+			return err
+		}
+	}
+	return f.cursors.Publish(ctx, tp.Topic, tp.Partition, cursor)
 }

@@ -33,6 +33,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kferry/kferry/shared/follow"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/offsets"
@@ -320,10 +321,27 @@ func (w *Worker) keepTopic(ctx context.Context, flow spec.Flow, source, target *
 	}
 	change, err := Follow(ctx, flow, source, target, w.cursors[flow.Name()], topic)
 	if change.Writes() {
-		log.Info("settings and rights followed their source", "set", change.Set, "removed", change.Remove, "given", change.Give, "revoked", change.Revoke)
+		log.Info("settings and rights followed their source", toTell(change)...)
 	}
 	w.metrics.followed(flow.Name(), len(change.Set)+len(change.Remove), len(change.Give)+len(change.Revoke))
 	return err
+}
+
+// toTell is what of a change there is to tell.
+func toTell(change follow.Change) (all []any) {
+	if len(change.Set) > 0 {
+		all = append(all, "set", change.Set)
+	}
+	if len(change.Remove) > 0 {
+		all = append(all, "removed", change.Remove)
+	}
+	if len(change.Give) > 0 {
+		all = append(all, "given", change.Give)
+	}
+	if len(change.Revoke) > 0 {
+		all = append(all, "revoked", change.Revoke)
+	}
+	return all
 }
 
 func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {

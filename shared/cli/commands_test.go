@@ -153,6 +153,9 @@ func TestStatus(t *testing.T) {
 	if !strings.HasPrefix(warnings, "warning: KFERRY_TOPIC: no such variable") {
 		t.Errorf("status keeps to itself what has no effect: %q", warnings)
 	}
+	if code, _, said := kferry(t, environ, "status", "kafka-dc-1->elsewhere"); code != 2 || !strings.Contains(said, "is no flow; give one of") {
+		t.Errorf("status of another flow: exit code %d and %q", code, said)
+	}
 	code, out, _ = kferry(t, environ, "status", "-o", "json")
 	var parsed struct {
 		Flows []struct {

@@ -81,7 +81,7 @@ func gaps(cmd *cobra.Command, in *input, named []string, r gapRequest) error {
 	if err != nil {
 		return err
 	}
-	warn(cmd, s)
+	warnOfVariables(cmd, s)
 	flows, err := flowsNamed(s, named)
 	if err != nil {
 		return err

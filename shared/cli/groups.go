@@ -35,6 +35,9 @@ func newGroups(p Process) *cobra.Command {
 		if group != "" {
 			for i := range surveys {
 				surveys[i].Positions = slices.DeleteFunc(surveys[i].Positions, func(p coordinator.GroupPosition) bool { return p.Group != group })
+				if len(surveys[i].Positions) == 0 && surveys[i].Error == "" {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s lists no group %q\n", surveys[i].Flow, surveys[i].Source, group)
+				}
 			}
 		}
 		if err := writeGroups(cmd.OutOrStdout(), surveys, format); err != nil {
@@ -53,7 +56,7 @@ func surveyGroups(cmd *cobra.Command, in *input, named []string) (surveys []coor
 	if err != nil {
 		return nil, err
 	}
-	warn(cmd, s)
+	warnOfVariables(cmd, s)
 	flows, err := flowsNamed(s, named)
 	if err != nil {
 		return nil, err

@@ -103,6 +103,9 @@ func TestGroupsHaveReasons(t *testing.T) {
 			t.Errorf("%s is %q, want %q", group, got[group], want)
 		}
 	}
+	if code, _, said := kferry(t, environ, "groups", flow, "--group", "fastest"); code != 0 || !strings.Contains(said, `lists no group "fastest"`) {
+		t.Errorf("of a group that is not there: exit code %d and %q", code, said)
+	}
 	code, out, _ = kferry(t, environ, "groups", flow, "--group", "faster")
 	for _, want := range []string{"copy_behind", "It goes on where the copy ends.", "TRANSLATED"} {
 		if code != 0 || !strings.Contains(out, want) || strings.Contains(out, "busy") {

@@ -48,7 +48,7 @@ func newLimit(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		warn(cmd, s)
+		warnOfVariables(cmd, s)
 		flows, err := flowsNamed(s, args)
 		if err != nil {
 			return err

@@ -154,7 +154,7 @@ func withFlow(cmd *cobra.Command, in *input, name, command string, do func(st *s
 	if err != nil {
 		return err
 	}
-	warn(cmd, s)
+	warnOfVariables(cmd, s)
 	flows, err := flowsNamed(s, []string{name})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func newPausing(p Process, name, short, long string, paused bool) *cobra.Command
 		if err != nil {
 			return err
 		}
-		warn(cmd, s)
+		warnOfVariables(cmd, s)
 		flows, err := flowsNamed(s, args)
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ func resume(cmd *cobra.Command, in *input, r coordinator.Request) error {
 	if err != nil {
 		return err
 	}
-	warn(cmd, s)
+	warnOfVariables(cmd, s)
 	flows, err := flowsNamed(s, []string{r.Flow})
 	if err != nil {
 		return err

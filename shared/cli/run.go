@@ -21,7 +21,7 @@ func newRun(p Process) *cobra.Command {
 		Short: "Copy, with everything in this one process",
 		Long: "run copies until it is stopped: coordinator, worker and work queue in one process. The queue lies in --data, unless\n" +
 			"NATS_URL names another one. Stopped at any moment, even by force, it goes on where it was at the next start.",
-		Example: "  kferry run -f mirror.yaml\n  kferry run -f mirror.yaml --until-caught-up",
+		Example: "  kferry run -f mirror.yaml\n  kferry run -f mm2.properties --until-caught-up",
 		Args:    noArguments,
 	}
 	in := newInput(p, cmd, "clusters", "data", "http", "log-format", "log-level", "memory", "name", "nats-url", "slots")

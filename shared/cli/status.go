@@ -17,21 +17,21 @@ var formats = []string{"table", "json"}
 func newStatus(p Process) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:   "status",
+		Use:   "status [A->B]",
 		Short: "Show where every partition stands",
 		Long: "status asks the clusters how far every partition is copied, and what stands in the way. It adds what only the queue knows,\n" +
 			"failures and the time of the next try: the one at NATS_URL, or that of a \"kferry run\" on the same --data. Exit code 1: a\n" +
 			"cluster did not answer.",
-		Example: "  kferry status -f mirror.yaml\n  kferry status -f mirror.yaml -o json",
-		Args:    noArguments,
+		Example: "  kferry status -f mirror.yaml\n  kferry status -f mirror.yaml 'A->B' -o json",
+		Args:    oneFlowOrAll,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVarP(&format, "output", "o", formats[0], "table or json")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !slices.Contains(formats, format) {
 			return usageError{fmt.Errorf("-o %q: give table or json", format)}
 		}
-		survey, err := survey(cmd, in)
+		survey, err := survey(cmd, in, args)
 		if err != nil {
 			return err
 		}
@@ -50,12 +50,15 @@ func newStatus(p Process) *cobra.Command {
 	return cmd
 }
 
-func survey(cmd *cobra.Command, in *input) (coordinator.Survey, error) {
+func survey(cmd *cobra.Command, in *input, named []string) (coordinator.Survey, error) {
 	s, err := in.load(cmd)
 	if err != nil {
 		return coordinator.Survey{}, err
 	}
-	warn(cmd, s)
+	warnOfVariables(cmd, s)
+	if s.Flows, err = flowsNamed(s, named); err != nil {
+		return coordinator.Survey{}, err
+	}
 	st, err := newStation(s, silent, nil, nil)
 	if err != nil {
 		return coordinator.Survey{}, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,10 +59,18 @@ func validateJSON(cmd *cobra.Command, s spec.Spec, mistakes error) error {
 	return nil
 }
 
+// warn tells all that is odd about the input.
 func warn(cmd *cobra.Command, s spec.Spec) {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
 	}
+}
+
+// warnOfVariables is warn for commands that ask or decide: what a file says without effect would stand above each of their answers, a
+// variable may be wrong in this shell alone.
+func warnOfVariables(cmd *cobra.Command, s spec.Spec) {
+	s.Warnings = slices.DeleteFunc(slices.Clone(s.Warnings), func(w string) bool { return !strings.HasPrefix(w, "KFERRY_") })
+	warn(cmd, s)
 }
 
 // preview shows what the flows would do.

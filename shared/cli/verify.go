@@ -49,7 +49,7 @@ func newVerify(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		warn(cmd, s)
+		warnOfVariables(cmd, s)
 		if c.flows, err = flowsNamed(s, names); err != nil {
 			return err
 		}

@@ -41,7 +41,10 @@ type Task struct {
 
 // String is how people read a task: "mirror A->B orders-3".
 func (t Task) String() string {
-	if t.Partition < 0 {
+	switch {
+	case t.Topic == "":
+		return fmt.Sprintf("%s %s", t.Kind, t.Flow)
+	case t.Partition < 0:
 		return fmt.Sprintf("%s %s %s", t.Kind, t.Flow, t.Topic)
 	}
 	return fmt.Sprintf("%s %s %s-%d", t.Kind, t.Flow, t.Topic, t.Partition)

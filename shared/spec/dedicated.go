@@ -76,7 +76,14 @@ func readDedicated(file string, text []byte, r *report) input {
 		return input{}
 	}
 	slices.SortFunc(d.aliases, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
-	d.aliases = slices.Compact(d.aliases)
+	if distinct := slices.Compact(slices.Clone(d.aliases)); len(distinct) < len(d.aliases) {
+		d.warn(list, "an alias is named twice; it is one cluster all the same")
+		d.aliases = distinct
+	}
+	if len(splitList(list.text)) > 0 && len(d.aliases) == 1 {
+		r.wrongf(list, "names one cluster, %s; to copy takes two, like a, b", d.aliases[0])
+		return input{}
+	}
 	for key, v := range d.all {
 		owner := d.owner(key)
 		if d.owned[owner] == nil {
@@ -267,12 +274,32 @@ func (d *dedicatedReader) warnDead() {
 	}
 }
 
+// flowLike is the beginning of a flow's keys that a key comes close to: with another arrow, in other letters (a->B), or as Java reads
+// "A -> B.topics" and "A=>B.topics", whose key is "A".
+func (d *dedicatedReader) flowLike(key string) string {
+	for _, source := range d.aliases {
+		if key == source {
+			return source + "->…"
+		}
+		for _, target := range d.aliases {
+			like := regexp.MustCompile(`(?i)^` + regexp.QuoteMeta(source) + `(->|-|=>|>|--?>)` + regexp.QuoteMeta(target) + `\.`)
+			if source != target && like.MatchString(key) {
+				return FlowName(source, target) + "."
+			}
+		}
+	}
+	return ""
+}
+
 // instead is what would do what a dead key is meant to.
 func (d *dedicatedReader) instead(key string) string {
 	source, target, found := strings.Cut(key, "->")
 	target, _, _ = strings.Cut(target, ".")
 	client, rest, _ := strings.Cut(key, ".")
 	flow, wanted := FlowName("SOURCE", "TARGET"), ""
+	if close := d.flowLike(key); close != "" {
+		return fmt.Sprintf("%s %s? A flow's keys begin so, without blanks", didYouMean, close)
+	}
 	if found {
 		return fmt.Sprintf("%s and %s are not both in clusters", source, target)
 	}
