@@ -91,6 +91,7 @@ func (s *GroupsSurvey) look(ctx context.Context, o Options, f spec.Flow) error {
 	}
 	positions := copies.Positions(seen)
 	copies.Translate(positions)
+	copies.Disown(positions, found.target)
 	standing, err := groups.LookTarget(ctx, p.target, groups.Names(positions))
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/bits"
 	"slices"
 	"sync"
@@ -100,6 +101,9 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 	}
 	positions := copies.Positions(seen)
 	copies.Translate(positions)
+	if err := r.disown(ctx, copies, positions); err != nil {
+		return lease.State{}, err
+	}
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
 	unseen := seen.Err()
@@ -140,6 +144,22 @@ func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 		back := *c.Back
 		c.Back = &back
 	}
+}
+
+// disown asks the target for the topics that positions lead to, see groups.Copies.Disown.
+func (r *translator) disown(ctx context.Context, copies *groups.Copies, positions []groups.Position) error {
+	named := map[string]bool{}
+	for _, p := range positions {
+		if p.To > 0 {
+			named[p.Target.Topic] = true
+		}
+	}
+	topics, err := r.target.TopicsNamed(ctx, slices.Collect(maps.Keys(named)))
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	copies.Disown(positions, topics)
+	return nil
 }
 
 // checkpoint writes the checkpoints that are due, and an offset-sync at each position of the partitions that they are about: whoever
@@ -204,7 +224,7 @@ func pairsAt(copies *groups.Copies, positions []groups.Position, in map[kafka.To
 	}
 	for tp, all := range at {
 		cursor, known := copies.Cursors[tp]
-		if !known || cursor.Foreign {
+		if !known || !cursor.Placed() {
 			continue
 		}
 		for _, u := range spread(all, cursor.Offset) {

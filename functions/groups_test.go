@@ -466,6 +466,28 @@ func TestNothingIsDueAfterTheGroupsTask(t *testing.T) {
 	})
 }
 
+// A copy that was deleted and created again since is another topic: its records are none that a group has seen on the source.
+func TestNoPositionInATopicThatWasCreatedAgain(t *testing.T) {
+	inGroups(t, syncs, func(w *world) {
+		w.has("B", replica, 40)
+		w.isCopiedIn(w.cursors, topic, lease.Cursor{Offset: 100, Target: 100, TargetTopicID: kafka.TopicID{1}.String()})
+		w.commits("A", "app", topic, 90)
+		w.commits("A", "at the beginning", topic, 0)
+		w.follows()
+		w.wrote()
+		if got := w.committed("B", "app", replica); got != -1 {
+			t.Errorf("position is %d, want none", got)
+		}
+		now, err := w.target.Topic(w.Context(), replica)
+		w.must(err)
+		w.isCopiedIn(w.cursors, topic, lease.Cursor{Offset: 30, Target: 30, TargetTopicID: now.ID.String()})
+		w.follows()
+		if got := w.committed("B", "app", replica); got != 30 {
+			t.Errorf("position is %d, want 30", got)
+		}
+	})
+}
+
 // What was committed beside a position goes along, and the target's log is not left at either end.
 func TestSyncOffsetStaysWithinTheLog(t *testing.T) {
 	inGroups(t, syncs, func(w *world) {

@@ -421,6 +421,7 @@ func (m *mirror) close(ctx context.Context, end error) error {
 	m.leave()
 	held, is := errors.AsType[*holdError](end)
 	switch {
+	case is && held.Reason == lease.ReasonMirrorMaker: // it may commit at any moment, and this must not be written over it
 	case is && (m.at.Hold.Reason != held.Reason || m.at.Hold.Detail != held.Detail) && m.confirmed(ctx, held.Reason):
 		m.at.Hold = lease.Hold{Reason: held.Reason, Detail: held.Detail, Since: time.Now()}
 		m.unsaved, m.unshown = true, true

@@ -116,6 +116,18 @@ func (m *mirror) moveTrack(was lease.Cursor) {
 	}
 }
 
+// takeTrack begins the map behind what MirrorMaker has copied, of which the last is there to be compared. Of what lies before that it has left
+// a few pairs.
+func (m *mirror) takeTrack(copies pairings, source, target int64) {
+	begin := pairing{source, target, 0}
+	if len(copies) > 0 {
+		begin = copies[0]
+	}
+	m.track.Lose(begin.source, begin.target, m.syncs.Bounds(m.from, offsets.Bound{Source: source, Target: target})...)
+	m.placed(copies)
+	m.track.Reach(source, target)
+}
+
 // mapInto puts the map into the cursor.
 func (m *mirror) mapInto() {
 	if m.track.PendingBytes() > 2*offsets.MostPending {
@@ -127,12 +139,12 @@ func (m *mirror) mapInto() {
 // keeping is how the chunks of the map get to their topic.
 type keeping struct {
 	cancel  context.CancelFunc
-	done    chan error // the outcome of the write under way; nil while there is none
-	chunks  int        // that it writes
-	failing time.Time  // since when it fails; zero while it doesn't
-	next    time.Time  // not before
-	said    bool       // that it fails
-	gaveUp  bool       // and said so
+	done    chan error       // the outcome of the write under way; nil while there is none
+	chunks  []offsets.Sealed // that it writes
+	failing time.Time        // since when it fails; zero while it doesn't
+	next    time.Time        // not before
+	said    bool             // that it fails
+	gaveUp  bool             // and said so
 }
 
 // keepIfDue writes finished chunks beside the copying.
@@ -146,7 +158,7 @@ func (m *mirror) keepIfDue(ctx context.Context, now time.Time) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	m.keeping.cancel, m.keeping.done, m.keeping.chunks = cancel, done, len(pending)
+	m.keeping.cancel, m.keeping.done, m.keeping.chunks = cancel, done, pending
 	m.keeping.said = m.archive.Failed() // of another partition, most likely
 	go func() { done <- m.archive.Write(ctx, m.from, pending) }()
 }

@@ -228,7 +228,8 @@ func (e *otherRecordError) Error() string {
 }
 
 // resumeBehind walks both sides in step and returns the place behind the last source record that landed. What landed may begin again at
-// an earlier record: a request that came late has doubled it, or another worker.
+// an earlier record: a request that came late has doubled it, or another worker. found is told of each record where it landed first: behind
+// a later place there may not be all that follows it on the source.
 func resumeBehind(start place, landed, source iter.Seq2[print, error], found func(source, landed print)) (place, error) {
 	next, stop := iter.Pull2(source)
 	defer stop()
@@ -254,13 +255,12 @@ func resumeBehind(start place, landed, source iter.Seq2[print, error], found fun
 		switch again, is := known[l.whole]; {
 		case due < len(walked) && walked[due].whole == l.whole:
 			known[l.whole] = due
-			found(walked[due], l)
 			if after := walked[due].after; after.offset > at.offset {
+				found(walked[due], l)
 				at = after
 			}
 			due++
 		case is:
-			found(walked[again], l)
 			due = again + 1
 		case due == len(walked):
 			return at, &otherRecordError{landed: l.offset, missing: true}

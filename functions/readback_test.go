@@ -7,6 +7,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/offsets"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // A written is one record of a log as the walks see it: what it says, under which key, where.
@@ -188,3 +192,59 @@ func TestWalksEndWithTheErrorOfASide(t *testing.T) {
 }
 
 func unnoted(print, print) {}
+
+// Requests that came late double what landed, in any part and at any time. Who goes on at a translated position still finds there, or
+// behind, every record that it hasn't read.
+func TestNoPositionPassesOverWhatLandedTwice(t *testing.T) {
+	found := 0
+	for seed := range uint64(1_000) {
+		random := rand.New(rand.NewPCG(seed, 9))
+		var source, landed []written
+		for o := int64(0); len(source) < 20; o++ {
+			if random.IntN(4) > 0 {
+				source = append(source, written{o, 1, fmt.Sprint(o)})
+			}
+		}
+		land := func(records []written) {
+			for _, r := range records {
+				landed = append(landed, written{int64(len(landed)), r.key, r.text})
+			}
+		}
+		for due := 0; due < 12; {
+			n := 1 + random.IntN(4)
+			if late := random.IntN(due + 1); random.IntN(2) == 0 {
+				land(source[late:min(late+n, due)])
+				continue
+			}
+			land(source[due : due+n])
+			due += n
+		}
+		m := &mirror{}
+		m.resumeTrack()
+		at, err := resumeBehind(place{0, -1}, prints(landed), prints(source), m.foundThere)
+		if err != nil { // held: what came late has ended within what had landed
+			continue
+		}
+		found++
+		m.placed(m.found)
+		m.track.Reach(at.offset, int64(len(landed)))
+		for _, r := range source {
+			if r.offset >= at.offset {
+				m.track.Copied(r.offset, int64(len(landed)), 1)
+				land([]written{r})
+			}
+		}
+		c := offsets.Cursor{Offset: source[len(source)-1].offset + 1, Target: int64(len(landed)), Mapped: true, Map: m.track.Map(true)}
+		for _, r := range source {
+			to := offsets.Open(spec.Flow{}, nil).Translate(kafka.TopicPartition{}, c, r.offset).Target
+			for _, left := range source {
+				if left.offset >= r.offset && !slices.ContainsFunc(landed[min(to, c.Target):], func(l written) bool { return l.text == left.text }) {
+					t.Fatalf("seed %d: %d leads to %d, behind all of %d in %v", seed, r.offset, to, left.offset, landed)
+				}
+			}
+		}
+	}
+	if found < 100 {
+		t.Errorf("%d only were no holds", found)
+	}
+}

@@ -124,6 +124,56 @@ func align(source *trace, committed int, landed []uint64, counted bool) landing 
 	return l
 }
 
+const (
+	mostCopies     = 1 << 11 // stretches without a hole that lastCopies returns
+	mostCopiesJump = 1 << 5  // and jumps between them in the copy's offsets
+)
+
+// lastCopies says where in the copy the first n records of the source are, as far back as that can be told, so that whoever goes on at any
+// of them finds it and, in their order, all that follow. Where records are there more than once the last ones count. lacks says that the copy
+// may be without some of them.
+//
+// Nothing is taken from what MirrorMaker should have done: what is there is compared. Where records are alike and none is lacking it is all the
+// same which of them one reads.
+func lastCopies(source *trace, n int, landed *trace, lacks bool) (copies pairings) {
+	var known, there *index
+	if lacks {
+		known, there = newIndex(source.prints), newIndex(landed.prints)
+	}
+	at, jumps := len(landed.prints), 0 // where the record behind is
+	for i := n - 1; i >= 0; i-- {
+		if lacks {
+			if first, _ := there.lookUp(source.prints[i]); first < 0 {
+				continue
+			}
+			if _, alike := known.lookUp(source.prints[i]); alike { // the one that is there may be another
+				break
+			}
+		}
+		j := at - 1
+		for j >= 0 && landed.prints[j] != source.prints[i] {
+			j--
+		}
+		if j < 0 {
+			break
+		}
+		p := pairing{source.behind(i).offset - 1, landed.behind(j).offset - 1, 1}
+		if last := len(copies) - 1; last >= 0 && copies[last].target != p.target+1 {
+			jumps++
+		}
+		if last := len(copies) - 1; last >= 0 && copies[last].source == p.source+1 && copies[last].target == p.target+1 {
+			copies[last] = pairing{p.source, p.target, copies[last].n + 1}
+		} else {
+			copies = append(copies, p)
+		}
+		if at = j; jumps == mostCopiesJump || len(copies) == mostCopies {
+			break
+		}
+	}
+	slices.Reverse(copies)
+	return copies
+}
+
 // An index finds prints. It is a table with open addressing, which takes a third of what a map does.
 type index struct {
 	prints []uint64

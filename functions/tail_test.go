@@ -166,3 +166,57 @@ func TestTailReachesBackFarEnough(t *testing.T) {
 		}
 	}
 }
+
+// Whoever goes on where a record is said to be finds it and all that follow, in their order, and nowhere later: whatever MirrorMaker did
+// before it stopped, and whatever is alike. Where all records differ and none was left out, that is known as far back as the copy goes.
+func TestLastCopiesLeadToAllThatFollow(t *testing.T) {
+	copies := 0
+	for seed := range uint64(5000) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		m := &mirrorMaker{Rand: random}
+		alike, aborts := random.IntN(3) == 0, random.IntN(3) == 0
+		source, landed := &trace{skips: aborts}, &trace{}
+		for i := range 100 + random.IntN(100) {
+			print := uint64(i) + 1000
+			if alike && random.IntN(3) > 0 {
+				print = uint64(random.IntN(4))
+			}
+			m.source = append(m.source, print)
+			m.aborted = append(m.aborted, aborts && random.IntN(4) == 0)
+			source.add(print, 10+int64(i), 0)
+		}
+		for range 1 + random.IntN(4) {
+			m.run()
+		}
+		cut := random.IntN(len(m.copied)/2 + 1)
+		for at, print := range m.copied[cut:] {
+			landed.add(print, int64(cut+at), -1)
+		}
+		known := map[int64]int64{}
+		for _, p := range lastCopies(source, m.furthest, landed, aborts) {
+			for i := range p.n {
+				known[p.source+i] = p.target + i
+			}
+		}
+		copies += len(known)
+		at, whole := int64(len(m.copied)), true // the greatest offset behind which all are that a reader of the copy may want
+		for i := m.furthest - 1; i >= 0; i-- {
+			if m.aborted[i] {
+				continue
+			}
+			for at--; at >= int64(cut) && m.copied[at] != m.source[i]; at-- {
+			}
+			got, is := known[10+int64(i)]
+			if is && got != at {
+				t.Fatalf("seed %d: %d is said to be at %d, want %d", seed, 10+i, got, at)
+			}
+			if whole = whole && at >= int64(cut); whole && !is && !alike {
+				t.Fatalf("seed %d: %d is at %d, and that is not known", seed, 10+i, at)
+			}
+			if !whole {
+				break
+			}
+		}
+	}
+	t.Logf("%d records found", copies)
+}

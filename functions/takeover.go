@@ -38,7 +38,7 @@ func (m *mirror) takeOver(ctx, soft context.Context) error {
 	if err != nil {
 		return err
 	}
-	at, err := m.landedBefore(soft, committed, end)
+	at, copies, err := m.landedBefore(soft, committed, end)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (m *mirror) takeOver(ctx, soft context.Context) error {
 	exactly := m.at.ExactlyOnce
 	m.at = m.facts.cursor(m.flow)
 	m.at.Offset, m.at.SourceEpoch, m.at.Target, m.at.Mapped = at.offset, at.epoch, end, at.offset != end
-	m.track.Lose(at.offset, end) // where MirrorMaker put what lies before, even where the offsets are the same, nobody knows
+	m.takeTrack(copies, at.offset, end)
 	if err := m.assume(); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 		return fmt.Errorf("what MirrorMaker 2 has left is not known: %w; %v", err, end) // %v: nothing is written over it
 	}
 	if !is {
-		return end
+		return m.beside(soft, held)
 	}
 	m.log.Info("MirrorMaker 2 has written the position since this kferry did", "reason", held.Reason, "detail", held.Detail)
 	m.at = left
@@ -88,6 +88,24 @@ func (m *mirror) succeed(ctx, soft context.Context, end error) error {
 		return err
 	}
 	return m.copyOn(ctx, soft)
+}
+
+// beside says of a writer that kferry doesn't know whether it is a MirrorMaker that runs and has not committed yet. Nothing is written
+// meanwhile: what it commits is to be found. Who may not ask for its workers doesn't learn more than before.
+func (m *mirror) beside(soft context.Context, held *holdError) error {
+	if held.Reason != lease.ReasonForeignWriter {
+		return held
+	}
+	members, err := m.target.Members(soft, m.flow.ConnectGroup)
+	if err != nil || members == 0 {
+		return held
+	}
+	return m.workersRun(members)
+}
+
+// workersRun is the hold of a MirrorMaker whose workers are members of their group.
+func (m *mirror) workersRun(members int) error {
+	return m.runs("group %s on %s has %d members (workers of Kafka Connect); stop them. One that was killed is a member for ten more seconds", m.flow.ConnectGroup, m.flow.Target, members)
 }
 
 // runs is the hold of a MirrorMaker that has not stopped.
@@ -135,19 +153,20 @@ func (m *mirror) unmoved(soft context.Context, end int64) error {
 	return nil
 }
 
-// landedBefore is the source's place behind what MirrorMaker has landed before an end of the copy, given the next offset by its own account.
-func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place, error) {
+// landedBefore is the source's place behind what MirrorMaker has landed before an end of the copy, given the next offset by its own account,
+// and where the last of that is.
+func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place, pairings, error) {
 	target, err := m.target.LogStart(soft, m.to)
 	if err != nil {
-		return place{}, fmt.Errorf("read log start of %s: %w", m.to, err)
+		return place{}, nil, fmt.Errorf("read log start of %s: %w", m.to, err)
 	}
 	source, err := m.source.LogStart(soft, m.from)
 	if err != nil {
-		return place{}, fmt.Errorf("read log start of %s: %w", m.from, err)
+		return place{}, nil, fmt.Errorf("read log start of %s: %w", m.from, err)
 	}
 	sourceEnd, err := m.source.HighWatermark(soft, m.from)
 	if err != nil {
-		return place{}, fmt.Errorf("read high watermark of %s: %w", m.from, err)
+		return place{}, nil, fmt.Errorf("read high watermark of %s: %w", m.from, err)
 	}
 	had := fmt.Sprintf("MirrorMaker 2 had committed offset %d of %s", committed-1, m.from)
 	if committed == 0 {
@@ -155,14 +174,14 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	}
 	switch {
 	case committed > sourceEnd.Offset:
-		return place{}, hold(lease.ReasonNoCursor, "%s, which ends at %d: the source topic was deleted and created again, or has lost records", had, sourceEnd.Offset)
+		return place{}, nil, hold(lease.ReasonNoCursor, "%s, which ends at %d: the source topic was deleted and created again, or has lost records", had, sourceEnd.Offset)
 	case end == 0 && committed > 0:
-		return place{}, hold(lease.ReasonNoCursor, "%s, and nothing has ever been written to %s: the copy was deleted and created again, or somebody set that position by hand", had, m.to)
+		return place{}, nil, hold(lease.ReasonNoCursor, "%s, and nothing has ever been written to %s: the copy was deleted and created again, or somebody set that position by hand", had, m.to)
 	case target.Offset >= end: // nothing that landed is there any more, if anything ever was
-		return place{committed, -1}, nil
+		return place{committed, -1}, nil, nil
 	}
 	if err := m.predecessors.enter(soft, m.yield); err != nil {
-		return place{}, err
+		return place{}, nil, err
 	}
 	defer m.predecessors.leave()
 	isolation := m.at.Isolation
@@ -171,21 +190,22 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	for n := int64(tailFirst); ; n = min(n*tailGrowth, tailMost) {
 		from := max(target.Offset, end-n)
 		whole := from == target.Offset || n >= tailMost
-		found, trace, err := m.alignTail(soft, reach{max(source.Offset, committed-n), sourceEnd.Offset}, committed, reach{from, end}, int(n))
+		found, trace, landed, err := m.alignTail(soft, reach{max(source.Offset, committed-n), sourceEnd.Offset}, committed, reach{from, end}, int(n))
 		further := false
 		if err == nil && !whole {
 			further, err = m.doubledBefore(soft, found, trace, from, max(target.Offset, end-n*tailGrowth), source.Offset)
 		}
 		switch {
 		case err != nil:
-			return place{}, err
+			return place{}, nil, err
 		case !whole && (further || !found.begins):
 		case found.matched == 0 && (source.Offset < committed || committed == 0): // else the source has lost what it could be
-			return place{}, hold(lease.ReasonNoCursor, "%s, but none of the last %d records of %s is one of the source's around there", had, end-from, m.to)
+			return place{}, nil, hold(lease.ReasonNoCursor, "%s, but none of the last %d records of %s is one of the source's around there", had, end-from, m.to)
 		case whole && !found.begins && from > target.Offset:
-			return place{}, hold(lease.ReasonNoCursor, "%s, and copied more than %d records since, which is more than kferry compares", had, tailMost)
+			return place{}, nil, hold(lease.ReasonNoCursor, "%s, and copied more than %d records since, which is more than kferry compares", had, tailMost)
 		default:
-			return m.placeOf(found, trace, committed, had)
+			at, err := m.placeOf(found, trace, committed, had)
+			return at, lastCopies(trace, trace.before(at.offset), landed, trace.skips || m.facts.compacted || m.facts.target.compacted()), err
 		}
 	}
 }
@@ -206,7 +226,7 @@ func (m *mirror) doubledBefore(soft context.Context, found landing, source *trac
 	if err == nil {
 		_, err = m.trace(soft, p, one, place{before + distance, -1})
 	}
-	return len(landed) == 0 || len(one.prints) == 0 || one.prints[0] != landed[0], err
+	return err != nil || len(landed.prints) == 0 || len(one.prints) == 0 || one.prints[0] != landed.prints[0], err
 }
 
 // placeOf is the place behind what has landed, where that is sure.
@@ -234,26 +254,25 @@ type reach struct{ from, end int64 }
 
 // alignTail looks the records of a stretch of the copy up in one of the source: in those up to the committed ones, and in as many behind as
 // can have landed.
-func (m *mirror) alignTail(soft context.Context, of reach, committed int64, copied reach, most int) (landing, *trace, error) {
+func (m *mirror) alignTail(soft context.Context, of reach, committed int64, copied reach, most int) (found landing, source, landed *trace, err error) {
 	p := m.printer()
 	source, before := &trace{}, 0
 	for at := (place{of.from, -1}); at.offset < of.end && len(source.prints)-before <= most; {
 		next, err := m.trace(soft, p, source, at)
 		if err != nil {
-			return landing{}, nil, err
+			return landing{}, nil, nil, err
 		}
 		if before = source.before(committed); next == at {
 			break
 		}
 		at = next
 	}
-	landed, err := m.landedTail(soft, p, copied)
-	if err != nil {
-		return landing{}, nil, err
+	if landed, err = m.landedTail(soft, p, copied); err != nil {
+		return landing{}, nil, nil, err
 	}
-	found := align(source, before, landed, !m.facts.compacted && !m.facts.target.compacted())
-	found.dense = int64(len(landed)) == copied.end-copied.from
-	return found, source, nil
+	found = align(source, before, landed.prints, !m.facts.compacted && !m.facts.target.compacted())
+	found.dense = int64(len(landed.prints)) == copied.end-copied.from
+	return found, source, landed, nil
 }
 
 // trace adds one piece of the source.
@@ -280,9 +299,9 @@ func (m *mirror) trace(soft context.Context, p *printer, to *trace, at place) (p
 	return place{seen.next, seen.epoch}, nil
 }
 
-// landedTail are the prints of the copy's records in a stretch, without those of transactions that came to nothing.
-func (m *mirror) landedTail(soft context.Context, p *printer, of reach) ([]uint64, error) {
-	var landed []uint64
+// landedTail are the copy's records in a stretch, without those of transactions that came to nothing.
+func (m *mirror) landedTail(soft context.Context, p *printer, of reach) (*trace, error) {
+	landed := &trace{}
 	for next := of.from; next < of.end; {
 		select {
 		case <-m.yield:
@@ -305,7 +324,7 @@ func (m *mirror) landedTail(soft context.Context, p *printer, of reach) ([]uint6
 					break
 				}
 				if r.Offset >= before {
-					landed = append(landed, p.print(r).whole[0])
+					landed.add(p.print(r).whole[0], r.Offset, -1)
 				}
 			}
 		}
@@ -396,8 +415,9 @@ func (p *predecessors) stopped(soft context.Context, m *mirror) (predecessor, er
 	return found.(predecessor), err
 }
 
-// settle sees that MirrorMaker has stopped, ends what it has begun, and reads what it has left.
+// settle sees that MirrorMaker has stopped, ends what it has begun, and reads what it has left: pairs of offsets and positions.
 func settle(soft context.Context, m *mirror) (left predecessor, err error) {
+	_ = m.syncs.Refresh(soft) // which may take long the first time, and counts below
 	group := m.flow.ConnectGroup
 	members, err := m.target.Members(soft, group)
 	switch {
@@ -406,14 +426,26 @@ func settle(soft context.Context, m *mirror) (left predecessor, err error) {
 	case err != nil:
 		return left, permanent(err)
 	case members > 0:
-		return left, m.runs("group %s on %s has %d members (workers of Kafka Connect); stop them. One that was killed is a member for ten more seconds", group, m.flow.Target, members)
+		return left, m.workersRun(members)
 	}
 	if err := fence(soft, m.target, group+"-"+m.flow.Connector+"-"); err != nil {
 		return left, err
 	}
 	left.at = time.Now()
-	left.cursors, err = lease.ReadCursors(soft, m.flow, m.target)
+	if left.cursors, err = lease.ReadCursors(soft, m.flow, m.target); err == nil {
+		err = m.readPairs(soft)
+	}
 	return left, err
+}
+
+// readPairs reads MirrorMaker's offset-syncs as far as they are new. Without the right to they are left out: only positions need them.
+func (m *mirror) readPairs(soft context.Context) error {
+	err := m.syncs.Refresh(soft)
+	if err == nil || kafka.Retriable(err) || soft.Err() != nil {
+		return err
+	}
+	m.log.Warn("MirrorMaker 2's offset-syncs can't be read; positions in what it copied will be less exact", "error", err)
+	return nil
 }
 
 // fence ends the transactions of a connector's tasks (KIP-618), whose transactional ids are a prefix and the task's number: what they

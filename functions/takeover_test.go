@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
@@ -250,6 +252,36 @@ func TestTakeOverWaitsUntilMirrorMakerHasStopped(t *testing.T) {
 	})
 }
 
+// kferry had stopped and MirrorMaker goes on. Until it has committed, the last position is kferry's, which must not be written over the one
+// that MirrorMaker is about to commit.
+func TestTakeOverWaitsForAMirrorMakerThatHasNotCommitted(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(20)
+		p := w.worker(0)
+		w.offer(0)
+		w.eventually("a cursor", func() bool { _, _, err := w.cursors.Get(w.Context(), topic, 0); return err == nil })
+		w.complete()
+		p.drain()
+		for range 60 {
+			m.grow(w.unique())
+		}
+		m.copies(20, 50)
+		runs, err := w.env.Client("B", kgo.ConsumerGroup("A-mm2"), kgo.ConsumeTopics(replica), kgo.DisableAutoCommit())
+		w.must(err)
+		ctx, stop := context.WithTimeout(w.Context(), 10*time.Second)
+		runs.PollFetches(ctx)
+		stop()
+		m.stays(lease.ReasonMirrorMaker, "group A-mm2 on B has 1 members")
+		m.commitsUnseen(49)
+		time.Sleep(time.Minute) // more looks at it
+		if c := w.published(0); !c.Foreign || c.Offset != 50 {
+			w.Errorf("MirrorMaker's position was written over: %+v", c)
+		}
+		runs.Close()
+		m.leaves(50)
+	})
+}
+
 // A copy that grows is written to, whatever the group says.
 func TestTakeOverWaitsUntilTheCopyIsStill(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
@@ -368,4 +400,77 @@ func TestTakeOverBeforeAnyCoordinator(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where the groups of MirrorMaker's time go on: exactly where the copy's end could be compared, also what is there twice, and before that behind
+// the nearest pair that MirrorMaker wrote. What it had found itself stays where that is better.
+func TestTakeOverKnowsThePositionsOfMirrorMakersTime(t *testing.T) {
+	const syncsTopic = "mm2-offset-syncs.B.internal"
+	inWorld(t, setup{}, func(w *world) {
+		w.flow.Filters = []spec.Filter{{Topics: patterns(t, topic)}}
+		w.flow.Groups = spec.Groups{
+			State: spec.Running, Include: patterns(t, ".*"), Checkpoints: true, CheckpointsInterval: 5 * time.Second, CheckpointsTopic: checkpointsTopic,
+			CheckpointsReplicationFactor: -1, SyncInterval: time.Minute,
+		}
+		w.flow.Syncs = spec.OffsetSyncs{Enabled: true, OnSource: true, Topic: syncsTopic, ReplicationFactor: -1}
+		m := w.maker(12_000)
+		m.copies(0, 9_000)
+		m.copies(8_000, 10_000) // MirrorMaker was killed, and began again at its last commit
+		m.commits(9_999)
+		w.must(w.env.Kafka("A").CreateTopic(syncsTopic, 1, map[string]string{"cleanup.policy": "compact"}))
+		var pairs []kafka.Record
+		for at := int64(1_000); at < 11_000; at += 500 {
+			pair := mm2.OffsetSync{Topic: topic, Upstream: at, Downstream: at}
+			if at >= 9_000 {
+				pair.Upstream -= 1_000
+			}
+			pairs = append(pairs, kafka.Record{Key: pair.Key(), Value: pair.Value()})
+		}
+		w.must(w.source.Write(w.Context(), syncsTopic, pairs))
+		known := mm2.Checkpoint{Group: "known", Topic: replica, Upstream: 4_200, Downstream: 4_150}
+		w.must(w.env.Kafka("B").CreateTopic(checkpointsTopic, 1, map[string]string{"cleanup.policy": "compact"}))
+		w.must(w.target.Write(w.Context(), checkpointsTopic, []kafka.Record{{Key: known.Key(), Value: known.Value()}}))
+		m.leaves(10_000)
+		for u, group := range map[int64]string{500: "before all pairs", 4_200: "known", 4_201: "deep", 5_000: "at a pair", 7_000: "compared", 8_500: "doubled", 9_999: "last", 10_000: "next", 11_500: "kferry's"} {
+			w.commits("A", group, topic, u)
+		}
+		w.follows()
+		w.wrote("known A.orders-0 4200->4150", "before all pairs A.orders-0 500->0", "deep A.orders-0 4201->4001", "at a pair A.orders-0 5000->5000",
+			"compared A.orders-0 7000->7000", "doubled A.orders-0 8500->9500", "last A.orders-0 9999->10999", "next A.orders-0 10000->11000", "kferry's A.orders-0 11500->12500")
+		w.commits("A", "known", topic, 4_300) // it has moved, but nothing better is known
+		w.follows()
+		if last := w.lastCheckpoint(); last.Group == "known" {
+			w.Errorf("a better checkpoint of MirrorMaker's was replaced by %+v", last)
+		}
+	})
+}
+
+// Whoever may not read MirrorMaker's offset-syncs takes over all the same.
+func TestTakeOverWithoutTheRightToOffsetSyncs(t *testing.T) {
+	const syncsTopic = "mm2-offset-syncs.B.internal"
+	inWorld(t, setup{}, func(w *world) {
+		w.flow.Syncs = spec.OffsetSyncs{Enabled: true, OnSource: true, Topic: syncsTopic, ReplicationFactor: -1}
+		m := w.maker(50)
+		m.copies(0, 30)
+		m.commits(29)
+		w.must(w.env.Kafka("A").CreateTopic(syncsTopic, 1, nil))
+		refused := 0
+		w.env.Kafka("A").ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("A").KeepControl()
+			asked := req.(*kmsg.ListOffsetsRequest)
+			if len(asked.Topics) != 1 || asked.Topics[0].Topic != syncsTopic {
+				return nil, nil, false
+			}
+			refused++
+			answer := kmsg.NewListOffsetsResponseTopicPartition()
+			answer.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			resp := asked.ResponseKind().(*kmsg.ListOffsetsResponse)
+			resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: syncsTopic, Partitions: []kmsg.ListOffsetsResponseTopicPartition{answer}}}
+			return resp, nil, true
+		})
+		m.leaves(30)
+		if refused == 0 {
+			w.Error("nobody has asked for the offset-syncs")
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -221,8 +222,68 @@ func killedWithATail(t *testing.T) {
 	maker.Kill()
 	k.gone()
 	before := testbed.Read(t, k.target, k.copyOf(topic), testbed.Committed)
+	k.lags("near", topic, before, 1000)
+	k.lags("far", topic, before, 15_000)
 	k.catchUp()
 	k.demandTaken(topic, before)
+	k.goesOn("near", topic)
+	k.goesOn("far", topic)
+}
+
+// lags has a group stand so many records before the furthest one that MirrorMaker has landed.
+func (k *installation) lags(group, topic string, landed testbed.Log, by int) {
+	k.t.Helper()
+	positions := map[int32]int64{}
+	for p, records := range testbed.Read(k.t, k.source, topic, testbed.Committed) {
+		there := map[string]bool{}
+		for _, r := range landed[p] {
+			there[string(r.Value)] = true
+		}
+		for i, r := range records {
+			if there[string(r.Value)] && i >= by {
+				positions[p] = records[i-by].Offset
+			}
+		}
+	}
+	k.commits(k.alias+"-"+group, topic, positions)
+}
+
+// goesOn demands that the group goes on in the copy with just the record that it has still to read, where that is for the last time.
+func (k *installation) goesOn(group, topic string) {
+	k.t.Helper()
+	var surveys []struct {
+		Positions []struct {
+			Partition  int32
+			Position   int64 `json:"source_position"`
+			Translated int64 `json:"translated_position"`
+			Exact      bool
+		}
+	}
+	said := k.command(0, "groups", "--group", k.alias+"-"+group, "-o", "json")
+	if err := json.Unmarshal([]byte(said), &surveys); err != nil {
+		k.t.Fatal(err)
+	}
+	if len(surveys) != 1 || len(surveys[0].Positions) != 2 {
+		k.t.Fatalf("kferry groups: %s", said)
+	}
+	source, target := testbed.Read(k.t, k.source, topic, testbed.Committed), testbed.Read(k.t, k.target, k.copyOf(topic), testbed.Committed)
+	for _, at := range surveys[0].Positions {
+		originals, copies := source[at.Partition], target[at.Partition]
+		originals = originals[slices.IndexFunc(originals, func(r *kgo.Record) bool { return r.Offset >= at.Position }):]
+		first := slices.IndexFunc(copies, func(r *kgo.Record) bool { return r.Offset >= at.Translated })
+		if !at.Exact || first < 0 || !sameRecord(originals[0], copies[first]) {
+			k.t.Errorf("%s of %s-%d: %+v, want an exact position at %q", group, topic, at.Partition, at, originals[0].Value)
+			continue
+		}
+		for _, r := range copies[first:] { // MirrorMaker has landed others in between
+			if len(originals) > 0 && sameRecord(r, originals[0]) {
+				originals = originals[1:]
+			}
+		}
+		if len(originals) > 0 {
+			k.t.Errorf("%s of %s-%d: %q does not follow, nor %d more", group, topic, at.Partition, originals[0].Value, len(originals)-1)
+		}
+	}
 }
 
 // With exactly-once (KIP-618) a killed MirrorMaker leaves a transaction open, which comes to nothing.

@@ -147,6 +147,22 @@ func (c *Copies) translate(p *Position) {
 	}
 }
 
+// Disown takes back where positions lead in topics of the target that were deleted and created again since: what is known of the copy says
+// nothing about those, and a group would pass over records there that it has never seen.
+func (c *Copies) Disown(all []Position, target map[string]kafka.Topic) {
+	for i := range all {
+		p := &all[i]
+		cursor, begun := c.cursor(*p)
+		known := cursor.TargetTopicID
+		if p.back {
+			known = cursor.SourceTopicID
+		}
+		if is := target[p.Target.Topic].ID; begun && known != "" && !is.Zero() && known != is.String() {
+			p.To, p.Exact, p.Reason = -1, false, NotBegun
+		}
+	}
+}
+
 // why are the reasons of positions that are not exact.
 var why = map[offsets.Reason]Reason{offsets.Ahead: CopyBehind, offsets.Unmapped: Unmapped, offsets.Before: BeforeCopy}
 
@@ -157,7 +173,7 @@ func (c *Copies) cursor(p Position) (lease.Cursor, bool) {
 		tp, from = p.Target, c.Back
 	}
 	cursor, known := from.Cursors[tp]
-	return cursor, known && !cursor.Foreign
+	return cursor, known && cursor.Placed()
 }
 
 func of(c lease.Cursor) offsets.Cursor {
@@ -165,7 +181,8 @@ func of(c lease.Cursor) offsets.Cursor {
 }
 
 // reverse finds where in the original somebody goes on who has come to an offset of the copy: the lowest one that leads there, since what
-// lies between that and the next has no copy. The map only grows, so halving finds it.
+// lies between that and the next has no copy. Where none leads just there it is the next lower one that leads somewhere exactly: all that is
+// in the copy from there on comes from behind it. The map only grows, so halving finds it.
 func (c *Copies) reverse(p Position, cursor lease.Cursor) Position {
 	to, known := p.Commit.Offset, of(cursor)
 	if to > cursor.Target {
@@ -173,18 +190,28 @@ func (c *Copies) reverse(p Position, cursor lease.Cursor) Position {
 		return p
 	}
 	at := func(u int64) offsets.Position { return c.Map.Translate(p.Target, known, u) }
-	low, high := int64(0), cursor.Offset
-	for low < high {
-		if middle := low + (high-low)/2; at(middle).Target >= to {
-			high = middle
-		} else {
-			low = middle + 1
+	lowest := func(to int64) int64 {
+		low, high := int64(0), cursor.Offset
+		for low < high {
+			if middle := low + (high-low)/2; at(middle).Target >= to {
+				high = middle
+			} else {
+				low = middle + 1
+			}
 		}
+		return low
 	}
-	found := at(low)
-	p.To, p.Exact, p.Reason = low, found.Exact && found.Target == to, why[found.Why]
-	if !p.Exact && p.Reason == "" {
-		p.Reason = Unmapped
+	p.To = lowest(to)
+	if found := at(p.To); found.Exact && found.Target == to {
+		p.Exact = true
+		return p
+	}
+	p.Reason = Unmapped
+	if p.To > 0 {
+		p.To = lowest(at(p.To - 1).Target)
+	}
+	if !at(p.To).Exact {
+		p.To = 0
 	}
 	return p
 }

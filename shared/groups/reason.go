@@ -40,7 +40,7 @@ var texts = map[Reason]string{
 	ActiveOnTarget: "The group has members on the target, which commit for themselves.",
 	TargetAhead:    "The group has come further on the target. It is never set back.",
 	CopyBehind:     "The group has read what is not copied yet. It goes on where the copy ends.",
-	Unmapped:       "No map reaches there, because MirrorMaker copied it. The group goes on at the nearest place before it that is known.",
+	Unmapped:       "MirrorMaker copied that, and no map reaches there. The group goes on at the nearest place before it that is known: the last offset-sync of MirrorMaker's, or the copy's beginning.",
 }
 
 // Text is a sentence for people.

@@ -21,6 +21,10 @@ const (
 	// offsetsVersion is the newest of OffsetFetch and OffsetCommit that names topics. Later ones have ids in the place of names, which
 	// would have to be looked up, and positions in a deleted topic would be those of nothing.
 	offsetsVersion = 9
+	// commitBytes bounds what one request commits. Its coordinator keeps that in one batch, and refuses one beyond message.max.bytes, which is
+	// 1 MiB unless somebody says otherwise. commitOverhead is what a position takes there beside its names and metadata.
+	commitBytes    = 256 << 10
+	commitOverhead = 100
 )
 
 // groupVersions are what franz-go speaks, but for offsetsVersion.
@@ -237,8 +241,26 @@ func (c *Cluster) knows(ctx context.Context, key kmsg.Key) (bool, error) {
 }
 
 // CommitGroupOffsets commits positions in the place of a group that has no members, as Kafka's Admin does; the broker refuses where it
-// has some, see GroupInUse. The answer has the error of each partition that was refused: an empty one is success.
+// has some, see GroupInUse. The answer has the error of each partition that was refused: an empty one is success. After an error some may
+// have been taken.
 func (c *Cluster) CommitGroupOffsets(ctx context.Context, group string, commits map[TopicPartition]Commit) (map[TopicPartition]error, error) {
+	refused, some, bytes := map[TopicPartition]error{}, map[TopicPartition]Commit{}, 0
+	for tp, commit := range commits {
+		size := len(group) + len(tp.Topic) + len(commit.Metadata) + commitOverhead
+		if bytes+size > commitBytes && len(some) > 0 {
+			if err := c.commitSome(ctx, group, some, refused); err != nil {
+				return nil, err
+			}
+			clear(some)
+			bytes = 0
+		}
+		some[tp] = commit
+		bytes += size
+	}
+	return refused, c.commitSome(ctx, group, some, refused)
+}
+
+func (c *Cluster) commitSome(ctx context.Context, group string, commits map[TopicPartition]Commit, refused map[TopicPartition]error) error {
 	req := kmsg.NewPtrOffsetCommitRequest() // without a member, of generation -1
 	req.Group = group
 	for topic, commits := range commitsByTopic(commits) {
@@ -253,9 +275,8 @@ func (c *Cluster) CommitGroupOffsets(ctx context.Context, group string, commits 
 	}
 	resp, err := anyBroker[*kmsg.OffsetCommitResponse](ctx, c, req)
 	if err != nil {
-		return nil, fmt.Errorf("commit positions of group %s: %w", group, err)
+		return fmt.Errorf("commit positions of group %s: %w", group, err)
 	}
-	refused := map[TopicPartition]error{}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -263,7 +284,7 @@ func (c *Cluster) CommitGroupOffsets(ctx context.Context, group string, commits 
 			}
 		}
 	}
-	return refused, nil
+	return nil
 }
 
 func commitsByTopic(commits map[TopicPartition]Commit) map[string]map[int32]Commit {

@@ -220,6 +220,34 @@ func TestGroupsWithMembersRefuseCommits(t *testing.T) {
 	}
 }
 
+// A coordinator keeps what one request commits in one batch, and refuses one of more than 1 MiB, which some 5,000 positions make.
+func TestManyPositionsAreCommittedInParts(t *testing.T) {
+	const partitions = 6000
+	inBubble(t, setup{}, func(w *world) {
+		w.create("orders", partitions)
+		w.fake.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			w.fake.KeepControl()
+			if len(req.(*kmsg.OffsetCommitRequest).Topics[0].Partitions) < 3000 {
+				return nil, nil, false
+			}
+			return nil, errors.New("too much for one batch"), true
+		})
+		all := map[kafka.TopicPartition]kafka.Commit{}
+		for p := range int32(partitions) {
+			all[kafka.TopicPartition{Topic: "orders", Partition: p}] = kafka.Commit{Offset: int64(p), Metadata: "by hand"}
+		}
+		refused, err := w.cluster.CommitGroupOffsets(w.ctx, "app", all)
+		if err != nil || len(refused) > 0 {
+			t.Fatalf("%d refused, error %v", len(refused), err)
+		}
+		got, err := w.cluster.GroupOffsets(w.ctx, []string{"app"})
+		w.must(err)
+		if !maps.Equal(got["app"].Commits, all) {
+			t.Errorf("%d positions are there, not %d as committed", len(got["app"].Commits), partitions)
+		}
+	})
+}
+
 // Only who consumes from positions that it commits has any to translate.
 func TestGroupsThatConsume(t *testing.T) {
 	for g, want := range map[kafka.Group]bool{

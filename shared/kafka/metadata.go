@@ -72,6 +72,22 @@ func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
 	return topics[0], nil
 }
 
+// TopicsNamed describes some topics, as of now, by name. Those that can't be described have an error of their own, as ErrUnknownTopic.
+func (c *Cluster) TopicsNamed(ctx context.Context, names []string) (map[string]Topic, error) {
+	all := make(map[string]Topic, len(names))
+	if len(names) == 0 {
+		return all, nil // which would be a question for every topic
+	}
+	topics, err := c.askTopics(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("topics: %w", err)
+	}
+	for _, t := range topics {
+		all[t.Name] = t
+	}
+	return all, nil
+}
+
 // PartitionCount is how many partitions a topic has. The brokers are asked again after a minute, or after a Write that failed.
 func (c *Cluster) PartitionCount(ctx context.Context, name string) (int32, error) {
 	topic, err := c.topics.topic(ctx, name)

@@ -97,6 +97,10 @@ type Hold struct {
 	Since  time.Time
 }
 
+// Placed says that Offset and Target belong together. They don't in a cursor that MM2 wrote, nor where somebody has decided how to go on
+// from one, or from none, and no worker has yet.
+func (c Cursor) Placed() bool { return !c.Foreign && (c.Decision == "" || c.TargetTopicID != "") }
+
 // Held says whether the partition is stopped.
 func (c Cursor) Held() bool { return c.Hold.Reason != "" }
 

@@ -45,7 +45,7 @@ const (
 // records and holes take turns on the source, while records follow each other on the target.
 //
 //	byte     version
-//	byte     origin; 1<<2: ascending; 1<<3: runs are packed
+//	byte     origin; 1<<2: ascending; 1<<3: runs are packed; 1<<4: bounds
 //	8 bytes  before, where it follows
 //	uvarint  source
 //	uvarint  target
@@ -53,10 +53,14 @@ const (
 //	uvarint  records
 //	uvarint  lead
 //	runs     one after the other: uvarint records, uvarint hole<<1; or hole<<1|1 and uvarint times-2. Packed: see packRuns
+//
+// One of bounds says only where single records are. Its runs are the steps between these: so many records on the target, and a hole of so many
+// on the source. The last step ends where the next chunk begins.
 type chunk struct {
 	origin         origin
 	before         link
 	ascending      bool // all before it is one copy of ascending offsets, without jumps
+	bounds         bool
 	source, target int64
 	lead           int64 // source offsets before its first record
 	runs           []run
@@ -66,11 +70,19 @@ type chunk struct {
 // A run is so many records and the hole behind them, so many times.
 type run struct{ records, hole, times int64 }
 
+// length is how many source offsets a run takes.
+func (r run) length(bounds bool) int64 {
+	if bounds {
+		return r.hole * r.times
+	}
+	return (r.records + r.hole) * r.times
+}
+
 // end is the place behind the chunk's last record or hole.
 func (c *chunk) end() (source, target int64) {
 	source, target = c.source+c.lead+c.tail, c.target+c.tail
 	for _, r := range c.runs {
-		source, target = source+(r.records+r.hole)*r.times, target+r.records*r.times
+		source, target = source+r.length(c.bounds), target+r.records*r.times
 	}
 	return source, target
 }
@@ -87,6 +99,7 @@ func (c *chunk) add(r run) {
 const (
 	ascendingBit = 1 << 2
 	packedBit    = 1 << 3
+	boundsBit    = 1 << 4
 )
 
 func (c *chunk) encode() []byte {
@@ -95,6 +108,9 @@ func (c *chunk) encode() []byte {
 	flags := byte(c.origin)
 	if c.ascending {
 		flags |= ascendingBit
+	}
+	if c.bounds {
+		flags |= boundsBit
 	}
 	if packed < c.listed() {
 		flags |= packedBit
@@ -286,10 +302,10 @@ type header struct {
 }
 
 func decodeHeader(from []byte) (h header, err error) {
-	if len(from) < 2 || from[0] != chunkVersion || from[1]>>4 != 0 || origin(from[1]&3) > unknown {
+	if len(from) < 2 || from[0] != chunkVersion || from[1]>>5 != 0 || origin(from[1]&3) > unknown {
 		return h, fmt.Errorf("%w: it begins with % x", errChunk, from[:min(2, len(from))])
 	}
-	h.origin, h.ascending, h.packed = origin(from[1]&3), from[1]&ascendingBit != 0, from[1]&packedBit != 0
+	h.origin, h.ascending, h.packed, h.bounds = origin(from[1]&3), from[1]&ascendingBit != 0, from[1]&packedBit != 0, from[1]&boundsBit != 0
 	from = from[2:]
 	if h.origin == follows {
 		if len(from) < len(h.before) {
@@ -312,6 +328,9 @@ func decodeHeader(from []byte) (h header, err error) {
 // whole reads the runs too.
 func (h header) whole() (chunk, error) {
 	c := h.chunk
+	if c.bounds {
+		return c, fmt.Errorf("%w: it has bounds where records are to follow", errChunk)
+	}
 	source, target := c.source+c.lead, c.target
 	for r := range h.each() {
 		if r.times == 0 || r.records > (h.endTarget-target)/r.times || r.hole > (h.endSource-source)/r.times {
@@ -419,6 +438,28 @@ func (h header) find(u int64) (found spot, ok bool) {
 		return within(u, source, target, tail), true
 	}
 	return spot{target, last.last, last.lastTarget}, true
+}
+
+// bound is the greatest target offset that a chunk of bounds proves to lie before whatever the source has from an offset on.
+func (h header) bound(u int64) int64 {
+	source, target := h.source, h.target
+	for r := range h.each() {
+		if r.times == 0 {
+			return h.target
+		}
+		n := min((u-source)/r.hole, r.times)
+		if n > 0 && r.records > (h.endTarget-target)/n {
+			return h.target
+		}
+		source, target = source+r.hole*n, target+r.records*n
+		if n < r.times {
+			break
+		}
+	}
+	if u > source {
+		target++
+	}
+	return target
 }
 
 // within is a place in records that begin at a place, or in the hole behind them.

@@ -19,6 +19,8 @@
 //     its positions lead to the end of the first.
 //   - A later chunk goes before earlier ones from its first source offset on, and no position lies behind a later chunk's first target
 //     offset: it lies where the target's log ended then.
+//   - Of what MirrorMaker copied little is known: single records, each of them a bound to the positions behind it. A chunk of bounds holds
+//     those. None of its positions is exact.
 //   - A position is never behind the record that it is to be at. Exact means that nothing before that record is read again.
 //   - Nothing is written while a copy is dense, and a map takes about a bit for each source offset at most.
 package offsets

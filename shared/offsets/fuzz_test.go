@@ -25,6 +25,10 @@ func FuzzCursorsMap(f *testing.F) {
 	h.track.Jump(500, h.cursor.Target+7)
 	text, _ := base64.RawStdEncoding.DecodeString(h.track.Map(true))
 	f.Add(text, int64(501), h.cursor.Target+7)
+	h.track.Lose(500, 600, offsets.Bound{Source: 3, Target: 5}, offsets.Bound{Source: 104, Target: 106}, offsets.Bound{Source: 205, Target: 207})
+	h.track.Copied(500, 600, 3)
+	text, _ = base64.RawStdEncoding.DecodeString(h.track.Map(true))
+	f.Add(text, int64(503), int64(603))
 	f.Fuzz(func(t *testing.T, text []byte, offset, target int64) {
 		if offset < 0 || target < 0 || offset > 1<<60 || target > 1<<60 {
 			return

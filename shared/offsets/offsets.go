@@ -31,14 +31,14 @@ const (
 	Before     Reason = "before"    // the copy begins later: at its first record
 	Gap        Reason = "gap"       // what was there was left out, by decision, or the target lost it: at the first record behind it
 	Ahead      Reason = "ahead"     // it isn't copied yet: at the end of what is. Exact as soon as it is copied
-	Unmapped   Reason = "unmapped"  // no map reaches there, as where MirrorMaker copied: at or before the nearest record known
+	Unmapped   Reason = "unmapped"  // no map reaches there, as where MirrorMaker copied long ago: at the nearest record or Bound before it
 )
 
 // A Position is where on the target somebody goes on who has come to an offset of the source: at the first record there that he
 // hasn't seen, or before it, never behind it.
 type Position struct {
 	Target int64 // offset on the target
-	Exact  bool  // nothing is read again. Where not, what is read again is the least that is safe
+	Exact  bool  // nothing is read again but what MirrorMaker has put behind it once more. Where not, it is the least that is safe
 	Why    Reason
 }
 
@@ -328,6 +328,10 @@ func (p path) locate(u int64) (Position, spot) {
 		return Position{min(s.atLeast(0, u), s.most), false, Unmapped}, spot{s.target, -1, -1}
 	}
 	s := p[i]
+	if s.bounds {
+		target := min(s.bound(u), s.most)
+		return Position{target, false, Unmapped}, spot{target, -1, -1}
+	}
 	found, ok := s.find(u)
 	exact, why := ok, Translated
 	switch {

@@ -122,7 +122,7 @@ func TestTranslateIsTheTruth(t *testing.T) {
 				lost = true
 			case step == 19:
 				m.Keep(tp, track.Pending())
-				track.Saved(len(track.Pending()))
+				track.Saved(track.Pending())
 			default: // the worker is another one now
 				c = offsets.Cursor{Offset: l.offset, Target: l.target, Mapped: c.Mapped || l.offset != l.target}
 				c.Map = track.Map(c.Mapped)
@@ -159,4 +159,27 @@ func ExampleTrack() {
 	// 11 {10 true mapped}
 	// 22 {20 true mapped}
 	// 23 {20 false ahead}
+}
+
+// A write of chunks that ends when the map has begun anew says nothing of the new one's.
+func TestSavedForgetsNothingThatWasNotWritten(t *testing.T) {
+	full := func(track *offsets.Track, source, target int64) {
+		for begun := len(track.Pending()); len(track.Pending()) == begun; source, target = source+5+source%7*3, target+1+source%5 {
+			track.Copied(source, target, 1+source%5)
+		}
+	}
+	track, _ := offsets.Resume(offsets.Cursor{})
+	full(track, 0, 0)
+	written := track.Pending()
+	track.Begin(100_000, 50_000)
+	track.Saved(written)
+	full(track, 100_000, 50_000)
+	track.Saved(written)
+	if len(track.Pending()) != 1 {
+		t.Errorf("%d chunks are pending", len(track.Pending()))
+	}
+	track.Saved(track.Pending())
+	if len(track.Pending()) != 0 {
+		t.Errorf("%d chunks are pending", len(track.Pending()))
+	}
 }

@@ -23,7 +23,7 @@ const (
 	syncRecords = 1_000            // in one write
 )
 
-// Syncs writes a flow's offset-syncs, for MirrorMaker's own readers. It is safe for concurrent use.
+// Syncs writes a flow's offset-syncs, for MirrorMaker's own readers, and reads those that MirrorMaker left (bounds.go). It is safe for concurrent use.
 type Syncs struct {
 	syncs   spec.OffsetSyncs
 	flow    string
@@ -35,6 +35,8 @@ type Syncs struct {
 	mu     sync.Mutex // guards what follows
 	added  map[kafka.TopicPartition]mm2.OffsetSync
 	failed time.Time // when the last write did; zero where it didn't
+
+	left left
 }
 
 // NewSyncs makes one. It asks no cluster before the first pair.

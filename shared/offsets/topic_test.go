@@ -120,7 +120,7 @@ func TestMapIsReadFromItsTopic(t *testing.T) {
 			w.must(archive.Write(w.Context(), tp, pending))
 			w.must(archive.Write(w.Context(), tp, pending[:1])) // a worker that was killed did so before
 			w.must(other.Write(w.Context(), tp, pending))
-			h.track.Saved(len(pending))
+			h.track.Saved(pending)
 			c := h.end()
 			w.must(m.Refresh(w.Context()))
 			for range 2000 {
@@ -186,7 +186,7 @@ func TestMapIsPruned(t *testing.T) {
 			h.add(random.IntN(2) == 0)
 		}
 		w.must(archive.Write(w.Context(), tp, h.track.Pending()))
-		h.track.Saved(len(h.track.Pending()))
+		h.track.Saved(h.track.Pending())
 		c, m := h.end(), offsets.Open(w.flow, w.target)
 		if n, err := archive.Prune(w.Context(), w.source); n > 0 || err != nil {
 			t.Fatalf("%d of a source that has all: %v", n, err)

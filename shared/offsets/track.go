@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -155,9 +156,29 @@ func (t *Track) Begin(source, target int64) {
 	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: first, ascending: true, source: source, target: target}}
 }
 
-// Lose forgets everything: what lies before a place, nobody kept a map of.
-func (t *Track) Lose(source, target int64) {
-	*t = Track{look: leastAdded, source: source, target: target, open: chunk{origin: unknown, source: source, target: target}}
+// Lose forgets everything: what lies before a place, nobody kept a map of. Bounds, in ascending order, are all that is known of it.
+func (t *Track) Lose(source, target int64, bounds ...Bound) {
+	*t = Track{look: leastAdded, source: source, target: target}
+	t.open = chunk{origin: unknown, bounds: true}
+	var last *Bound
+	for _, b := range bounds {
+		switch {
+		case b.Source >= source || b.Target >= target || last != nil && (b.Source <= last.Source || b.Target <= last.Target):
+			continue
+		case last == nil:
+			t.open.source, t.open.target = b.Source, b.Target
+		default:
+			t.open.add(run{b.Target - last.Target, b.Source - last.Source, 1})
+		}
+		last = &b
+	}
+	if last == nil {
+		t.open = chunk{origin: unknown}
+	} else {
+		t.open.add(run{target - last.Target, source - last.Source, 1})
+		t.seal()
+	}
+	t.open.source, t.open.target = source, target
 }
 
 // Reach is Jump where what was noted doesn't end just before the place on the target, or reaches behind it on the source.
@@ -222,10 +243,14 @@ func (t *Track) PendingBytes() (n int) {
 	return n
 }
 
-// Saved notes that the n oldest pending chunks are on the topic.
-func (t *Track) Saved(n int) {
-	t.pending = t.pending[n:]
-	t.text = ""
+// Saved notes that chunks that were pending are on the topic. Where all was forgotten since, or given up, they are not among the oldest any
+// more, and nothing changes.
+func (t *Track) Saved(written []Sealed) {
+	n := 0
+	for n < len(written) && n < len(t.pending) && bytes.Equal(written[n].value, t.pending[n].value) {
+		n++
+	}
+	t.pending, t.text = t.pending[n:], ""
 }
 
 // GiveUp forgets what the pending chunks hold: the topic can't be written to, and a cursor can't carry any number of them. One that only
@@ -239,7 +264,7 @@ func (t *Track) GiveUp() {
 		h := ownHeader(s)
 		lost.source, lost.target = min(lost.source, h.source), min(lost.target, h.target)
 	}
-	lost.lead = 0
+	lost.lead, lost.bounds = 0, false
 	value := lost.encode()
 	t.pending, t.text = []Sealed{{lost.source, value}}, ""
 	t.open.before = linkOf(value)

@@ -103,6 +103,10 @@ func (r *report) since(before int) (all []Given) {
 // said are all warnings, each once: those with a place of their own, and for each file one that names what has no effect.
 func (r *report) said() []string {
 	byFile := map[string][]string{}
+	// What one flow takes no notice of, as mm2.properties has it of a cluster that another one reads from, may act there.
+	r.passed = slices.DeleteFunc(r.passed, func(v value) bool {
+		return slices.ContainsFunc(r.acted, func(acted value) bool { return acted.file == v.file && acted.line == v.line && acted.path == v.path })
+	})
 	slices.SortStableFunc(r.passed, func(a, b value) int { return cmp.Compare(a.line, b.line) })
 	for _, v := range slices.CompactFunc(r.passed, func(a, b value) bool { return a == b }) {
 		place := fmt.Sprintf("line %d", v.line)

@@ -448,3 +448,21 @@ func TestNoSettingOfKafkaIsAMisspelling(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is said of a cluster acts on the flows from it, and on none of those to it.
+func TestSettingOfClusterActsInOneDirection(t *testing.T) {
+	s := load(t, `KFERRY_MIRROR=clusters = A, B
+A.bootstrap.servers = a:9092
+B.bootstrap.servers = b:9092
+A->B.enabled = true
+B->A.enabled = true
+A.consumer.isolation.level = read_uncommitted
+B.consumer.fetch.max.bytes = 1
+`)
+	if f, _ := s.Flow("A->B"); f.Isolation != spec.ReadUncommitted {
+		t.Errorf("A->B is %s", f.Isolation)
+	}
+	if len(s.Warnings) != 1 || strings.Contains(s.Warnings[0], "A.consumer.isolation.level") || !strings.Contains(s.Warnings[0], "B.consumer.fetch.max.bytes") {
+		t.Errorf("warnings: %v", s.Warnings)
+	}
+}

@@ -62,8 +62,9 @@ func dissolved(s Spec) (all []string) {
 }
 
 func comments(warnings []string) (text string) {
+	oneLine := strings.NewReplacer("\n", " ", "\r", " ") // the rest of a value of several would be no comment
 	for _, w := range warnings {
-		text += "# left out: " + w + "\n"
+		text += "# left out: " + oneLine.Replace(w) + "\n"
 	}
 	return text
 }

@@ -261,3 +261,25 @@ func TestWriteGolden(t *testing.T) {
 		}
 	}
 }
+
+// What is left out is named in comments, and stays there when it has several lines.
+func TestCommentsStayComments(t *testing.T) {
+	s := load(t, "MORE=payments", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+  mirrors:
+  - sourceCluster: A
+    targetCluster: B
+    sourceConnector: {config: {topics: "orders,\n${env:MORE}"}}
+`)
+	for _, format := range spec.Formats {
+		text, warnings, err := spec.Write(s, format)
+		if err != nil || len(warnings) == 0 {
+			t.Fatalf("%s: left out %v, error %v", format, warnings, err)
+		}
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "${env:MORE}") && !strings.HasPrefix(line, "#") {
+				t.Errorf("%s: %s", format, line)
+			}
+		}
+	}
+}
