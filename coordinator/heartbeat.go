@@ -119,13 +119,14 @@ func createHeartbeats(ctx context.Context, on *kafka.Cluster, name string, repli
 	return fmt.Errorf("on %s: %w", on.Alias(), err)
 }
 
-// uncopied are the heartbeats that a flow does not copy: those of its source, and those that came there from elsewhere. The first are
-// named even where there are none.
-func uncopied(f spec.Flow, all []kafka.Topic) (topics []string) {
+// uncopied are the heartbeats that the flow does not copy: those of its source, and those that came there from clusters of this
+// specification. The first are named even where there are none. What others have brought is left alone: an empty topic doesn't tell whose
+// copy it is, and two installations with other aliases for the same clusters would copy each other's for ever.
+func (p pair) uncopied(all []kafka.Topic) (topics []string) {
 	own := false
 	for _, t := range all {
 		own = own || t.Name == mm2.HeartbeatsTopic
-		if mm2.Heartbeats(f.Policy, t.Name) && !f.Selects(t.Name) && !mm2.Cycle(f.Policy, t.Name, f.Target) {
+		if mm2.Heartbeats(p.flow.Policy, t.Name) && !p.flow.Selects(t.Name) && !mm2.Cycle(p.flow.Policy, t.Name, p.flow.Target) && p.ours(t.Name) {
 			topics = append(topics, t.Name)
 		}
 	}
@@ -133,6 +134,18 @@ func uncopied(f spec.Flow, all []kafka.Topic) (topics []string) {
 		topics = append(topics, mm2.HeartbeatsTopic)
 	}
 	return topics
+}
+
+// ours says whether a topic has come through clusters of this specification alone, and through each at most once.
+func (p pair) ours(topic string) bool {
+	seen := map[string]bool{p.flow.Source: true, p.flow.Target: true}
+	for _, alias := range hops(p.flow.Policy, topic) {
+		if p.ids.clusters[alias] == nil || seen[alias] {
+			return false
+		}
+		seen[alias] = true
+	}
+	return true
 }
 
 // showHeartbeats makes sure that copies of heartbeats exist, empty where none are copied: MirrorMaker's tools find out by their names

@@ -29,7 +29,7 @@ type topics struct {
 // discover lists the topics of both clusters. Where one of them doesn't answer, those of the other stand beside the error.
 func (p pair) discover(ctx context.Context) (found topics, err error) {
 	all, sourceErr := p.source.Topics(ctx)
-	found.source, found.uncopied = selected(p.flow, all), uncopied(p.flow, all)
+	found.source, found.uncopied = selected(p.flow, all), p.uncopied(all)
 	var targetErr error
 	if found.target, targetErr = p.targetTopics(ctx); sourceErr != nil {
 		return found, fmt.Errorf("source: %w", sourceErr)

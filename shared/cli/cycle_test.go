@@ -85,6 +85,28 @@ func TestInstallationsWithOtherAliases(t *testing.T) {
 	})
 }
 
+// Neither copies heartbeats. What each shows of the other's is empty, and must not come back either.
+func TestInstallationsWithOtherAliasesAndNoHeartbeats(t *testing.T) {
+	inBubble(t, []string{"east", "west"}, func(b *bubble) {
+		one := spec.Spec{Name: "one", Clusters: []spec.Cluster{b.Spec("east"), b.Spec("west")}, Flows: []spec.Flow{b.flow("east", "west")}}
+		two := spec.Spec{
+			Name: "two", Clusters: []spec.Cluster{renamed(b.Spec("east"), "b"), renamed(b.Spec("west"), "a")}, Flows: []spec.Flow{b.flow("a", "b")},
+		}
+		orders, err := spec.ParsePatterns("orders")
+		b.must(err)
+		for _, s := range []spec.Spec{one, two} {
+			s.Flows[0].Heartbeats, s.Flows[0].Filters = false, []spec.Filter{{Topics: orders}}
+			b.coordinate(s)
+		}
+		time.Sleep(5 * time.Minute)
+		for alias, want := range map[string]string{"east": "a.heartbeats", "west": "east.heartbeats"} {
+			if got := b.topics(alias); !slices.Equal(got, []string{want}) {
+				b.Errorf("%s has %q", alias, got)
+			}
+		}
+	})
+}
+
 // Applications have moved to a copy and write there. The way back is open then: what they write is copied, by an installation that keeps
 // names as the first did.
 func TestCopyThatIsWrittenToIsCopiedBack(t *testing.T) {
