@@ -486,3 +486,13 @@ func TestFieldThatWinsIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// MirrorMaker doesn't take yes for true, and would copy nothing: which of both is meant isn't for kferry to say.
+func TestFlowIsOnWithTrueAlone(t *testing.T) {
+	for text, want := range map[string]string{"true": "", "TRUE": "", "yes": "neither true nor false", "on": "neither true nor false"} {
+		_, err := spec.Load(nil, []string{"KFERRY_MIRROR=clusters = A, B\nA.bootstrap.servers = a:1\nB.bootstrap.servers = b:1\nA->B.enabled = " + text + "\n"})
+		if fmt.Sprint(err) == "<nil>" != (want == "") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
