@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (f follower) shown(ctx context.Context, c *follow.Change) error {
 
 // rights gives and takes away those that differ.
 func (f follower) rights(ctx context.Context, c *follow.Change) error {
-	err := f.give(ctx, c.Give)
+	err := f.give(ctx, c.Give, c.Note.Denied)
 	if err == nil {
 		err = f.target.DeleteACLs(ctx, c.Revoke)
 	}
@@ -210,10 +211,16 @@ func (f follower) rights(ctx context.Context, c *follow.Change) error {
 // (allow.everyone.if.no.acl.found), and what is denied on the source may be denied to kferry, which is not to write there.
 var errOwnRight = errors.New("with them kferry itself could not write there any more: grant it Write on the topic, or take away on the source what denies it")
 
-// give gives rights, unless they take away kferry's own.
-func (f follower) give(ctx context.Context, rights []kafka.ACL) error {
+// give gives rights, unless they take away kferry's own. Where they did before, and there is still no other right on the copy, that is
+// not tried again: each time everybody on the target would be shut out for a moment.
+func (f follower) give(ctx context.Context, rights []kafka.ACL, denied string) error {
 	if len(rights) == 0 {
 		return nil
+	}
+	if denied == errOwnRight.Error() {
+		if others, err := f.target.HasACLs(ctx, f.copied); err != nil || !others {
+			return cmp.Or(err, errOwnRight)
+		}
 	}
 	could, known, err := f.target.MayWrite(ctx, f.copied)
 	if err != nil {

@@ -279,6 +279,39 @@ func TestNoRightToGiveRights(t *testing.T) {
 	})
 }
 
+// A right that would take kferry's own is taken back, and not given again every ten minutes, which would shut everybody out each time. Once
+// there is another right on the copy it is given.
+func TestRightThatTakesKferrysOwnIsTriedOnce(t *testing.T) {
+	inFollowing(t, setup{}, func(f *following) {
+		shut := false
+		b := f.env.Kafka("B")
+		b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateACLs, kmsg.DeleteACLs}, Count: -1, Observe: true, When: func(req kmsg.Request) bool {
+			shut = req.Key() == int16(kmsg.CreateACLs)
+			return false
+		}})
+		locked := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: replica, Err: kerr.TopicAuthorizationFailed, Count: -1, When: func(req kmsg.Request) bool {
+			return shut && req.(*kmsg.MetadataRequest).IncludeTopicAuthorizedOperations
+		}})
+		f.must(f.source.CreateACLs(f.Context(), []kafka.ACL{acl("a", "ALLOW", "READ", topic)}))
+		f.follow(0, 2)
+		f.given()
+		for range 3 {
+			f.follow(0, 0)
+		}
+		if n := f.note(); !strings.Contains(n.Denied, "kferry itself could not write there any more") {
+			t.Errorf("remembers %+v", n)
+		}
+		locked.Remove()
+		own := acl("kferry", "ALLOW", "WRITE", replica)
+		f.must(f.target.CreateACLs(f.Context(), []kafka.ACL{own}))
+		f.follow(0, 1)
+		f.given(own, acl("a", "ALLOW", "READ", replica))
+		if n := f.note(); n.Denied != "" {
+			t.Errorf("remembers %+v", n)
+		}
+	})
+}
+
 // What can't be known to be remembered is not decided about: it would be forgotten.
 func TestNothingFollowsBeforeTheNotesAreLoaded(t *testing.T) {
 	inFollowing(t, setup{source: map[string]string{"retention.ms": "1000"}}, func(f *following) {

@@ -43,8 +43,18 @@ func (a ACL) String() string {
 // DescribeACLs lists the ACLs of topics that name one topic, or all where it is "": those of any pattern, as they were given. It fails
 // with ErrSecurityDisabled where the cluster has no authorizer, and with ErrClusterAuthorization where Describe on the cluster is lacking.
 func (c *Cluster) DescribeACLs(ctx context.Context, topic string) ([]ACL, error) {
+	return c.describeACLs(ctx, topic, kmsg.ACLResourcePatternTypeAny)
+}
+
+// HasACLs says whether any ACL reaches a topic: by its name, by a prefix, or as every topic's. It fails as DescribeACLs does.
+func (c *Cluster) HasACLs(ctx context.Context, topic string) (bool, error) {
+	acls, err := c.describeACLs(ctx, topic, kmsg.ACLResourcePatternTypeMatch)
+	return len(acls) > 0, err
+}
+
+func (c *Cluster) describeACLs(ctx context.Context, topic string, pattern kmsg.ACLResourcePatternType) ([]ACL, error) {
 	req := kmsg.NewPtrDescribeACLsRequest()
-	req.ResourceType, req.ResourcePatternType = kmsg.ACLResourceTypeTopic, kmsg.ACLResourcePatternTypeAny
+	req.ResourceType, req.ResourcePatternType = kmsg.ACLResourceTypeTopic, pattern
 	req.Operation, req.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
 	if topic != "" {
 		req.ResourceName = &topic

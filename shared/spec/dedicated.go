@@ -182,7 +182,7 @@ func (d *dedicatedReader) mirror(list value, source, target string) mirror {
 	m.source.text, m.target.text = source, target
 	config := d.connectors(source, target, own)
 	beats := config["emit.heartbeats.enabled"]
-	if on := read(d.report, own["enabled"], parseBool, own["enabled"].set); on {
+	if on := read(d.report, own["enabled"], parseJavaBool, own["enabled"].set); on {
 		m.at = own["enabled"]
 		all := connector{at: m.at, state: Running, config: config}
 		m.sourceConnector, m.checkpointConnector, m.heartbeatConnector = all, all, all

@@ -134,6 +134,14 @@ func parseBool(text string) (bool, error) {
 	return false, errors.New("neither true nor false; give one of them")
 }
 
+// parseJavaBool takes what Kafka does. To MirrorMaker's driver a flow whose enabled is anything else is off, which a "yes" doesn't mean.
+func parseJavaBool(text string) (bool, error) {
+	if !strings.EqualFold(text, "true") && !strings.EqualFold(text, "false") {
+		return false, errors.New("neither true nor false; give one of them")
+	}
+	return parseBool(text)
+}
+
 // parseState reads the state of a connector that is there.
 func parseState(text string) (State, error) {
 	switch state := State(text); state {

@@ -466,3 +466,33 @@ B.consumer.fetch.max.bytes = 1
 		t.Errorf("warnings: %v", s.Warnings)
 	}
 }
+
+// A field that wins over a setting of the same meaning says so.
+func TestFieldThatWinsIsNamed(t *testing.T) {
+	s := load(t, `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+  mirrors:
+  - sourceCluster: A
+    targetCluster: B
+    topicsPattern: orders
+    sourceConnector: {tasksMax: 2, config: {topics: payments, tasks.max: 9}}
+`)
+	if f, _ := s.Flow("A->B"); !f.Selects("orders") || f.Selects("payments") || f.MaxLeases != 2 {
+		t.Errorf("A->B copies %v, %d at once", f.Filters, f.MaxLeases)
+	}
+	for _, want := range []string{"config.topics (line 7: topicsPattern in line 6 wins)", "config.tasks.max (line 7: tasksMax in line 7 wins)"} {
+		if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], want) {
+			t.Errorf("warnings lack %q: %v", want, s.Warnings)
+		}
+	}
+}
+
+// MirrorMaker doesn't take yes for true, and would copy nothing: which of both is meant isn't for kferry to say.
+func TestFlowIsOnWithTrueAlone(t *testing.T) {
+	for text, want := range map[string]string{"true": "", "TRUE": "", "yes": "neither true nor false", "on": "neither true nor false"} {
+		_, err := spec.Load(nil, []string{"KFERRY_MIRROR=clusters = A, B\nA.bootstrap.servers = a:1\nB.bootstrap.servers = b:1\nA->B.enabled = " + text + "\n"})
+		if fmt.Sprint(err) == "<nil>" != (want == "") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

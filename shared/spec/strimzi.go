@@ -240,10 +240,18 @@ func (r *resourceReader) patterns(item mapping, m *mirror) {
 		pattern := r.first(given, p.fields...)
 		for _, c := range p.becomes {
 			if pattern.set && c.there() {
-				c.config[p.key] = pattern
+				r.override(c.config, p.key, pattern)
 			}
 		}
 	}
+}
+
+// override has a field win over the setting of a config that stands for the same, which is named where it says something else.
+func (r *resourceReader) override(config settings, key string, field value) {
+	if v := config[key]; v.set && v.text != field.text {
+		r.pass(v, fmt.Sprintf("%s in line %d wins", field.path[strings.LastIndexByte(field.path, '.')+1:], field.line))
+	}
+	config[key] = field
 }
 
 var connectorKeys = []string{"tasksMax", "pause", "state", "config"}
@@ -256,7 +264,7 @@ func (r *resourceReader) connector(n node) connector {
 	c := n.mapping(r.report)
 	config := r.config(c.take("config"))
 	if tasks := c.text("tasksMax", r.report); tasks.set {
-		config["tasks.max"] = tasks
+		r.override(config, "tasks.max", tasks)
 	}
 	state := r.state(c, config["enabled"])
 	r.ignoreRest(c, connectorKeys)
