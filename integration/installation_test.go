@@ -68,6 +68,7 @@ func copying(t *testing.T, source, target *testbed.Cluster, topics string) *inst
 		"KFERRY_TARGET_ALIAS":             "central",
 		"KFERRY_TARGET_BOOTSTRAP_SERVERS": target.Bootstrap(),
 		"KFERRY_TOPICS":                   topics,
+		"KFERRY_HEARTBEATS":               "false", // or each flow copies those of all others on its source
 	}}
 }
 
