@@ -30,7 +30,7 @@ const (
 
 // takeOver starts kferry's first generation behind what MirrorMaker 2 has landed.
 func (m *mirror) takeOver(ctx, soft context.Context) error {
-	committed, err := m.predecessors.last(soft, m)
+	committed, err := m.predecessors.last(ctx, soft, m)
 	if err != nil {
 		return err
 	}
@@ -386,7 +386,7 @@ func (p *predecessors) leave() { <-p.tails }
 
 // last is the next source offset of m's partition as MirrorMaker left it, once it has stopped. The queue's copy of that may be from
 // before.
-func (p *predecessors) last(soft context.Context, m *mirror) (int64, error) {
+func (p *predecessors) last(ctx, soft context.Context, m *mirror) (int64, error) {
 	left, err := p.stopped(soft, m)
 	if err != nil {
 		return 0, err
@@ -396,7 +396,12 @@ func (p *predecessors) last(soft context.Context, m *mirror) (int64, error) {
 	case !known:
 		return 0, fmt.Errorf("%s has no position of %s any more", m.flow.OffsetsTopic, m.from)
 	case !cursor.Foreign:
-		return 0, fmt.Errorf("somebody else has taken %s over: %w", m.from, lease.ErrLost)
+		m.at = cursor // somebody has taken it over, and if the queue doesn't know by now it never would
+		m.resumeTrack()
+		if err := m.commit(ctx); err != nil {
+			return 0, err
+		}
+		return 0, fmt.Errorf("%s was taken over already: going on from there", m.from)
 	}
 	return cursor.Offset, nil
 }

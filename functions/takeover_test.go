@@ -491,3 +491,19 @@ func TestTakeOverIsNotDeceivedByWhatTheSourceHasLost(t *testing.T) {
 		m.leaves(90)
 	})
 }
+
+// The queue still has MirrorMaker's position, though kferry has taken over from it: it goes on all the same.
+func TestTakeOverThatTheQueueHasForgotten(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(50)
+		m.copies(0, 30)
+		m.commits(29)
+		p := w.worker(0)
+		w.complete()
+		w.eventually("published", func() bool { return w.published(0).Offset == 50 })
+		p.drain()
+		w.edit(0, func(c *lease.Cursor) { *c = lease.Cursor{Version: lease.CursorVersion, Foreign: true, Offset: 30} })
+		m.grow(w.unique())
+		m.leaves(50)
+	})
+}
