@@ -14,6 +14,7 @@ import (
 	"github.com/kferry/kferry/shared/batch"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/mm2"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // A topic that comes back to where it was made would be copied on and on, each time under a longer name. Its name tells as long as all
@@ -114,6 +115,20 @@ func (p pair) comebacks(ctx context.Context, source []kafka.Topic) map[string]Co
 		}
 	}
 	return all
+}
+
+// NotCopied are the topics of a flow that come back by their names and are not copied therefore, each with the reason.
+func NotCopied(ctx context.Context, f spec.Flow, clusters map[string]*kafka.Cluster) (map[string]string, error) {
+	p := pair{flow: f, source: clusters[f.Source], target: clusters[f.Target], ids: &clusterIDs{clusters: clusters}}
+	all, err := p.source.Topics(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	whys := map[string]string{}
+	for topic, back := range p.comebacks(ctx, selected(f, all)) {
+		whys[topic] = back.Why
+	}
+	return whys, nil
 }
 
 // provenance remembers what was found of topics, by name and id.

@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -42,6 +43,15 @@ func TestTopicsThatComeBackByTheirNames(t *testing.T) {
 			}
 		}
 		in.status("cycle", "its name says that it came from backup, which is the same cluster as B (local-B)")
+		left, err := coordinator.NotCopied(context.Background(), in.Options.Spec.Flows[0], in.Options.Clusters)
+		if err != nil || len(left) != len(back) {
+			t.Errorf("not copied: %v, %v", left, err)
+		}
+		for topic, why := range back {
+			if !strings.Contains(left[topic], why) {
+				t.Errorf("%s is not copied: %q", topic, left[topic])
+			}
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
+	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
@@ -177,6 +178,9 @@ func (c *comparison) compare(ctx context.Context, f spec.Flow) (verify.FlowRepor
 		return verify.Unread(ctx, o, fmt.Errorf("target: %w", err)), nil
 	}
 	o.Claims = claims(known.Cursors)
+	if o.Except, err = coordinator.NotCopied(ctx, f, c.station.clusters); err != nil {
+		return verify.Unread(ctx, o, err), nil
+	}
 	r, err := verify.Compare(ctx, o)
 	for _, g := range known.Gaps {
 		if slices.ContainsFunc(r.Partitions, func(p verify.PartitionReport) bool { return p.SourceTopic == g.Topic && p.Partition == g.Partition }) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,8 @@ type FlowReport struct {
 	// Gaps on record for these partitions: decisions that left the copy other than its source. No comparison knows of them, so
 	// whoever compares says it; what such a decision cost is found as a difference all the same.
 	Gaps int `json:"gaps,omitempty"`
+	// NotCopied are topics that are left out on purpose, by name, with the reason.
+	NotCopied map[string]string `json:"not_copied,omitempty"`
 }
 
 // A PartitionReport is one partition's part of a Report.
@@ -257,6 +260,9 @@ func (r Report) Table(to io.Writer) error {
 		}
 		for _, p := range f.Partitions {
 			p.remarks(to)
+		}
+		for _, topic := range slices.Sorted(maps.Keys(f.NotCopied)) {
+			fmt.Fprintf(to, "\n%s: %q is not copied: %s\n", f.Flow, topic, f.NotCopied[topic])
 		}
 		if f.Gaps > 0 {
 			fmt.Fprintf(to, "\n%s: decisions left gaps, %d on record, and what they cost is found here as well: kferry gaps '%s'\n", f.Flow, f.Gaps, f.Flow)

@@ -73,6 +73,8 @@ type Options struct {
 	Source, Target *kafka.Cluster
 	// Topics of the source to compare, among those of the flow; the zero value is all.
 	Topics spec.Patterns
+	// Except are the topics that are not copied on purpose, each with the reason. They are compared all the same where a cursor claims one.
+	Except map[string]string
 	// Since leaves out records whose timestamps are older, in milliseconds; 0 is none.
 	Since int64
 	// Limit is for the bytes that are read, of both sides together; nil is none.
@@ -102,7 +104,7 @@ var ErrNoTopic = errors.New("no topic matches")
 // Compare compares the topics of a flow with their copies. What can't be read is part of the report. If ctx ends, the report says
 // what is known so far. It fails with ErrNoTopic where neither the flow nor what was asked for selects any.
 func Compare(ctx context.Context, o Options) (FlowReport, error) {
-	r := FlowReport{Flow: o.Flow.Name(), Source: o.Flow.Source, Target: o.Flow.Target, Partitions: []PartitionReport{}}
+	r := FlowReport{Flow: o.Flow.Name(), Source: o.Flow.Source, Target: o.Flow.Target, Partitions: []PartitionReport{}, NotCopied: o.Except}
 	if o.Progress == nil {
 		o.Progress = new(Progress)
 	}
@@ -171,7 +173,7 @@ func (o Options) topics(ctx context.Context) ([]kafka.Topic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	ofFlow := slices.DeleteFunc(all, func(t kafka.Topic) bool { return !o.Flow.Selects(t.Name) })
+	ofFlow := slices.DeleteFunc(all, func(t kafka.Topic) bool { return !o.Flow.Selects(t.Name) || o.excepted(t) })
 	if len(ofFlow) == 0 {
 		return nil, fmt.Errorf("%w the patterns of %s on %s", ErrNoTopic, o.Flow.Name(), o.Flow.Source)
 	}
@@ -187,6 +189,15 @@ func (o Options) topics(ctx context.Context) ([]kafka.Topic, error) {
 		return nil, fmt.Errorf("%w %q among those that %s copies: %s", ErrNoTopic, o.Topics, o.Flow.Name(), some(names))
 	}
 	return asked, nil
+}
+
+func (o Options) excepted(t kafka.Topic) bool {
+	_, is := o.Except[t.Name]
+	for i := range t.Partitions {
+		_, claimed := o.Claims[kafka.TopicPartition{Topic: t.Name, Partition: int32(i)}]
+		is = is && !claimed
+	}
+	return is
 }
 
 // some lists the first few names.

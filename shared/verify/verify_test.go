@@ -310,6 +310,28 @@ func TestNothingToCompare(t *testing.T) {
 }
 
 // A report that compared nothing proves nothing, unless another flow's part does.
+// A topic that is not copied on purpose is listed, and compared only where it was copied once.
+func TestTopicsThatAreNotCopied(t *testing.T) {
+	inBubble(t, [2]int32{1, 1}, func(w *world) {
+		w.both(upTo(0, 10)...)
+		w.options.Except = map[string]string{topic: "it comes back"}
+		if _, err := verify.Compare(w.Context(), w.options); !errors.Is(err, verify.ErrNoTopic) {
+			t.Errorf("nothing else is there to compare: %v", err)
+		}
+		w.options.Claims = map[kafka.TopicPartition]verify.Claim{{Topic: topic}: {Offset: 10}}
+		r, err := verify.Compare(w.Context(), w.options)
+		if err != nil || len(r.Partitions) != 1 || r.Verdict != verify.Equal || r.NotCopied[topic] == "" {
+			t.Errorf("a copy that there was once: %+v, %v", r, err)
+		}
+		var text strings.Builder
+		all := verify.Report{}
+		all.Add(r)
+		if err := all.Table(&text); err != nil || !strings.Contains(text.String(), `"orders" is not copied: it comes back`) {
+			t.Errorf("%v\n%s", err, &text)
+		}
+	})
+}
+
 func TestAReportWithoutAnEqualRecord(t *testing.T) {
 	t.Parallel()
 	var r verify.Report
