@@ -701,6 +701,8 @@ func (p *pair) returnsToDefaults() {
 	if got := ownConfig(p.t, p.target, copied)["retention.bytes"]; got != "1000" {
 		p.t.Errorf("the copy was created with %q", got)
 	}
+	setConfig(p.t, p.source, topic, "retention.bytes", "3000") // so that kferry has looked at it since
+	p.follows("another value", func() bool { return ownConfig(p.t, p.target, copied)["retention.bytes"] == "3000" })
 	unsetConfig(p.t, p.source, topic, "retention.bytes")
 	p.follows("the target's default", func() bool { return ownConfig(p.t, p.target, copied)["retention.bytes"] == "" })
 }
