@@ -236,7 +236,7 @@ func TestTimestampTypes(t *testing.T) {
 					small.batch(records...)
 					next += 2
 				}
-				next = testbed.Produce(t, source, topic, testbed.Load{Records: 400, First: next, ValueBytes: 1000, Codec: kgo.Lz4Compression(), BatchBytes: 50_000})
+				next = testbed.Produce(t, source, topic, testbed.Load{Records: 400, First: next, ValueBytes: 500, Codec: kgo.Lz4Compression(), BatchBytes: 25_000})
 			}
 			began := time.Now().Add(-time.Hour / 2)
 			ways := k.ways(topics...)
