@@ -34,11 +34,7 @@ func authorizing(t *testing.T, more ...testbed.KafkaOption) *testbed.Cluster {
 func connector(t *testing.T, source, target *testbed.Cluster, topics, config string) *installation {
 	t.Helper()
 	k := copying(t, source, target, "")
-	for name := range k.env {
-		if strings.HasPrefix(name, "KFERRY_SOURCE") || strings.HasPrefix(name, "KFERRY_TARGET") || name == "KFERRY_TOPICS" {
-			delete(k.env, name)
-		}
-	}
+	withoutFlow(k.env)
 	k.env["KFERRY_MIRROR"] = fmt.Sprintf(`
 apiVersion: kafka.strimzi.io/v1beta2
 kind: KafkaMirrorMaker2

@@ -61,11 +61,7 @@ func (w world) compare(t *testing.T, topic1, topic2 string) {
 func (w world) mirroring(t *testing.T, topics1, topics2 string) *installation {
 	t.Helper()
 	k := copying(t, w.dc1, w.central, "")
-	for name := range k.env {
-		if strings.HasPrefix(name, "KFERRY_SOURCE") || strings.HasPrefix(name, "KFERRY_TARGET") || name == "KFERRY_TOPICS" {
-			delete(k.env, name)
-		}
-	}
+	withoutFlow(k.env)
 	file := filepath.Join(t.TempDir(), "mirror.yaml")
 	if err := os.WriteFile(file, []byte(w.resource(topics1, topics2)), 0o644); err != nil {
 		t.Fatal(err)

@@ -211,11 +211,7 @@ func TestGroups(t *testing.T) {
 	testbed.Produce(t, c, "groups-payments", testbed.Load{Records: 20_000, TxnRecords: 500, AbortEvery: 5})
 
 	k := copying(t, a, b, "")
-	for name := range k.env {
-		if strings.HasPrefix(name, "KFERRY_SOURCE") || strings.HasPrefix(name, "KFERRY_TARGET") || name == "KFERRY_TOPICS" {
-			delete(k.env, name)
-		}
-	}
+	withoutFlow(k.env)
 	file := filepath.Join(t.TempDir(), "mm2.properties")
 	text := strings.NewReplacer("= A", "= "+a.Bootstrap(), "= B", "= "+b.Bootstrap(), "= C", "= "+c.Bootstrap()).Replace(groupsFile)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {

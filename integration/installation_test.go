@@ -72,6 +72,13 @@ func copying(t *testing.T, source, target *testbed.Cluster, topics string) *inst
 	}}
 }
 
+// withoutFlow leaves the flow to a file.
+func withoutFlow(env map[string]string) {
+	maps.DeleteFunc(env, func(name, _ string) bool {
+		return strings.HasPrefix(name, "KFERRY_SOURCE_") || strings.HasPrefix(name, "KFERRY_TARGET_") || name == "KFERRY_TOPICS" || name == "KFERRY_HEARTBEATS"
+	})
+}
+
 // slug is a test's name as an alias.
 func slug(name string) string {
 	return strings.ToLower(regexp.MustCompile(`[^A-Za-z0-9]+`).ReplaceAllString(strings.TrimPrefix(name, "Test"), "-"))

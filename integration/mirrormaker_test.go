@@ -161,9 +161,7 @@ func aliased(text, p, b string) string {
 func onText(t *testing.T, source, target *testbed.Cluster, alias, text string) *installation {
 	t.Helper()
 	k := copying(t, source, target, "")
-	maps.DeleteFunc(k.env, func(name, _ string) bool {
-		return strings.HasPrefix(name, "KFERRY_SOURCE_") || strings.HasPrefix(name, "KFERRY_TARGET_") || name == "KFERRY_TOPICS"
-	})
+	withoutFlow(k.env)
 	file := filepath.Join(t.TempDir(), "mm2.properties")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -40,9 +40,7 @@ func (k *installation) onFile() *installation {
 	}
 	other := *k
 	other.args, other.env = []string{"-f", file}, maps.Clone(k.env)
-	maps.DeleteFunc(other.env, func(name, _ string) bool {
-		return strings.HasPrefix(name, "KFERRY_SOURCE_") || strings.HasPrefix(name, "KFERRY_TARGET_") || name == "KFERRY_TOPICS"
-	})
+	withoutFlow(other.env)
 	return &other
 }
 

@@ -40,9 +40,7 @@ func TestMirrorClientSeesTheTopology(t *testing.T) {
 			a.CreateTopic(topic, 1, 1)
 			testbed.Produce(t, a, topic, testbed.Load{Records: 100})
 			k := copying(t, a, b, topic)
-			for _, one := range []string{"SOURCE_ALIAS", "SOURCE_BOOTSTRAP_SERVERS", "TARGET_ALIAS", "TARGET_BOOTSTRAP_SERVERS", "TOPICS"} {
-				delete(k.env, "KFERRY_"+one)
-			}
+			withoutFlow(k.env)
 			file := filepath.Join(t.TempDir(), "mm2.properties")
 			if err := os.WriteFile(file, fmt.Appendf([]byte(settings), chained, name, a.Bootstrap(), b.Bootstrap(), c.Bootstrap()), 0o600); err != nil {
 				t.Fatal(err)
