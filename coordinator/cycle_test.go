@@ -43,6 +43,9 @@ func TestTopicsThatComeBackByTheirNames(t *testing.T) {
 			}
 		}
 		in.status("cycle", "its name says that it came from backup, which is the same cluster as B (local-B)")
+		if g := coordinator.Groups(context.Background(), in.Options, in.Options.Spec.Flows[0]); g.Error != "" {
+			t.Errorf("groups beside such topics: %s", g.Error)
+		}
 		left, err := coordinator.NotCopied(context.Background(), in.Options.Spec.Flows[0], in.Options.Clusters)
 		if err != nil || len(left) != len(back) {
 			t.Errorf("not copied: %v, %v", left, err)

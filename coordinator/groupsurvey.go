@@ -70,7 +70,7 @@ func groupsFailing(f spec.Flow, states map[lease.Task]lease.State) string {
 }
 
 func (s *GroupsSurvey) look(ctx context.Context, o Options, f spec.Flow) error {
-	p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target]}
+	p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target], ids: &clusterIDs{clusters: o.Clusters}}
 	found, err := p.discover(ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (s *GroupsSurvey) look(ctx context.Context, o Options, f spec.Flow) error {
 		return err
 	}
 	if back, ok := o.Spec.Flow(spec.FlowName(f.Target, f.Source)); ok {
-		opposite := pair{flow: back, source: p.target, target: p.source}
+		opposite := pair{flow: back, source: p.target, target: p.source, ids: p.ids}
 		if copies.Back, err = opposite.copiesOf(ctx, o.Queue, topics{target: map[string]kafka.Topic{}}); err != nil {
 			return err
 		}

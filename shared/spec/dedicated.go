@@ -315,6 +315,8 @@ func (d *dedicatedReader) instead(key string) string {
 		wanted = "SOURCE." + key
 	case sourceKeys.has(key) || checkpointKeys.has(key):
 		wanted = flow + "." + key
+	case clusterConfigKeys.has(key):
+		wanted = "TARGET." + key
 	case rest != "":
 		if close := suggest(client, d.aliases); close != "" {
 			return strings.TrimPrefix(close, "; ")

@@ -447,6 +447,18 @@ func TestNoSettingOfKafkaIsAMisspelling(t *testing.T) {
 	if err != nil && strings.Contains(err.Error(), "there is no such setting") {
 		t.Error(err)
 	}
+	var driver strings.Builder
+	for name := range strings.FieldsSeq(string(list)) {
+		for _, prefix := range []string{"", "consumer.", "producer.", "admin.", "a.", "t.", "a.consumer.", "t.producer.", "a->t.", "a->t.producer.override."} {
+			if name != "bootstrap.servers" {
+				driver.WriteString(prefix + name + " = x\n")
+			}
+		}
+	}
+	_, err = spec.Load(nil, []string{"KFERRY_MIRROR=clusters = a, t\na.bootstrap.servers = a:1\nt.bootstrap.servers = t:1\na->t.enabled = true\n" + driver.String()})
+	if err != nil && strings.Contains(err.Error(), "there is no such setting") {
+		t.Error(err)
+	}
 }
 
 // What is said of a cluster acts on the flows from it, and on none of those to it.
