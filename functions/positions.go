@@ -16,7 +16,7 @@ const (
 	keepAgain = 5 * time.Second  // after a write of chunks that failed
 	keepEnd   = time.Second      // for a write of chunks when the run ends
 	keepLimit = 30 * time.Second // that a cursor waits for its map, where that has become too long for it
-	mostJumps = 64               // in the target's offsets that one search for what landed notes; behind them positions are unknown
+	mostJumps = 512              // in the target's offsets that one search for what landed notes; behind them positions are unknown
 )
 
 // stretches are source offsets that records have, in ascending order.
