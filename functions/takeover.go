@@ -24,6 +24,7 @@ const (
 	stillTime                 = time.Second      // a copy's log that nobody writes to doesn't grow for so long
 	tailFirst                 = 1 << 12          // records of the copy's end that are looked at first
 	tailGrowth                = 4                // and this many times as many as long as that isn't enough
+	tailUnsure                = 1 << 16          // at least, where holes keep it from being told that no earlier run got further
 	tailMost                  = 1 << 21          // what MirrorMaker copies in a minute at 35,000 records a second in one partition
 	tailsAtOnce, fencesAtOnce = 2, 8
 )
@@ -193,7 +194,7 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 		found, trace, landed, err := m.alignTail(soft, reach{source.Offset, sourceEnd.Offset}, committed, reach{from, end}, int(n), from == target.Offset && from > 0)
 		further := false
 		if err == nil && !whole {
-			further, err = m.doubledBefore(soft, found, trace, from, max(target.Offset, end-n*tailGrowth), source.Offset)
+			further, err = m.doubledBefore(soft, found, trace, reach{max(target.Offset, end-tailMost), end}, from, source.Offset)
 		}
 		switch {
 		case err != nil:
@@ -210,23 +211,31 @@ func (m *mirror) landedBefore(soft context.Context, committed, end int64) (place
 	}
 }
 
-// doubledBefore says whether MirrorMaker has copied something twice between an offset of the copy and the stretch of it that was looked
-// at: a run of it may have got further there than the one that stopped last. Where neither log has holes, offsets tell: they keep their
-// distance. Where they have, nothing is known, and it says no.
-func (m *mirror) doubledBefore(soft context.Context, found landing, source *trace, from, before, sourceStart int64) (bool, error) {
+// doubledBefore says whether MirrorMaker has copied something twice in a reach of the copy before the stretch of it that was looked at, from
+// an offset on: a run of it may have got further there than the one that stopped last. Where neither log has holes, offsets tell: they
+// keep their distance, which is looked at further and further back. Where they have, nothing is known, and a longer stretch has to do.
+func (m *mirror) doubledBefore(soft context.Context, found landing, source *trace, of reach, from, sourceStart int64) (bool, error) {
 	if source.skips || len(source.runs) != 1 || !found.dense || found.matched == 0 {
-		return false, nil
+		return of.end-from < tailUnsure, nil
 	}
 	distance := source.behind(found.firstSource).offset - 1 - (from + int64(found.firstLanded))
-	if before = max(before, sourceStart-distance); before >= from { // the source has lost what lies before
-		return false, nil
+	start := max(of.from, sourceStart-distance) // before that the source has lost what it could be compared with
+	for back := tailGrowth * (of.end - from); from > start; back *= tailGrowth {
+		before := max(start, of.end-back)
+		p, one := m.printer(), &trace{}
+		landed, err := m.landedTail(soft, p, reach{before, before + 1})
+		if err == nil {
+			_, err = m.trace(soft, p, one, place{before + distance, -1})
+		}
+		switch {
+		case err != nil:
+			return false, err
+		case len(landed.prints) == 0 || len(one.prints) == 0 || one.prints[0] != landed.prints[0]:
+			return true, nil
+		}
+		from = before
 	}
-	p, one := m.printer(), &trace{}
-	landed, err := m.landedTail(soft, p, reach{before, before + 1})
-	if err == nil {
-		_, err = m.trace(soft, p, one, place{before + distance, -1})
-	}
-	return err != nil || len(landed.prints) == 0 || len(one.prints) == 0 || one.prints[0] != landed.prints[0], err
+	return false, nil
 }
 
 // placeOf is the place behind what has landed, where that is sure.

@@ -507,3 +507,14 @@ func TestTakeOverThatTheQueueHasForgotten(t *testing.T) {
 		m.leaves(50)
 	})
 }
+
+// A run that was killed got further than the long one after it, which is all that shows at the copy's end.
+func TestTakeOverFindsTheRunThatGotFurthest(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		m := w.maker(45_000)
+		m.copies(0, 42_000)
+		m.copies(10_000, 38_000)
+		m.commits(37_500)
+		m.leaves(42_000)
+	})
+}
