@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -288,10 +287,7 @@ func describeJSON(to io.Writer, s spec.Spec, err error) error {
 	for _, h := range s.Heartbeats {
 		d.Heartbeats = append(d.Heartbeats, beatDescription{spec.FlowName(h.Source, h.Target), h.Interval.Seconds(), h.ReplicationFactor})
 	}
-	e := json.NewEncoder(to)
-	e.SetEscapeHTML(false) // "A->B" as people write it
-	e.SetIndent("", "  ")
-	return e.Encode(d)
+	return writeJSON(to, d)
 }
 
 func describeFlow(f spec.Flow) flowDescription {

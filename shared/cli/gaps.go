@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,31 +76,19 @@ func newGaps(p Process) *cobra.Command {
 }
 
 func gaps(cmd *cobra.Command, in *input, named []string, r gapRequest) error {
-	s, err := in.load(cmd)
-	if err != nil {
-		return err
-	}
-	warnOfVariables(cmd, s)
-	flows, err := flowsNamed(s, named)
-	if err != nil {
-		return err
-	}
-	st, err := newStation(s, silent, nil, nil)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	found, err := st.gaps(cmd.Context(), flows, r)
-	if err == nil && len(found) == 0 { // of a topic that the flow no longer copies there may be some
-		err = checkTopic(flows, r.topic)
-	}
-	if err == nil && r.acknowledge {
-		err = st.acknowledge(cmd, flows[0], found)
-	}
-	if err != nil {
-		return err
-	}
-	return writeGaps(cmd.OutOrStdout(), found, r)
+	return withFlows(cmd, in, named, func(st *station, flows []spec.Flow) error {
+		found, err := st.gaps(cmd.Context(), flows, r)
+		if err == nil && len(found) == 0 { // of a topic that the flow no longer copies there may be some
+			err = checkTopic(flows, r.topic)
+		}
+		if err == nil && r.acknowledge {
+			err = st.acknowledge(cmd, flows[0], found)
+		}
+		if err != nil {
+			return err
+		}
+		return writeGaps(cmd.OutOrStdout(), found, r)
+	})
 }
 
 // gaps reads those that are asked for from the targets.
@@ -149,10 +136,7 @@ func (st *station) acknowledge(cmd *cobra.Command, flow spec.Flow, found []flowG
 
 func writeGaps(to io.Writer, found []flowGap, r gapRequest) error {
 	if r.format != "table" {
-		e := json.NewEncoder(to)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(found)
+		return writeJSON(to, found)
 	}
 	if len(found) == 0 {
 		_, err := fmt.Fprintf(to, "No gaps%s.\n", r)

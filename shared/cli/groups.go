@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 func newGroups(p Process) *cobra.Command {
@@ -52,25 +52,14 @@ func newGroups(p Process) *cobra.Command {
 }
 
 func surveyGroups(cmd *cobra.Command, in *input, named []string) (surveys []coordinator.GroupsSurvey, err error) {
-	s, err := in.load(cmd)
-	if err != nil {
-		return nil, err
-	}
-	warnOfVariables(cmd, s)
-	flows, err := flowsNamed(s, named)
-	if err != nil {
-		return nil, err
-	}
-	st, err := newStation(s, silent, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer st.close()
-	_ = st.findQueue(cmd.Context(), "groups") // without one the cursors are those of the target, which are a little older
-	for _, f := range flows {
-		surveys = append(surveys, coordinator.Groups(cmd.Context(), st.view(), f))
-	}
-	return surveys, nil
+	err = withFlows(cmd, in, named, func(st *station, flows []spec.Flow) error {
+		_ = st.findQueue(cmd.Context(), "groups") // without one the cursors are those of the target, which are a little older
+		for _, f := range flows {
+			surveys = append(surveys, coordinator.Groups(cmd.Context(), st.view(), f))
+		}
+		return nil
+	})
+	return surveys, err
 }
 
 func writeGroups(to io.Writer, surveys []coordinator.GroupsSurvey, format string) error {
@@ -85,8 +74,5 @@ func writeGroups(to io.Writer, surveys []coordinator.GroupsSurvey, format string
 		}
 		return nil
 	}
-	e := json.NewEncoder(to)
-	e.SetEscapeHTML(false) // "A->B" as people write it
-	e.SetIndent("", "  ")
-	return e.Encode(surveys)
+	return writeJSON(to, surveys)
 }

@@ -123,6 +123,14 @@ func oneFlowOrAll(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// oneFlow is what commands take that are about one flow.
+func oneFlow(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("%s takes one flow, like 'A->B', and %d are given", cmd.Name(), len(args))
+	}
+	return nil
+}
+
 // checkTopic refuses a --topic that none of the flows copies.
 func checkTopic(flows []spec.Flow, topic string) error {
 	if topic == "" || slices.ContainsFunc(flows, func(f spec.Flow) bool { return f.Selects(topic) }) {

@@ -44,36 +44,24 @@ func newLimit(p Process) *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		s, err := in.load(cmd)
-		if err != nil {
-			return err
-		}
-		warnOfVariables(cmd, s)
-		flows, err := flowsNamed(s, args)
-		if err != nil {
-			return err
-		}
-		st, err := newStation(s, silent, nil, nil)
-		if err != nil {
-			return err
-		}
-		defer st.close()
-		noQueue := st.findQueue(cmd.Context(), "limit")
-		if noQueue != nil && s.Settings.NATSURL != "" {
-			return noQueue // of a run that was killed the queue is still named
-		}
-		if change != nil {
-			if len(flows) > 1 {
-				return usageError{fmt.Errorf("a limit is one flow's; name one of %s", names(flows))}
+		return withFlows(cmd, in, args, func(st *station, flows []spec.Flow) error {
+			noQueue := st.findQueue(cmd.Context(), "limit")
+			if noQueue != nil && st.spec.Settings.NATSURL != "" {
+				return noQueue // of a run that was killed the queue is still named
 			}
-			if err := checkTopic(flows, asked.topic); err != nil {
-				return err
+			if change != nil {
+				if len(flows) > 1 {
+					return usageError{fmt.Errorf("a limit is one flow's; name one of %s", names(flows))}
+				}
+				if err := checkTopic(flows, asked.topic); err != nil {
+					return err
+				}
+				if err := st.setLimit(cmd, flows[0], asked.topic, change, noQueue); err != nil {
+					return err
+				}
 			}
-			if err := st.setLimit(cmd, flows[0], asked.topic, change, noQueue); err != nil {
-				return err
-			}
-		}
-		return st.showLimits(cmd.Context(), cmd.OutOrStdout(), flows)
+			return st.showLimits(cmd.Context(), cmd.OutOrStdout(), flows)
+		})
 	}
 	return cmd
 }

@@ -34,7 +34,7 @@ func newOffsetsList(p Process) *cobra.Command {
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withFlow(cmd, in, args[0], "offsets", func(st *station, flow spec.Flow, _ error) error {
+		return withFlow(cmd, in, args[0], func(st *station, flow spec.Flow, _ error) error {
 			positions, err := coordinator.Positions(cmd.Context(), st.view(), flow.Name())
 			if err != nil {
 				return err
@@ -70,11 +70,12 @@ func newOffsetsSet(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return withFlow(cmd, in, args[0], "offsets", func(st *station, flow spec.Flow, noQueue error) error {
+		return withFlow(cmd, in, args[0], func(st *station, flow spec.Flow, noQueue error) error {
 			if r.Positions, err = coordinator.ParsePositions(flow, text); err != nil {
 				return usageError{err}
 			}
-			return setOffsets(cmd, st, flow, noQueue, r)
+			r.Flow = flow.Name()
+			return st.decide(cmd, noQueue, r)
 		})
 	}
 	return cmd
@@ -105,7 +106,7 @@ func newOffsetsReset(p Process) *cobra.Command {
 		if all == (topic != "") {
 			return usageError{errors.New("give --topic, or --all for every partition of the flow")}
 		}
-		return withFlow(cmd, in, args[0], "offsets", func(st *station, flow spec.Flow, noQueue error) error {
+		return withFlow(cmd, in, args[0], func(st *station, flow spec.Flow, noQueue error) error {
 			if err := checkTopic([]spec.Flow{flow}, topic); err != nil {
 				return err
 			}
@@ -123,17 +124,11 @@ func newOffsetsReset(p Process) *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), "There is no position to reset.")
 				return nil
 			}
-			return setOffsets(cmd, st, flow, noQueue, r)
+			r.Flow = flow.Name()
+			return st.decide(cmd, noQueue, r)
 		})
 	}
 	return cmd
-}
-
-func oneFlow(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s takes one flow, like 'A->B', and %d are given", cmd.Name(), len(args))
-	}
-	return nil
 }
 
 // readOffsets reads a file, or standard input where none is named.
@@ -148,36 +143,9 @@ func readOffsets(cmd *cobra.Command, files []string) ([]byte, error) {
 	return os.ReadFile(files[0])
 }
 
-// withFlow does something about one flow of the input. noQueue is why no queue was found.
-func withFlow(cmd *cobra.Command, in *input, name, command string, do func(st *station, flow spec.Flow, noQueue error) error) error {
-	s, err := in.load(cmd)
-	if err != nil {
-		return err
-	}
-	warnOfVariables(cmd, s)
-	flows, err := flowsNamed(s, []string{name})
-	if err != nil {
-		return err
-	}
-	st, err := newStation(s, silent, nil, nil)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	return do(st, flows[0], st.findQueue(cmd.Context(), command))
-}
-
-func setOffsets(cmd *cobra.Command, st *station, flow spec.Flow, noQueue error, r coordinator.Request) error {
-	r.Flow = flow.Name()
-	done, err := coordinator.Resume(cmd.Context(), st.view(), r)
-	if err != nil {
-		return err
-	}
-	if noQueue != nil {
-		done.Alone = noQueue.Error()
-	}
-	if !told(cmd.OutOrStdout(), done, r) {
-		return errSaid
-	}
-	return nil
+// withFlow is withFlows for one. noQueue is why no queue was found.
+func withFlow(cmd *cobra.Command, in *input, name string, do func(st *station, flow spec.Flow, noQueue error) error) error {
+	return withFlows(cmd, in, []string{name}, func(st *station, flows []spec.Flow) error {
+		return do(st, flows[0], st.findQueue(cmd.Context(), "offsets"))
+	})
 }

@@ -30,30 +30,11 @@ func newPausing(p Process, name, short, long string, paused bool) *cobra.Command
 		Long: long + " It is kept on the offsets topic, and told to the\n" +
 			"queue: the one at NATS_URL, or that of a \"kferry run\" on the same --data. Quote the flow, since shells take > for themselves.",
 		Example: "  kferry " + name + " -f mirror.yaml 'A->B'",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("%s takes one flow, like 'A->B', and %d are given", name, len(args))
-			}
-			return nil
-		},
+		Args:    oneFlow,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := in.load(cmd)
-		if err != nil {
-			return err
-		}
-		warnOfVariables(cmd, s)
-		flows, err := flowsNamed(s, args)
-		if err != nil {
-			return err
-		}
-		st, err := newStation(s, silent, nil, nil)
-		if err != nil {
-			return err
-		}
-		defer st.close()
-		return st.setPaused(cmd, flows[0], paused)
+		return withFlows(cmd, in, args, func(st *station, flows []spec.Flow) error { return st.setPaused(cmd, flows[0], paused) })
 	}
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 func newResume(p Process) *cobra.Command {
@@ -22,12 +23,7 @@ func newResume(p Process) *cobra.Command {
 			"in the queue at NATS_URL, or that of a \"kferry run\" on the same --data, and on the target. Where no queue answers it waits on the\n" +
 			"target for the next start. With --dry-run and no decision it shows what each would do. Exit code 1: nothing was done, or not all.",
 		Example: "  kferry resume 'A->B' --dry-run\n  kferry resume 'A->B' --topic orders --accept-gap\n  kferry resume 'A->B' --topic orders --partition 3 --from 1200",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("resume takes one flow, like 'A->B', and %d are given", len(args))
-			}
-			return nil
-		},
+		Args:    oneFlow,
 	}
 	in := newInput(p, cmd, "data", "name", "nats-url")
 	cmd.Flags().StringVar(&r.Topic, "topic", "", "only partitions of this topic, by its name on the source")
@@ -65,32 +61,24 @@ func newResume(p Process) *cobra.Command {
 }
 
 func resume(cmd *cobra.Command, in *input, r coordinator.Request) error {
-	s, err := in.load(cmd)
-	if err != nil {
-		return err
-	}
-	warnOfVariables(cmd, s)
-	flows, err := flowsNamed(s, []string{r.Flow})
-	if err != nil {
-		return err
-	}
-	if err := checkTopic(flows, r.Topic); err != nil {
-		return err
-	}
-	st, err := newStation(s, silent, nil, nil)
-	if err != nil {
-		return err
-	}
-	defer st.close()
-	noQueue := st.findQueue(cmd.Context(), "resume")
-	all, err := coordinator.Resume(cmd.Context(), st.view(), r)
+	return withFlows(cmd, in, []string{r.Flow}, func(st *station, flows []spec.Flow) error {
+		if err := checkTopic(flows, r.Topic); err != nil {
+			return err
+		}
+		return st.decide(cmd, st.findQueue(cmd.Context(), "resume"), r)
+	})
+}
+
+// decide has what is asked for decided, and says what came of it. noQueue is why the station has no queue.
+func (st *station) decide(cmd *cobra.Command, noQueue error, r coordinator.Request) error {
+	done, err := coordinator.Resume(cmd.Context(), st.view(), r)
 	if err != nil {
 		return err
 	}
 	if noQueue != nil {
-		all.Alone = noQueue.Error()
+		done.Alone = noQueue.Error()
 	}
-	if !told(cmd.OutOrStdout(), all, r) {
+	if !told(cmd.OutOrStdout(), done, r) {
 		return errSaid
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
 
 	"github.com/kferry/kferry/coordinator"
 	"github.com/kferry/kferry/functions"
@@ -54,6 +55,25 @@ func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, di
 		return nil, err
 	}
 	return st, nil
+}
+
+// withFlows does something about the flows of those names, or where none is given about all, with their clusters open.
+func withFlows(cmd *cobra.Command, in *input, named []string, do func(st *station, flows []spec.Flow) error) error {
+	s, err := in.load(cmd)
+	if err != nil {
+		return err
+	}
+	warnOfVariables(cmd, s)
+	flows, err := flowsNamed(s, named)
+	if err != nil {
+		return err
+	}
+	st, err := newStation(s, silent, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	return do(st, flows)
 }
 
 // watchThrottle shows how a cluster's quotas hold the process back.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // formats are those of status, the default first.
@@ -50,34 +51,30 @@ func newStatus(p Process) *cobra.Command {
 	return cmd
 }
 
-func survey(cmd *cobra.Command, in *input, named []string) (coordinator.Survey, error) {
-	s, err := in.load(cmd)
-	if err != nil {
-		return coordinator.Survey{}, err
-	}
-	warnOfVariables(cmd, s)
-	if s.Flows, err = flowsNamed(s, named); err != nil {
-		return coordinator.Survey{}, err
-	}
-	st, err := newStation(s, silent, nil, nil)
-	if err != nil {
-		return coordinator.Survey{}, err
-	}
-	defer st.close()
-	noQueue := st.findQueue(cmd.Context(), "status") // one that doesn't answer hides nothing that the clusters know
-	survey := coordinator.Status(cmd.Context(), st.view())
-	if noQueue != nil {
-		survey.Queue = noQueue.Error()
-	}
-	return survey, nil
+func survey(cmd *cobra.Command, in *input, named []string) (survey coordinator.Survey, err error) {
+	err = withFlows(cmd, in, named, func(st *station, flows []spec.Flow) error {
+		st.spec.Flows = flows
+		noQueue := st.findQueue(cmd.Context(), "status") // one that doesn't answer hides nothing that the clusters know
+		survey = coordinator.Status(cmd.Context(), st.view())
+		if noQueue != nil {
+			survey.Queue = noQueue.Error()
+		}
+		return nil
+	})
+	return survey, err
 }
 
 func write(to io.Writer, s coordinator.Survey, format string) error {
 	if format == "table" {
 		return s.Table(to)
 	}
+	return writeJSON(to, s)
+}
+
+// writeJSON writes an answer for programs.
+func writeJSON(to io.Writer, answer any) error {
 	e := json.NewEncoder(to)
 	e.SetEscapeHTML(false) // "A->B" as people write it
 	e.SetIndent("", "  ")
-	return e.Encode(s)
+	return e.Encode(answer)
 }

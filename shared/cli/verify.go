@@ -46,31 +46,22 @@ func newVerify(p Process) *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		s, err := in.load(cmd)
-		if err != nil {
-			return err
-		}
-		warnOfVariables(cmd, s)
-		if c.flows, err = flowsNamed(s, names); err != nil {
-			return err
-		}
-		limitMemory(s.Settings.Memory)
-		if c.station, err = newStation(s, silent, nil, nil); err != nil {
-			return err
-		}
-		defer c.station.close()
-		r, unmatched, err := c.run(cmd.Context(), newScreen(p.Err))
-		if err != nil {
-			return err
-		}
-		for _, why := range unmatched {
-			fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", why)
-		}
-		out := r.Table
-		if format == "json" {
-			out = r.JSON
-		}
-		return conclude(cmd.OutOrStdout(), out, r.Verdict)
+		return withFlows(cmd, in, names, func(st *station, flows []spec.Flow) error {
+			c.station, c.flows = st, flows
+			limitMemory(st.spec.Settings.Memory)
+			r, unmatched, err := c.run(cmd.Context(), newScreen(p.Err))
+			if err != nil {
+				return err
+			}
+			for _, why := range unmatched {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", why)
+			}
+			out := r.Table
+			if format == "json" {
+				out = r.JSON
+			}
+			return conclude(cmd.OutOrStdout(), out, r.Verdict)
+		})
 	}
 	return cmd
 }
