@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/kafka"
@@ -13,17 +12,12 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-const (
-	checkpointsRead    = 1 << 20 // bytes at once
-	checkpointsAtOnce  = 1000    // records in one write
-	checkpointsAttempt = 3       // to read a topic whose beginning moves on, since it is compacted
-)
+const checkpointsAtOnce = 1000 // records in one write
 
 // checkpoints are those that a checkpoints topic holds, as far as it has been read. Other workers write there too, so its tail is read
 // before anything is decided by them.
 type checkpoints struct {
-	id    kafka.TopicID
-	next  int64 // offset to read on from
+	tail  *kafka.Tail
 	known map[checkpointKey]mm2.Checkpoint
 }
 
@@ -37,56 +31,14 @@ func keyOf(c mm2.Checkpoint) checkpointKey {
 }
 
 // refresh reads what is new, all of it at first. It says whether the topic is there.
-func (c *checkpoints) refresh(ctx context.Context, target *kafka.Cluster, topic string) (there bool, err error) {
-	t, err := target.Topic(ctx, topic)
-	if errors.Is(err, kafka.ErrUnknownTopic) {
-		*c = checkpoints{}
-		return false, nil
-	}
-	if err = errors.Join(err, t.Err); err != nil {
-		return false, err
-	}
-	if c.known == nil || t.ID != c.id {
-		*c = checkpoints{id: t.ID, known: map[checkpointKey]mm2.Checkpoint{}}
-	}
-	tp := kafka.TopicPartition{Topic: topic}
-	for attempt := 1; ; attempt++ {
-		err := c.read(ctx, target, tp)
-		if !errors.Is(err, kafka.ErrOffsetOutOfRange) || attempt == checkpointsAttempt {
-			return true, err
-		}
-	}
-}
-
-func (c *checkpoints) read(ctx context.Context, target *kafka.Cluster, tp kafka.TopicPartition) error {
-	start, err := target.LogStart(ctx, tp)
-	if err != nil {
-		return err
-	}
-	ends, err := target.ListOffsets(ctx, []kafka.TopicPartition{tp}, kafka.Latest, spec.ReadCommitted)
-	if err = errors.Join(err, ends[tp].Err); err != nil {
-		return err
-	}
-	if c.next > ends[tp].Offset { // the topic lost records, or is another one in a cluster without ids
-		c.next, c.known = 0, map[checkpointKey]mm2.Checkpoint{}
-	}
-	r := target.NewReader(tp, max(c.next, start.Offset), ends[tp].Offset, spec.ReadCommitted, checkpointsRead)
-	for {
-		records, err := r.Next(ctx)
-		if err == io.EOF {
-			c.next = ends[tp].Offset
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+func (c *checkpoints) refresh(ctx context.Context) (there bool, err error) {
+	return c.tail.Read(ctx, func() { c.known = map[checkpointKey]mm2.Checkpoint{} }, func(records []kafka.Record) {
 		for _, record := range records {
 			if checkpoint, err := mm2.ParseCheckpoint(record.Key, record.Value); err == nil { // MirrorMaker skips what it can't read too
 				c.known[keyOf(checkpoint)] = checkpoint
 			}
 		}
-		c.next = r.Offset()
-	}
+	})
 }
 
 // due says whether a position is to be written: MirrorMaker's rule, so that for its readers a group never goes back in the copy unless it

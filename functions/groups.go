@@ -75,6 +75,7 @@ func (w *Worker) newTranslator(f spec.Flow) *translator {
 	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
+		known:  checkpoints{tail: target.NewTail(f.Groups.CheckpointsTopic, spec.ReadCommitted)},
 		copies: *groups.Open(f, target), syncs: w.syncs[f.Name()],
 		meters: w.metrics.meters, log: w.Logger.With("flow", f.Name()),
 	}
@@ -166,7 +167,7 @@ func (r *translator) disown(ctx context.Context, copies *groups.Copies, position
 // translates as MirrorMaker does comes to the same offsets then. The groups' offsets were asked for at looked.
 func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *groups.Copies, positions []groups.Position, looked time.Time) error {
 	topic := r.flow.Groups.CheckpointsTopic
-	there, err := r.known.refresh(ctx, r.target, topic)
+	there, err := r.known.refresh(ctx)
 	if err != nil {
 		return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
 	}
@@ -188,7 +189,7 @@ func (r *translator) checkpoint(ctx context.Context, l *lease.Lease, copies *gro
 		if err := createCheckpoints(ctx, r.flow, r.target); err != nil {
 			return fmt.Errorf("create %s on %s: %w", topic, r.flow.Target, err)
 		}
-		if _, err := r.known.refresh(ctx, r.target, topic); err != nil {
+		if _, err := r.known.refresh(ctx); err != nil {
 			return fmt.Errorf("read %s on %s: %w", topic, r.flow.Target, permanent(err))
 		}
 	}

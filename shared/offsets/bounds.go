@@ -2,15 +2,12 @@ package offsets
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	"sync"
 
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/mm2"
-	"github.com/kferry/kferry/shared/spec"
 )
 
 // A Bound is a record's place on the source and in the copy. Whoever copies in order has landed all that follows it on the source behind
@@ -19,9 +16,8 @@ type Bound struct{ Source, Target int64 }
 
 // left is what the offset-syncs topic held when it was read last.
 type left struct {
-	reading sync.Mutex // held by who reads; guards topic and next
-	topic   kafka.TopicID
-	next    int64
+	reading sync.Mutex // held by who reads; guards tail
+	tail    *kafka.Tail
 
 	mu     sync.Mutex // guards bounds
 	bounds map[kafka.TopicPartition]*bounds
@@ -36,51 +32,14 @@ func (s *Syncs) Refresh(ctx context.Context) error {
 	l := &s.left
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	tp := kafka.TopicPartition{Topic: s.syncs.Topic}
-	topic, err := s.cluster.Topic(ctx, tp.Topic)
-	if errors.Is(err, kafka.ErrUnknownTopic) {
-		l.forget(kafka.TopicID{})
-		return nil
-	}
-	if err == nil {
-		err = l.read(ctx, s.cluster, tp, topic.ID)
-	}
-	if err != nil {
+	defer l.thin()
+	if _, err := l.tail.Read(ctx, l.forget, l.add); err != nil {
 		return fmt.Errorf("read offset-syncs of %s on %s: %w", s.flow, s.cluster.Alias(), err)
 	}
 	return nil
 }
 
-func (l *left) read(ctx context.Context, c *kafka.Cluster, tp kafka.TopicPartition, id kafka.TopicID) error {
-	end, err := c.HighWatermark(ctx, tp)
-	if err != nil {
-		return err
-	}
-	if id != l.topic || end.Offset < l.next || l.bounds == nil {
-		l.forget(id)
-	}
-	start, err := c.LogStart(ctx, tp)
-	if err != nil {
-		return err
-	}
-	defer l.thin()
-	r := c.NewReader(tp, max(l.next, start.Offset), end.Offset, spec.ReadUncommitted, readBytes)
-	for {
-		records, err := r.Next(ctx)
-		if err == io.EOF {
-			l.next = end.Offset
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		l.add(records)
-		l.next = r.Offset()
-	}
-}
-
-func (l *left) forget(id kafka.TopicID) {
-	l.topic, l.next = id, 0
+func (l *left) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bounds = map[kafka.TopicPartition]*bounds{}

@@ -2,9 +2,7 @@ package offsets
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sort"
 	"sync"
@@ -47,9 +45,8 @@ type Position struct {
 type Map struct {
 	archive *Archive
 
-	reading sync.Mutex // held by who reads the topic; guards next and topic
-	topic   kafka.TopicID
-	next    int64
+	reading sync.Mutex // held by who reads the topic; guards tail
+	tail    *kafka.Tail
 
 	mu         sync.Mutex // guards what follows
 	partitions map[kafka.TopicPartition]*partition
@@ -69,68 +66,23 @@ type partition struct {
 
 // Open returns a flow's map without asking the cluster for anything.
 func Open(flow spec.Flow, target *kafka.Cluster) *Map {
-	return &Map{archive: NewArchive(flow, target), partitions: map[kafka.TopicPartition]*partition{}}
+	archive := NewArchive(flow, target)
+	return &Map{archive: archive, tail: target.NewTail(archive.Topic(), spec.ReadUncommitted), partitions: map[kafka.TopicPartition]*partition{}}
 }
-
-// readBytes is how much of the topic is asked for at once.
-const readBytes = 1 << 20
 
 // Refresh reads what is new on the map's topic since the last time, all of it at first. A topic that isn't there is an empty one. Get the
 // cursors before that: the topic is never older than a cursor's map then. (Otherwise Translate may say Unmapped, but nothing wrong.)
 func (m *Map) Refresh(ctx context.Context) error {
 	m.reading.Lock()
 	defer m.reading.Unlock()
-	tp := kafka.TopicPartition{Topic: m.archive.Topic()}
-	topic, err := m.archive.target.Topic(ctx, tp.Topic)
-	if errors.Is(err, kafka.ErrUnknownTopic) {
-		m.forget(kafka.TopicID{})
-		return nil
-	}
-	if err == nil {
-		err = m.read(ctx, tp, topic.ID)
-	}
-	if err != nil {
+	if _, err := m.tail.Read(ctx, m.forget, m.add); err != nil {
 		return fmt.Errorf("read positions of %s: %w", m.archive.flow.Name(), err)
 	}
 	return nil
 }
 
-func (m *Map) read(ctx context.Context, tp kafka.TopicPartition, id kafka.TopicID) error {
-	end, err := m.archive.target.HighWatermark(ctx, tp)
-	if err != nil {
-		return err
-	}
-	if id != m.topic || end.Offset < m.next {
-		m.forget(id)
-	}
-	if end.Offset == m.next {
-		return nil
-	}
-	if m.next == 0 {
-		start, err := m.archive.target.LogStart(ctx, tp)
-		if err != nil {
-			return err
-		}
-		m.next = start.Offset
-	}
-	r := m.archive.target.NewReader(tp, m.next, end.Offset, spec.ReadUncommitted, readBytes)
-	for {
-		records, err := r.Next(ctx)
-		if err == io.EOF {
-			m.next = end.Offset
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		m.add(records)
-		m.next = r.Offset()
-	}
-}
-
 // forget starts over: the topic is gone, or another one.
-func (m *Map) forget(id kafka.TopicID) {
-	m.topic, m.next = id, 0
+func (m *Map) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.partitions, m.chunks, m.bytes = map[kafka.TopicPartition]*partition{}, 0, 0

@@ -45,7 +45,9 @@ func NewSyncs(flow spec.Flow, source, target *kafka.Cluster, log *slog.Logger) *
 	if flow.Syncs.OnSource {
 		cluster = source
 	}
-	return &Syncs{syncs: flow.Syncs, flow: flow.Name(), cluster: cluster, log: log, added: map[kafka.TopicPartition]mm2.OffsetSync{}}
+	return &Syncs{syncs: flow.Syncs, flow: flow.Name(), cluster: cluster, log: log, added: map[kafka.TopicPartition]mm2.OffsetSync{},
+		left: left{tail: cluster.NewTail(flow.Syncs.Topic, spec.ReadUncommitted)},
+	}
 }
 
 // Add has Run write a partition's newest pair, soon, and asks nobody.
