@@ -119,7 +119,7 @@ func (p pair) comebacks(ctx context.Context, source []kafka.Topic) map[string]Co
 
 // NotCopied are the topics of a flow that come back by their names and are not copied therefore, each with the reason.
 func NotCopied(ctx context.Context, f spec.Flow, clusters map[string]*kafka.Cluster) (map[string]string, error) {
-	p := pair{flow: f, source: clusters[f.Source], target: clusters[f.Target], ids: &clusterIDs{clusters: clusters}}
+	p := pair{flow: f, source: clusters[f.SourceKey()], target: clusters[f.TargetKey()], ids: &clusterIDs{clusters: clusters}}
 	all, err := p.source.Topics(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)

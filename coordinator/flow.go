@@ -50,7 +50,7 @@ type flow struct {
 
 func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
 	f := &flow{
-		pair:  pair{flow: s, source: o.Clusters[s.Source], target: o.Clusters[s.Target], ids: ids},
+		pair:  pair{flow: s, source: o.Clusters[s.SourceKey()], target: o.Clusters[s.TargetKey()], ids: ids},
 		queue: o.Queue, lanes: l, metrics: m,
 		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}

@@ -70,7 +70,7 @@ func groupsFailing(f spec.Flow, states map[lease.Task]lease.State) string {
 }
 
 func (s *GroupsSurvey) look(ctx context.Context, o Options, f spec.Flow) error {
-	p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target], ids: &clusterIDs{clusters: o.Clusters}}
+	p := pair{flow: f, source: o.Clusters[f.SourceKey()], target: o.Clusters[f.TargetKey()], ids: &clusterIDs{clusters: o.Clusters}}
 	found, err := p.discover(ctx)
 	if err != nil {
 		return err

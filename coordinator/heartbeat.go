@@ -37,7 +37,7 @@ type heart struct {
 
 func newHeart(o Options, h spec.Heartbeat) *heart {
 	name := spec.FlowName(h.Source, h.Target)
-	return &heart{Heartbeat: h, target: o.Clusters[h.Target], turn: o.Queue.Turn("heartbeat " + name), log: o.Logger.With("heartbeat", name)}
+	return &heart{Heartbeat: h, target: o.Clusters[h.TargetKey()], turn: o.Queue.Turn("heartbeat " + name), log: o.Logger.With("heartbeat", name)}
 }
 
 // run beats until ctx ends. Whatever goes wrong stops nothing else.

@@ -75,7 +75,7 @@ func (l Limit) From() string {
 
 // LimitsOf asks for the limits that hold for a flow.
 func LimitsOf(ctx context.Context, o Options, flow spec.Flow) ([]Limit, error) {
-	return pair{flow: flow, target: o.Clusters[flow.Target]}.limits(ctx, o.Queue)
+	return pair{flow: flow, target: o.Clusters[flow.TargetKey()]}.limits(ctx, o.Queue)
 }
 
 // limits are those that hold, as the queue knows them, or else the target.

@@ -142,7 +142,7 @@ func discoverAll(ctx context.Context, o Options) (pairs []pair, found []topics, 
 	found, errs = make([]topics, len(o.Spec.Flows)), make([]error, len(o.Spec.Flows))
 	var g errgroup.Group
 	for i, f := range o.Spec.Flows {
-		p := pair{flow: f, source: o.Clusters[f.Source], target: o.Clusters[f.Target], ids: ids}
+		p := pair{flow: f, source: o.Clusters[f.SourceKey()], target: o.Clusters[f.TargetKey()], ids: ids}
 		pairs = append(pairs, p)
 		g.Go(func() error {
 			found[i], errs[i] = p.discover(ctx)

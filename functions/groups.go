@@ -72,7 +72,7 @@ func (w *Worker) follow(hard, soft context.Context, t *tenancy, r *translator) {
 
 // newTranslator makes one, which knows the flow in the other direction where there is one.
 func (w *Worker) newTranslator(f spec.Flow) *translator {
-	source, target := w.Clusters[f.Source], w.Clusters[f.Target]
+	source, target := w.Clusters[f.SourceKey()], w.Clusters[f.TargetKey()]
 	r := &translator{
 		flow: f, source: source, target: target, cursors: w.cursors[f.Name()],
 		known:  checkpoints{tail: target.NewTail(f.Groups.CheckpointsTopic, spec.ReadCommitted)},

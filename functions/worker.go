@@ -102,9 +102,9 @@ func NewWorker(o Options) *Worker {
 		o.Metrics.MustRegister(w.metrics.meters)
 	}
 	for _, f := range o.Spec.Flows {
-		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.Target])
-		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.Source], o.Clusters[f.Target], o.Logger)
-		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.Target])
+		w.archives[f.Name()] = offsets.NewArchive(f, o.Clusters[f.TargetKey()])
+		w.syncs[f.Name()] = offsets.NewSyncs(f, o.Clusters[f.SourceKey()], o.Clusters[f.TargetKey()], o.Logger)
+		w.cursors[f.Name()] = o.Queue.Cursors(f, o.Clusters[f.TargetKey()])
 		w.pacers[f.Name()] = newPacer(f, o.Queue, w.cursors[f.Name()], func() { w.askBack(func(t *tenancy) bool { return t.Task.Flow == f.Name() }) }, o.Logger, w.metrics)
 	}
 	for _, f := range o.Spec.Flows {
@@ -133,7 +133,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		keepers.Go(func() { s.Run(keeping) })
 	}
 	for _, f := range w.Spec.Flows {
-		keepers.Go(func() { w.archives[f.Name()].Run(keeping, w.Clusters[f.Source], w.Logger) })
+		keepers.Go(func() { w.archives[f.Name()].Run(keeping, w.Clusters[f.SourceKey()], w.Logger) })
 	}
 
 	stopHearing, err := w.hear()
@@ -291,7 +291,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 		w.conclude(hard, t, errYield)
 		return
 	}
-	source, target := w.Clusters[flow.Source], w.Clusters[flow.Target]
+	source, target := w.Clusters[flow.SourceKey()], w.Clusters[flow.TargetKey()]
 	switch t.Task.Kind {
 	case lease.KindTopics:
 		w.conclude(hard, t, drained(soft, w.keepTopic(soft, flow, source, target, t.Task.Topic)))

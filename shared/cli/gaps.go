@@ -95,7 +95,7 @@ func gaps(cmd *cobra.Command, in *input, named []string, r gapRequest) error {
 func (st *station) gaps(ctx context.Context, flows []spec.Flow, r gapRequest) ([]flowGap, error) {
 	found := []flowGap{}
 	for _, f := range flows {
-		all, err := lease.ReadGaps(ctx, f, st.clusters[f.Target])
+		all, err := lease.ReadGaps(ctx, f, st.clusters[f.TargetKey()])
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +110,7 @@ func (st *station) gaps(ctx context.Context, flows []spec.Flow, r gapRequest) ([
 
 // acknowledge marks a flow's open ones, on the target and, for a coordinator that runs, in the queue.
 func (st *station) acknowledge(cmd *cobra.Command, flow spec.Flow, found []flowGap) error {
-	ctx, target := cmd.Context(), st.clusters[flow.Target]
+	ctx, target := cmd.Context(), st.clusters[flow.TargetKey()]
 	noQueue, alone := st.findQueue(ctx, "gaps"), false
 	for i := range found {
 		g := &found[i]

@@ -106,7 +106,7 @@ func parseRate(flag, text string, parse func(string) (int64, error)) (*int64, er
 
 // setLimit changes the limit that was set while running.
 func (st *station) setLimit(cmd *cobra.Command, flow spec.Flow, topic string, change func(lease.Limit) lease.Limit, noQueue error) error {
-	target := st.clusters[flow.Target]
+	target := st.clusters[flow.TargetKey()]
 	set, err := lease.ReadLimits(cmd.Context(), flow, target)
 	if err != nil {
 		return err

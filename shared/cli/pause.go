@@ -45,7 +45,7 @@ func (st *station) setPaused(cmd *cobra.Command, flow spec.Flow, paused bool) er
 		return noQueue // of a run that was killed the queue is still named
 	}
 	var err error
-	target := st.clusters[flow.Target]
+	target := st.clusters[flow.TargetKey()]
 	if st.queue != nil {
 		err = st.queue.Cursors(flow, target).SetPaused(cmd.Context(), paused)
 	} else {

@@ -44,11 +44,11 @@ func newStation(s spec.Spec, log *slog.Logger, metrics prometheus.Registerer, di
 	for _, c := range s.Clusters {
 		cluster, err := kafka.Open(c, options)
 		if err != nil {
-			wrong = multierror.Append(wrong, fmt.Errorf("open cluster %q: %w", c.Alias, err))
+			wrong = multierror.Append(wrong, fmt.Errorf("open cluster %q: %w", c.Key(), err))
 			continue
 		}
-		st.clusters[c.Alias] = cluster
-		st.watchThrottle(cluster)
+		st.clusters[c.Key()] = cluster
+		st.watchThrottle(c, cluster)
 	}
 	if err := wrong.ErrorOrNil(); err != nil {
 		st.close()
@@ -77,12 +77,12 @@ func withFlows(cmd *cobra.Command, in *input, named []string, do func(st *statio
 }
 
 // watchThrottle shows how a cluster's quotas hold the process back.
-func (st *station) watchThrottle(c *kafka.Cluster) {
+func (st *station) watchThrottle(c spec.Cluster, cluster *kafka.Cluster) {
 	if st.metrics != nil {
 		st.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "kferry_throttle_seconds_total", Help: "Time that the cluster's brokers have told this process to wait, because of a quota.",
-			ConstLabels: prometheus.Labels{"cluster": c.Alias()},
-		}, func() float64 { return c.Throttled().Seconds() }))
+			ConstLabels: prometheus.Labels{"cluster": c.Key()},
+		}, func() float64 { return cluster.Throttled().Seconds() }))
 	}
 }
 

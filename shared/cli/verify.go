@@ -160,7 +160,7 @@ func (c *comparison) run(ctx context.Context, screen *screen) (r verify.Report, 
 
 func (c *comparison) compare(ctx context.Context, f spec.Flow) (verify.FlowReport, error) {
 	o := verify.Options{
-		Flow: f, Source: c.station.clusters[f.Source], Target: c.station.clusters[f.Target],
+		Flow: f, Source: c.station.clusters[f.SourceKey()], Target: c.station.clusters[f.TargetKey()],
 		Topics: c.topics, Since: c.since, Limit: c.limit, Progress: &c.progress,
 	}
 	// Before the comparison asks for the target's ends, so that all that is claimed lies below them.

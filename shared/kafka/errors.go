@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kferry/kferry/shared/kafka/login"
 )
 
 // Answers of brokers that callers decide by, for errors.Is.
@@ -40,6 +42,7 @@ var (
 	ErrTransactionalIDAuth       error = kerr.TransactionalIDAuthorizationFailed
 	ErrStorage                   error = kerr.KafkaStorageError
 	ErrSASLAuthentication        error = kerr.SaslAuthenticationFailed
+	ErrUnsupportedSASLMechanism  error = kerr.UnsupportedSaslMechanism
 	ErrUnknownProducer           error = kerr.UnknownProducerID
 	ErrProducerIDMapping         error = kerr.InvalidProducerIDMapping
 	ErrInvalidRequest            error = kerr.InvalidRequest
@@ -59,6 +62,9 @@ var (
 // ErrUnanswered means that a request got no answer: the broker can't be reached, or the connection ended. The request may
 // have been carried out all the same.
 var ErrUnanswered = errors.New("no answer")
+
+// ErrTLS means that a connection was made, and could not be secured. It is ErrUnanswered too.
+var ErrTLS = login.ErrTLS
 
 // ErrClosed is the answer to calls after, or during, Close.
 var ErrClosed error = kgo.ErrClientClosed

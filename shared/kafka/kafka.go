@@ -36,6 +36,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kferry/kferry/shared/kafka/login"
 	"github.com/kferry/kferry/shared/spec"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -124,6 +125,15 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	c.topics = newMetadata(c)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.opts = c.options(o)
+	if o.Dialer == nil {
+		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	secured, err := login.Options(cl.Login, o.Dialer)
+	if err != nil {
+		c.cancel()
+		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
+	}
+	c.opts = append(c.opts, secured...)
 	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()
@@ -138,7 +148,6 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 		kgo.SeedBrokers(c.servers...),
 		kgo.ClientID("kferry"),
 		kgo.SoftwareNameAndVersion("kferry", "1"),
-		kgo.DialTimeout(dialTimeout),
 		kgo.RequestTimeoutOverhead(answerTimeout),
 		kgo.RetryTimeout(answerTimeout),
 		kgo.WithHooks(dialHook{c}, throttleHook{c}),
@@ -155,9 +164,6 @@ func (c *Cluster) options(o Options) []kgo.Opt {
 	}
 	if o.Logger != nil {
 		opts = append(opts, kgo.WithLogger(logger{o.Logger.With("cluster", c.alias)}))
-	}
-	if o.Dialer != nil {
-		opts = append(opts, kgo.Dialer(o.Dialer))
 	}
 	return opts
 }

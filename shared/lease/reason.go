@@ -22,6 +22,8 @@ const (
 	ReasonTopicConfig      Reason = "topic_config"
 	ReasonTopicName        Reason = "topic_name"
 	ReasonTopicCollision   Reason = "topic_collision"
+	ReasonAuthentication   Reason = "authentication"
+	ReasonTLS              Reason = "tls"
 	ReasonAuthorization    Reason = "authorization"
 	ReasonRecordTooLarge   Reason = "record_too_large"
 	ReasonInvalidRecord    Reason = "invalid_record"
@@ -59,6 +61,8 @@ var reasons = map[Reason]struct{ text, accept string }{
 	ReasonTopicConfig:      {"The target refuses a setting of the topic.", ""},
 	ReasonTopicName:        {"The target takes no topic of the name that the copy would have.", ""},
 	ReasonTopicCollision:   {"Several topics lead into one target topic.", ""},
+	ReasonAuthentication:   {"A cluster refuses the login.", ""},
+	ReasonTLS:              {"A cluster's connection can't be secured.", ""},
 	ReasonAuthorization:    {"A cluster refuses permission.", ""},
 	ReasonRecordTooLarge:   {"A record is larger than the target accepts.", ""},
 	ReasonInvalidRecord:    {"The target refuses a record.", ""},

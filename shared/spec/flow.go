@@ -12,9 +12,11 @@ import (
 
 // A Flow is one direction between two clusters.
 type Flow struct {
-	Source, Target string   // aliases
-	Filters        []Filter // a topic is copied when any of them selects it
-	Policy         mm2.Policy
+	Source, Target string // aliases
+	// OwnSource and OwnTarget say that the flow has a login of its own there: Cluster.Flow names it.
+	OwnSource, OwnTarget bool
+	Filters              []Filter // a topic is copied when any of them selects it
+	Policy               mm2.Policy
 	// ReplicationFactor of the topics that are created; -1 leaves it to the target's default.
 	ReplicationFactor int16
 	// Start is where a partition without a cursor begins.
@@ -111,6 +113,7 @@ func (g Groups) Selects(group string) bool { return Filter{g.Include, g.Exclude}
 // A Heartbeat is one that is written to a cluster every Interval, so that MirrorMaker's tools see who copies there.
 type Heartbeat struct {
 	Source, Target    string // aliases
+	OwnTarget         bool   // the flow between them has a login of its own there
 	Interval          time.Duration
 	ReplicationFactor int16 // of the heartbeats topic, when it is created
 }
@@ -131,6 +134,24 @@ const (
 
 // Name is the flow as people write it: "A->B".
 func (f Flow) Name() string { return FlowName(f.Source, f.Target) }
+
+// SourceKey is that of the cluster to read from, as the flow logs in there.
+func (f Flow) SourceKey() string { return keyFor(f.Source, f.Name(), f.OwnSource) }
+
+// TargetKey is that of the cluster to write to, as the flow logs in there.
+func (f Flow) TargetKey() string { return keyFor(f.Target, f.Name(), f.OwnTarget) }
+
+// TargetKey is that of the cluster to write to.
+func (h Heartbeat) TargetKey() string {
+	return keyFor(h.Target, FlowName(h.Source, h.Target), h.OwnTarget)
+}
+
+func keyFor(alias, flow string, own bool) string {
+	if !own {
+		flow = ""
+	}
+	return clusterKey(alias, flow)
+}
 
 // FlowName is the name of the flow between two clusters.
 func FlowName(source, target string) string { return source + "->" + target }

@@ -18,7 +18,7 @@ import (
 type Spec struct {
 	// Name tells installations apart that share a NATS server.
 	Name     string
-	Clusters []Cluster // by alias
+	Clusters []Cluster // by key
 	Flows    []Flow    // by name
 	// Heartbeats are those to be written, also between clusters that no flow leads from or to.
 	Heartbeats []Heartbeat
@@ -29,14 +29,14 @@ type Spec struct {
 	References []string
 }
 
-// Cluster returns the cluster with an alias. Asking for one that no flow names is a mistake of ours.
-func (s Spec) Cluster(alias string) Cluster {
+// Cluster returns the cluster with a key: Flow.SourceKey, Flow.TargetKey, Heartbeat.TargetKey. Asking for another is a mistake of ours.
+func (s Spec) Cluster(key string) Cluster {
 	for _, c := range s.Clusters {
-		if c.Alias == alias {
+		if c.Key() == key {
 			return c
 		}
 	}
-	panic(fmt.Sprintf("spec: no cluster %q", alias))
+	panic(fmt.Sprintf("spec: no cluster %q", key))
 }
 
 // Flow returns the flow with a name like "A->B".
@@ -66,8 +66,22 @@ func (s *Spec) keepTargets(aliases []string) {
 type Cluster struct {
 	Alias            string
 	BootstrapServers []string
-	// Config holds the client properties as they were given.
+	// Flow is the only flow that this login is for, like "A->B"; "" is every flow without one of its own.
+	Flow string
+	// Login is nil for plain text without a login.
+	Login *Login
+	// Config holds the client properties as they were given, but for those of the login.
 	Config map[string]string
+}
+
+// Key is unique among a Spec's clusters: the alias, where the login isn't a flow's own.
+func (c Cluster) Key() string { return clusterKey(c.Alias, c.Flow) }
+
+func clusterKey(alias, flow string) string {
+	if flow == "" {
+		return alias
+	}
+	return alias + " for " + flow
 }
 
 // Settings are those of the process rather than of a flow.

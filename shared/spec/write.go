@@ -304,7 +304,7 @@ func plainVariables(s Spec) ([]string, bool) {
 		return nil, false
 	}
 	f := s.Flows[0]
-	source, target := s.Cluster(f.Source), s.Cluster(f.Target)
+	source, target := s.Cluster(f.SourceKey()), s.Cluster(f.TargetKey())
 	environ := []string{
 		"KFERRY_SOURCE_ALIAS=" + f.Source, "KFERRY_SOURCE_BOOTSTRAP_SERVERS=" + strings.Join(source.BootstrapServers, ","),
 		"KFERRY_TARGET_ALIAS=" + f.Target, "KFERRY_TARGET_BOOTSTRAP_SERVERS=" + strings.Join(target.BootstrapServers, ","),

@@ -1,0 +1,134 @@
+package spec
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"time"
+)
+
+// A Login is how a cluster is spoken to, and as whom. Certificates, passwords and tokens are replaced while kferry runs, so whoever is
+// about to connect asks anew. It is for any number of goroutines; nil is plain text without a login.
+type Login struct {
+	fixed Security
+}
+
+// FixedLogin is one that never changes.
+func FixedLogin(s Security) *Login { return &Login{fixed: s} }
+
+// Security is what holds now.
+func (l *Login) Security() (Security, error) {
+	if l == nil {
+		return Security{}, nil
+	}
+	return l.fixed, nil
+}
+
+// A Security is all that a connection needs, out of Kafka's client properties (security.protocol, ssl.*, sasl.*).
+type Security struct {
+	TLS  *TLS  // nil is plain text
+	SASL *SASL // nil is no login
+}
+
+// TLS is what ssl.* says.
+type TLS struct {
+	Roots       []*x509.Certificate // whom to trust; nil is whom the system trusts
+	Certificate *tls.Certificate    // the client's own, nil for none
+	// AnyName has the name of the host not matter (ssl.endpoint.identification.algorithm is empty). The chain does all the same.
+	AnyName bool
+	// MinVersion and MaxVersion are of ssl.enabled.protocols, 0 for Go's own; CipherSuites of ssl.cipher.suites, nil likewise.
+	MinVersion, MaxVersion uint16
+	CipherSuites           []uint16
+}
+
+// A Secret is a text that shows in no log, no error and no dump: only string(s) gives it away.
+type Secret string
+
+const hidden = "[hidden]"
+
+// String says only that there is a secret.
+func (Secret) String() string { return hidden }
+
+// GoString says only that there is a secret.
+func (Secret) GoString() string { return hidden }
+
+// MarshalText says only that there is a secret.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// A Mechanism is the name of a SASL mechanism, as brokers list it.
+type Mechanism string
+
+// The mechanisms.
+const (
+	PLAIN       Mechanism = "PLAIN"
+	SCRAMSHA256 Mechanism = "SCRAM-SHA-256"
+	SCRAMSHA512 Mechanism = "SCRAM-SHA-512"
+	OAUTHBEARER Mechanism = "OAUTHBEARER"
+	AWSMSKIAM   Mechanism = "AWS_MSK_IAM"
+	GSSAPI      Mechanism = "GSSAPI"
+)
+
+// SASL is what sasl.* says.
+type SASL struct {
+	Mechanism Mechanism
+	// Username and Password are for PLAIN and SCRAM.
+	Username string
+	Password Secret
+	// DelegationToken says that they are a token's id and HMAC (KIP-48, tokenauth="true").
+	DelegationToken bool
+	OAuth           *OAuth    // for OAUTHBEARER
+	IAM             *IAM      // for AWS_MSK_IAM, and for OAUTHBEARER with IAM's callback handler
+	Kerberos        *Kerberos // for GSSAPI
+}
+
+// OAuth is where a token for OAUTHBEARER comes from: the first of Token, TokenFile, Unsecured and the endpoint that is given.
+type OAuth struct {
+	Token     Secret // one that is given (oauth.access.token); it is used until somebody replaces it
+	TokenFile string // read before each login (oauth.access.token.location, or a file:// endpoint)
+	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on); nil for none.
+	Unsecured map[string]string
+
+	Endpoint     string // URL of the token endpoint
+	ClientID     string
+	ClientSecret Secret
+	// Assertion or AssertionFile, with AssertionType, authenticate the client in place of a secret (RFC 7523).
+	Assertion     Secret
+	AssertionFile string
+	AssertionType string
+	RefreshToken  Secret // grant_type refresh_token
+	Username      string // grant_type password, with Password
+	Password      Secret
+	Grant         string // grant_type, "" for what follows from the above
+	Scope         string
+	Audience      string
+	Extensions    map[string]string // SASL extensions (KIP-342)
+
+	TLS            *TLS // for the endpoint; nil is the system's roots
+	Encode         bool // client id and secret are URL-encoded in the header (KIP-1118)
+	ConnectTimeout time.Duration
+	ReadTimeout    time.Duration
+	Retries        int
+	RetryPause     time.Duration
+	// AcceptHeader is whether the request has an Accept header (Strimzi's includeAcceptHeader).
+	AcceptHeader bool
+	MaxLifetime  time.Duration // after which a token is replaced, whatever it says; 0 is none
+}
+
+// IAM is where credentials for Amazon's MSK come from: the default chain of AWS' SDKs, as these options of its login module narrow it.
+type IAM struct {
+	Profile     string // awsProfileName
+	RoleARN     string // awsRoleArn
+	SessionName string // awsRoleSessionName
+	ExternalID  string // awsRoleExternalId
+	STSRegion   string // awsStsRegion
+	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
+}
+
+// Kerberos is what Krb5LoginModule and sasl.kerberos.* say.
+type Kerberos struct {
+	Service     string // first part of the brokers' principals: sasl.kerberos.service.name, or serviceName
+	Principal   string // user@REALM, or user/host@REALM
+	Keytab      string // file, where UseKeytab
+	TicketCache string // file, where one is used in place of a keytab
+	Password    Secret
+	Config      string // krb5.conf, /etc/krb5.conf or KRB5_CONFIG unless given
+}
