@@ -1,82 +1,79 @@
 package spec
 
 import (
-	"maps"
-	"slices"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"regexp"
 	"strings"
 )
 
-// This file knows the shapes in which resources speak of TLS and SASL, to refuse them with every mistake named: kferry has
-// neither yet, and must not speak PLAINTEXT to a cluster that is meant to be secured.
-
-const noSecurity = "is not supported yet; kferry speaks PLAINTEXT only and won't fall back to it unasked"
-
-// authenticationFields are those that each type needs, in one of the shapes. oauth takes many, none always.
-var authenticationFields = map[string][]string{
-	"tls":           {"certificateAndKey"},
-	"scram-sha-256": {"username", "passwordSecret"},
-	"scram-sha-512": {"username", "passwordSecret"},
-	"plain":         {"username", "passwordSecret"},
-	"oauth":         nil,
-	"custom":        {"config"}, // since v1
-}
-
-// secretFields are the parts of a reference to a Secret.
-var secretFields = map[string][]string{
-	"certificateAndKey": {"secretName", "certificate", "key"},
-	"passwordSecret":    {"secretName", "password"},
-}
-
-func (r *resourceReader) refuseSecurity(m mapping) {
-	if n := m.take("tls"); n.there() {
-		r.wrongf(n.at(), noSecurity)
-		for _, certificate := range n.mapping(r.report).take("trustedCertificates").items(r.report) {
-			r.checkCertificate(certificate.mapping(r.report))
+// readSecurity is a stand-in until the real one is merged.
+func readSecurity(config settings, r *report) Security {
+	var s Security
+	protocol := strings.ToUpper(config[protocolKey].text)
+	switch protocol {
+	case "", "PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT":
+	default:
+		r.wrongf(config[protocolKey], "%q: not a protocol; give PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", config[protocolKey].shown())
+		return s
+	}
+	if strings.HasSuffix(protocol, "SSL") {
+		s.TLS = &TLS{}
+		if v, given := config["ssl.endpoint.identification.algorithm"]; given && v.text == "" {
+			s.TLS.AnyName = true
+		}
+		text := config["ssl.truststore.certificates"]
+		if v := config["ssl.truststore.location"]; v.set {
+			content, err := os.ReadFile(v.text)
+			if err != nil {
+				r.wrongf(v, "%v", err)
+			}
+			text = v
+			text.text = string(content)
+		}
+		for rest := []byte(text.text); text.set; {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				r.wrongf(text, "%v", err)
+				break
+			}
+			s.TLS.Roots = append(s.TLS.Roots, c)
+		}
+		if text.set && s.TLS.Roots == nil {
+			r.wrongf(text, "holds no certificate")
+		}
+		if chain := config["ssl.keystore.certificate.chain"]; chain.set {
+			pair, err := tls.X509KeyPair([]byte(chain.text), []byte(config["ssl.keystore.key"].text))
+			if err != nil {
+				r.wrongf(chain, "%v", err)
+			}
+			s.TLS.Certificate = &pair
 		}
 	}
-	if n := m.take("authentication"); n.there() {
-		r.refuseAuthentication(n.mapping(r.report))
-	}
-}
-
-func (r *resourceReader) checkCertificate(m mapping) {
-	if name := m.text("secretName", r.report); !name.set {
-		r.wrongf(name, "is missing; name the Secret that holds the certificate")
-	}
-	if certificate, pattern := m.text("certificate", r.report), m.text("pattern", r.report); certificate.set == pattern.set {
-		r.wrongf(certificate, "give either certificate, a key in the Secret, or pattern, which matches keys, like *.crt")
-	}
-}
-
-func (r *resourceReader) refuseAuthentication(m mapping) {
-	kind := m.text("type", r.report)
-	needed, known := authenticationFields[kind.text]
-	types := slices.Sorted(maps.Keys(authenticationFields))
-	switch {
-	case !m.there():
-		return
-	case !kind.set:
-		r.wrongf(kind, "is missing; give %s", orList(types))
-		return
-	case !known:
-		r.wrongf(kind, "%q: unknown; give %s%s", kind.text, orList(types), suggest(kind.text, types))
-		return
-	}
-	r.wrongf(m.at(), "type %s "+noSecurity, kind.text)
-	for _, field := range needed {
-		n := m.take(field)
-		if !n.there() {
-			r.wrongf(m.text(field, r.report), "is missing; authentication of type %s needs %s", kind.text, strings.Join(needed, " and "))
-			continue
-		}
-		if secretFields[field] == nil {
-			continue
-		}
-		parts := n.mapping(r.report)
-		for _, part := range secretFields[field] {
-			if v := parts.text(part, r.report); parts.there() && !v.set {
-				r.wrongf(v, "is missing; %s refers to a Secret by %s", field, strings.Join(secretFields[field], ", "))
+	if strings.HasPrefix(protocol, "SASL") {
+		s.SASL = &SASL{Mechanism: Mechanism(config["sasl.mechanism"].text), Username: config["sasl.username"].text, Password: Secret(config["sasl.password"].text)}
+		if v := config["sasl.jaas.config"]; v.set {
+			option := func(name string) string {
+				found := regexp.MustCompile(name + `="((?:[^"\\]|\\.)*)"`).FindStringSubmatch(v.text)
+				if found == nil {
+					return ""
+				}
+				return strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\n`, "\n").Replace(found[1])
+			}
+			s.SASL.Username, s.SASL.Password = option("username"), Secret(option("password"))
+			if s.SASL.Mechanism == OAUTHBEARER {
+				s.SASL.OAuth = &OAuth{ClientID: option("oauth.client.id"), ClientSecret: Secret(option("oauth.client.secret")), Endpoint: option("oauth.token.endpoint.uri")}
 			}
 		}
+		if s.SASL.Mechanism == "" {
+			r.wrongf(config[protocolKey], "asks for a login, and sasl.mechanism is missing")
+		}
 	}
+	return s
 }
