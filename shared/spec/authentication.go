@@ -12,12 +12,6 @@ import (
 
 const secretsProvider = "strimzisecrets"
 
-const (
-	loginModules   = "org.apache.kafka.common.security."
-	oauthModule    = loginModules + "oauthbearer.OAuthBearerLoginModule"
-	strimziHandler = "io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler"
-)
-
 // authentications read each type of authentication, the fields of which they take.
 var authentications = map[string]func(r *resourceReader, m mapping, into settings){
 	"tls":           (*resourceReader).certificateLogin,
@@ -46,11 +40,9 @@ func (r *resourceReader) security(m mapping, c *cluster) {
 		c.authentication = r.authentication(block, derived)
 		c.sasl = r.asksSASL(block)
 	}
-	for key, v := range derived {
-		if v.set && !c.config[key].set {
-			c.config[key] = v
-		}
-	}
+	maps.DeleteFunc(derived, func(_ string, v value) bool { return !v.set })
+	derived.override(securityIn(c.config, ""))
+	maps.Copy(c.config, derived)
 }
 
 // saying is another text that stands in the same place.
@@ -220,7 +212,7 @@ func (r *resourceReader) oauthLogin(m mapping, into settings) {
 	config := kind.saying(jaas + ";")
 	config.quoted = true
 	into["sasl.mechanism"], into["sasl.jaas.config"] = kind.saying("OAUTHBEARER"), config
-	into["sasl.login.callback.handler.class"] = kind.saying(strimziHandler)
+	into["sasl.login.callback.handler.class"] = kind.saying(strimziHandlers[0])
 }
 
 // quoteJAAS is a text as it stands between quotes in JAAS, where Java's tokenizer knows C's escapes and a line ends a quoted text.

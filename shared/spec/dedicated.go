@@ -163,7 +163,7 @@ var workerKey = regexp.MustCompile(`^((offset|config|status)\.storage|(key|value
 // cluster is that of an alias, with what Connect's workers are told where it is the target.
 func (d *dedicatedReader) cluster(list value, alias string) *cluster {
 	config := d.top(clientKey.MatchString)
-	maps.Copy(config, d.owned[alias+"."])
+	config.override(d.owned[alias+"."])
 	maps.Copy(config, d.top(isWorkerKey))
 	servers, missing := config["bootstrap.servers"], list
 	if !servers.set {
@@ -221,7 +221,7 @@ func (d *dedicatedReader) connectors(source, target string, own settings) settin
 	config := d.top(isConnectorKey)
 	for _, side := range []struct{ name, alias string }{{"source", source}, {"target", target}} {
 		cluster := d.top(clientKey.MatchString)
-		maps.Copy(cluster, d.owned[side.alias+"."])
+		cluster.override(d.owned[side.alias+"."])
 		for key, v := range cluster {
 			switch {
 			case clientKey.MatchString(key):

@@ -107,7 +107,7 @@ func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) s
 			case conflict == "":
 				maps.Copy(first[name], more)
 			case !decided && (own == nil || c.fragment || len(own.said()[name]) == 0):
-				r.wrongf(more[conflict].unhidden(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
+				r.wrongf(more[conflict].bare(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func (r *resolver) overrides(m mirror, s side) settings {
 			continue
 		}
 		own := securityIn(c.config, string(s)+".cluster.")
-		maps.Copy(own, r.clientOverrides(s, described.config, c.config))
+		own.override(r.clientOverrides(s, described.config, c.config))
 		if len(own) == 0 {
 			silent = append(silent, c)
 		}
@@ -177,13 +177,13 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 		own := settings{}
 		counts := slices.Contains(client.sides, s)
 		if counts {
-			maps.Copy(own, securityIn(cluster, client.name+"."))
-			maps.Copy(own, securityIn(config, client.name+"."))
+			own.override(securityIn(cluster, client.name+"."))
+			own.override(securityIn(config, client.name+"."))
 		}
 		if s == targetSide {
-			maps.Copy(own, securityIn(config, client.name+".override."))
+			own.override(securityIn(config, client.name+".override."))
 		}
-		maps.Copy(own, securityIn(config, string(s)+"."+client.name+"."))
+		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if len(own) == 0 && counts {
 			silent = append(silent, client.name)
 		}
@@ -191,7 +191,7 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 	}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if len(silent) > 0 && group(key) == "login" {
-			r.warn(all[key].unhidden(), "holds for %s too: kferry has one login on each side of a flow", strings.Join(silent, " and "))
+			r.warn(all[key].bare(), "holds for %s too: kferry has one login on each side of a flow", strings.Join(silent, " and "))
 			break
 		}
 	}
@@ -210,6 +210,27 @@ func (r *resolver) join(all, more settings, why string) {
 	}
 }
 
+// alternatives are ways to say the same, of which only one counts.
+var alternatives = [][2][]string{
+	{{"sasl.jaas.config"}, {"sasl.username", "sasl.password", "sasl.kerberos.principal", "sasl.kerberos.keytab"}},
+	{{"ssl.keystore.location"}, {"ssl.keystore.key", "ssl.keystore.certificate.chain"}},
+	{{"ssl.truststore.location", "ssl.truststore.password"}, {"ssl.truststore.certificates"}},
+}
+
+// override has other settings of security win, and leave nothing of what they take the place of.
+func (all settings) override(more settings) {
+	for _, pair := range alternatives {
+		for i, keys := range pair {
+			if slices.ContainsFunc(keys, func(key string) bool { return more[key].set }) {
+				for _, key := range pair[1-i] {
+					delete(all, key)
+				}
+			}
+		}
+	}
+	maps.Copy(all, more)
+}
+
 // A use is a cluster on one end of a flow or a heartbeat.
 type use struct{ alias, flow string }
 
@@ -219,7 +240,7 @@ func (r *resolver) use(m mirror, s side) {
 	u := use{alias, FlowName(m.source.text, m.target.text)}
 	overrides := r.overrides(m, s)
 	config := r.describedSecurity(alias, m.own(s), overrides[protocolKey].set)
-	maps.Copy(config, overrides)
+	config.override(overrides)
 	r.protocol(config)
 	if first, twice := r.uses[u]; twice && !sameSettings(first, config) {
 		r.wrongf(m.at, "%s logs in to %s as somebody else than is said elsewhere; make its mirrors agree, or say all of it in one", u.flow, alias)
@@ -255,7 +276,8 @@ func (r *resolver) protocol(config settings) {
 	default:
 		for _, key := range slices.Sorted(maps.Keys(config)) {
 			if pointless(key) && config[key].text != "" {
-				r.wrongf(config[key].unhidden(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
+				r.wrongf(config[key].bare(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
+				config[protocolKey] = value{set: true, lost: true}
 				return
 			}
 		}

@@ -318,7 +318,7 @@ func TestMirrorMaker(t *testing.T) {
 			if s := loadText(t, driver("security.protocol = plaintext")); len(s.Warnings) > 0 {
 				t.Errorf("warns: %q", s.Warnings)
 			}
-			refused(t, driver("security.protocol = sasl_ssl"), "security.protocol", "sasl.mechanism")
+			refused(t, driver("security.protocol = sasl_ssl"), "security.protocol", "GSSAPI")
 		},
 		"MirrorConnectorConfigTest.testInvalidSecurityProtocol": func(t *testing.T) {
 			refused(t, driver("a->b.security.protocol = abc"), `a->b.security.protocol: "abc"`)

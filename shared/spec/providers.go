@@ -78,7 +78,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 			continue
 		}
 		if !isCertificate(key) {
-			whole = whole.hide(found)
+			whole = whole.hidePart(found)
 		}
 		text.WriteString(v.written(key, text.String(), found))
 	}
@@ -147,10 +147,10 @@ var jaasSecret = regexp.MustCompile(`(?i)(?:password|secret|token|assertion|pass
 // hideSecrets hides a secret that stands in the input as it is: all of the text, or of JAAS the options that hold secrets.
 func (v value) hideSecrets(key string) value {
 	if !strings.HasSuffix(key, "jaas.config") {
-		return v.hide(v.text)
+		return v.hidePart(v.text)
 	}
 	for _, found := range jaasSecret.FindAllStringSubmatch(v.text, -1) {
-		v = v.hide(found[1] + found[2] + found[3])
+		v = v.hidePart(found[1] + found[2] + found[3])
 	}
 	if v.hidden == "" {
 		v.hidden = hiddenEnd // it is not shown, whatever it holds

@@ -42,16 +42,13 @@ func (v value) shown() string {
 	return cmp.Or(v.reference, v.text)
 }
 
-// hide has a part of the text never show.
-func (v value) hide(part string) value {
+// hidePart has a part of the text never show.
+func (v value) hidePart(part string) value {
 	if part != "" {
 		v.hidden += part + hiddenEnd
 	}
 	return v
 }
-
-// unhidden is the place, for a message that holds nothing of the text.
-func (v value) unhidden() value { return value{file: v.file, line: v.line, path: v.path} }
 
 // discreet is a message without what is hidden, and without parts of it.
 func (v value) discreet(message string) string {

@@ -115,6 +115,9 @@ func (c clientReader) module() (*loginModule, bool) {
 		} else if v.reference != hidden && err != nil {
 			option.reference = hidden
 		}
+		if option.reference != "" {
+			option = option.hide()
+		}
 		if slices.Contains(secretOptions, name) {
 			option = option.hide()
 		}

@@ -111,7 +111,24 @@ func (e environment) cluster(side string, r *report) *cluster {
 	if !c.config[protocolKey].set && asks.set {
 		c.config[protocolKey] = asks
 	}
+	e.mechanism(prefix, c, r)
 	return c
+}
+
+// mechanism has variables name the mechanism, where Kafka would take GSSAPI, which nobody means who gives a user. Those for OAuth say it.
+func (e environment) mechanism(prefix string, c *cluster, r *report) {
+	protocol, name := c.config[protocolKey], prefix+"SASL_MECHANISM"
+	if c.config["sasl.mechanism"].set || !strings.HasPrefix(strings.ToUpper(protocol.text), "SASL_") {
+		return
+	}
+	for _, v := range loginVariables {
+		if given := c.config[v.key]; given.set && strings.HasPrefix(v.name, "OAUTH_") {
+			c.config["sasl.mechanism"] = given.saying(string(OAUTHBEARER))
+			return
+		}
+	}
+	r.wrongf(protocol.bare(), "asks for a login, and %s is not set; give %s", name, orList(slices.Sorted(maps.Keys(modules))))
+	c.config["sasl.mechanism"] = value{path: name, set: true, lost: true}
 }
 
 // one is what a variable says, or the file that it or the second of its kind names.
