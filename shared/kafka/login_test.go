@@ -12,102 +12,22 @@ import (
 	"time"
 
 	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/local"
 	"github.com/kferry/kferry/shared/spec"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A guard is the door of a fake cluster: it knows passwords and tokens, and counts who comes.
-type guard struct {
-	mu         sync.Mutex
-	mechanisms []string
-	password   string // of alice, by PLAIN
-	taken      func(token string) bool
-	lives      time.Duration // of a session, 0 for ever
-	logins     []time.Time   // attempts
-	tokens     []string      // that were presented
-}
-
-func (g *guard) handshake(req kmsg.Request) (kmsg.Response, error, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	resp := req.ResponseKind().(*kmsg.SASLHandshakeResponse)
-	resp.SupportedMechanisms = g.mechanisms
-	resp.ErrorCode = kerr.UnsupportedSaslMechanism.Code
-	for _, known := range g.mechanisms {
-		if known == req.(*kmsg.SASLHandshakeRequest).Mechanism {
-			resp.ErrorCode = 0
-		}
-	}
-	return resp, nil, true
-}
-
-func (g *guard) authenticate(req kmsg.Request) (kmsg.Response, error, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
-	said := string(req.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes)
-	refuse := func(words string) {
-		resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, &words
-	}
-	if said == "\x01" {
-		refuse("Authentication failed: the token has an unknown issuer")
-		return resp, nil, true
-	}
-	g.logins = append(g.logins, time.Now())
-	if bearer, is := strings.CutPrefix(said, "n,,\x01auth=Bearer "); is {
-		token, rest, _ := strings.Cut(bearer, "\x01")
-		g.tokens = append(g.tokens, strings.ReplaceAll(strings.TrimRight(token+"\x01"+rest, "\x01"), "\x01", " "))
-		if !g.taken(token) {
-			resp.SASLAuthBytes = []byte(`{"status":"invalid_token"}`)
-			return resp, nil, true
-		}
-	} else if said != "\x00alice\x00"+g.password {
-		refuse("Authentication failed: Invalid username or password")
-		return resp, nil, true
-	}
-	resp.SessionLifetimeMillis = g.lives.Milliseconds()
-	return resp, nil, true
-}
-
-// attempts is how often somebody tried since.
-func (g *guard) attempts(since time.Time) (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, at := range g.logins {
-		if !at.Before(since) {
-			n++
-		}
-	}
-	return n
-}
-
-// set changes what the guard knows.
-func (g *guard) set(change func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	change()
-}
-
-// behind has a cluster with a guard at its door, and a client of it.
-func behind(t *testing.T, g *guard, l func(w *world) *spec.Login, test func(w *world)) {
+// behind has a guarded cluster, and a client that logs in there.
+func behind(t *testing.T, mechanism string, l *spec.Login, test func(w *world, g *local.Guard)) {
 	t.Helper()
 	inBubble(t, setup{}, func(w *world) {
-		for key, control := range map[kmsg.Key]func(kmsg.Request) (kmsg.Response, error, bool){
-			kmsg.SASLHandshake: g.handshake, kmsg.SASLAuthenticate: g.authenticate,
-		} {
-			w.fake.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
-				w.fake.KeepControl()
-				return control(req)
-			})
-		}
+		g := local.NewGuard(w.fake, mechanism)
 		w.cluster.Close()
-		cluster, err := kafka.Open(spec.Cluster{Alias: "a", BootstrapServers: []string{"localhost:9092"}, Login: l(w)},
+		cluster, err := kafka.Open(spec.Cluster{Alias: "a", BootstrapServers: []string{"localhost:9092"}, Login: l},
 			kafka.Options{Dialer: w.network.DialContext})
 		w.must(err)
 		defer cluster.Close()
 		w.cluster = cluster
-		test(w)
+		test(w, g)
 	})
 }
 
@@ -169,25 +89,22 @@ func idOf(token string) string {
 	return claims.Jti
 }
 
-func anyToken(string) bool { return true }
-
 // oauth is a login by client credentials.
-func oauth(change func(*spec.OAuth)) func(*world) *spec.Login {
-	return func(*world) *spec.Login {
-		o := &spec.OAuth{Endpoint: endpoint, ClientID: "kferry", ClientSecret: "s3cret"}
-		if change != nil {
-			change(o)
-		}
-		return spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: o}})
+func oauth(change func(*spec.OAuth)) *spec.Login {
+	o := &spec.OAuth{Endpoint: endpoint, ClientID: "kferry", ClientSecret: "s3cret"}
+	if change != nil {
+		change(o)
 	}
+	return spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: o}})
 }
 
 func TestATokenIsSharedAndReplacedBeforeItExpires(t *testing.T) {
-	g := &guard{mechanisms: []string{"OAUTHBEARER"}, taken: anyToken, lives: time.Minute}
 	i := &issuer{lives: 10 * time.Minute}
-	behind(t, g, oauth(func(o *spec.OAuth) {
+	login := oauth(func(o *spec.OAuth) {
 		o.Scope, o.Audience, o.Extensions = "read write", "kafka", map[string]string{"cluster": "lkc"}
-	}), func(w *world) {
+	})
+	behind(t, "OAUTHBEARER", login, func(w *world, g *local.Guard) {
+		g.SetSession(time.Minute)
 		w.issue(i)
 		topic := w.create("t", 1)
 		for range 60 { // half an hour, of many connections and sessions
@@ -208,12 +125,12 @@ func TestATokenIsSharedAndReplacedBeforeItExpires(t *testing.T) {
 		if want := "Basic " + base64.StdEncoding.EncodeToString([]byte("kferry:s3cret")); first.Get("authorization") != want {
 			t.Errorf("header %q", first.Get("authorization"))
 		}
-		if presented := g.tokens[0]; !strings.HasSuffix(presented, " cluster=lkc") {
+		tokens := g.Tokens()
+		if presented := tokens[0]; !strings.HasSuffix(presented, " cluster=lkc") {
 			t.Errorf("without its extension: %q", presented)
 		}
-		if len(g.logins) < 60 || idOf(g.tokens[len(g.tokens)-1]) != "t4" {
-			t.Errorf("%d logins, the last with %s", len(g.logins), idOf(g.tokens[len(g.tokens)-1]))
+		if last := idOf(tokens[len(tokens)-1]); len(tokens) < 60 || last != "t4" {
+			t.Errorf("%d logins, the last with %s", len(tokens), last)
 		}
 	})
 }
-
