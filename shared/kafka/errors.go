@@ -153,5 +153,6 @@ func (c *Cluster) unanswered(err error) error {
 	if dial := c.dial.Load(); dial != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = *dial
 	}
+	err = login.Shortest(err)
 	return fmt.Errorf("cluster %s (bootstrap servers %s): %w: %w", c.alias, strings.Join(c.servers, ","), ErrUnanswered, err)
 }

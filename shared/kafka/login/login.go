@@ -25,10 +25,7 @@ func Options(l *spec.Login, dial Dial) ([]kgo.Opt, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.TLS != nil {
-		dial = secured(l, dial)
-	}
-	opts := []kgo.Opt{kgo.Dialer(dial)}
+	opts := []kgo.Opt{kgo.Dialer(secured(l, dial))}
 	if s.SASL != nil {
 		m, err := newMechanism(l, s.SASL)
 		if err != nil {
