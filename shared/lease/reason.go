@@ -79,9 +79,11 @@ var reasons = map[Reason]struct{ text, accept string }{
 	ReasonError:            {"Something failed.", ""},
 }
 
-// ReasonOf is why nobody could speak to a cluster, "" for any other error.
-func ReasonOf(err error) Reason {
+// Away is why a cluster can't be spoken to, "" where an error is no such thing.
+func Away(err error) Reason {
 	switch {
+	case errors.Is(err, kafka.ErrLogin):
+		return ReasonAuthentication
 	case errors.Is(err, kafka.ErrTLS):
 		return ReasonTLS
 	case errors.Is(err, kafka.ErrUnanswered):

@@ -9,18 +9,21 @@ import (
 // A Login is how a cluster is spoken to, and as whom. Certificates, passwords and tokens are replaced while kferry runs, so whoever is
 // about to connect asks anew. It is for any number of goroutines; nil is plain text without a login.
 type Login struct {
-	fixed Security
+	look func() (Security, error)
 }
 
 // FixedLogin is one that never changes.
-func FixedLogin(s Security) *Login { return &Login{fixed: s} }
+func FixedLogin(s Security) *Login { return LoginFunc(func() (Security, error) { return s, nil }) }
+
+// LoginFunc is what look says each time, from any goroutine.
+func LoginFunc(look func() (Security, error)) *Login { return &Login{look: look} }
 
 // Security is what holds now.
 func (l *Login) Security() (Security, error) {
 	if l == nil {
 		return Security{}, nil
 	}
-	return l.fixed, nil
+	return l.look()
 }
 
 // A Security is all that a connection needs, out of Kafka's client properties (security.protocol, ssl.*, sasl.*).
@@ -84,7 +87,8 @@ type SASL struct {
 type OAuth struct {
 	Token     Secret // one that is given (oauth.access.token); it is used until somebody replaces it
 	TokenFile string // read before each login (oauth.access.token.location, or a file:// endpoint)
-	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on); nil for none.
+	// Unsecured are the options that make an unsigned token, for development, by their own names (unsecuredLoginStringClaim_sub and so on);
+	// nil for none.
 	Unsecured map[string]string
 
 	Endpoint     string // URL of the token endpoint
@@ -94,13 +98,16 @@ type OAuth struct {
 	Assertion     Secret
 	AssertionFile string
 	AssertionType string
-	RefreshToken  Secret // grant_type refresh_token
-	Username      string // grant_type password, with Password
+	Sign          *Assertion // makes one where neither is given; nil for none
+	RefreshToken  Secret     // grant_type refresh_token
+	Username      string     // grant_type password, with Password
 	Password      Secret
-	Grant         string // grant_type, "" for what follows from the above
-	Scope         string
-	Audience      string
-	Extensions    map[string]string // SASL extensions (KIP-342)
+	// Grant is grant_type, "" for what follows from the above. With urn:ietf:params:oauth:grant-type:jwt-bearer (JwtBearerJwtRetriever) the
+	// assertion is what is granted, and no client logs in.
+	Grant      string
+	Scope      string
+	Audience   string
+	Extensions map[string]string // SASL extensions (KIP-342)
 
 	TLS            *TLS // for the endpoint; nil is the system's roots
 	Encode         bool // client id and secret are URL-encoded in the header (KIP-1118)
@@ -111,6 +118,18 @@ type OAuth struct {
 	// AcceptHeader is whether the request has an Accept header (Strimzi's includeAcceptHeader).
 	AcceptHeader bool
 	MaxLifetime  time.Duration // after which a token is replaced, whatever it says; 0 is none
+}
+
+// An Assertion is a JWT that kferry signs (sasl.oauthbearer.assertion.*).
+type Assertion struct {
+	Algorithm                 string // RS256 or ES256
+	KeyFile                   string // PEM, read each time
+	Passphrase                Secret // of the key
+	TemplateFile              string // JSON with header and payload to add, "" for none
+	Issuer, Subject, Audience string
+	Lifetime                  time.Duration // claim.exp.seconds, 300 s in Kafka
+	Before                    time.Duration // claim.nbf.seconds, 60 s in Kafka: how long before it is made it holds
+	ID                        bool          // claim.jti.include
 }
 
 // IAM is where credentials for Amazon's MSK come from: the default chain of AWS' SDKs, as these options of its login module narrow it.

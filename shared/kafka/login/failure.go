@@ -48,14 +48,6 @@ func (f *failure) Unwrap() []error {
 	return all
 }
 
-// Shortest is what an error says of TLS, without what franz-go says around it; any other error as it is.
-func Shortest(err error) error {
-	if f, is := errors.AsType[*failure](err); is {
-		return f
-	}
-	return err
-}
-
 // explain says what a failed handshake means to people.
 func (h *handshake) explain(err error) *failure {
 	f := &failure{address: h.address}

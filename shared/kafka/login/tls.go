@@ -26,8 +26,8 @@ const (
 
 // A gate has connections speak TLS, or not, as the login says at that moment.
 type gate struct {
-	security func() (spec.Security, error)
-	dial     Dial
+	login *spec.Login
+	dial  Dial
 
 	mu       sync.Mutex // guards what follows
 	of       *spec.TLS  // what base is made of
@@ -38,11 +38,11 @@ type gate struct {
 
 // secured has connections speak TLS where the login says so.
 func secured(l *spec.Login, dial Dial) Dial {
-	return (&gate{security: l.Security, dial: dial}).connect
+	return (&gate{login: l, dial: dial}).connect
 }
 
 func (g *gate) connect(ctx context.Context, network, address string) (net.Conn, error) {
-	s, err := g.security()
+	s, err := g.login.Security()
 	if err != nil {
 		return nil, &failure{address: address, text: "what it takes can't be had", cause: err}
 	}

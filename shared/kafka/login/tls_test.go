@@ -148,7 +148,7 @@ func TestFrozenPeerCostsNoMoreThanADial(t *testing.T) {
 				<-done
 			}
 		}()
-		secured := login.Secured(spec.FixedLogin(spec.Security{TLS: &spec.TLS{}}).Security, network.DialContext)
+		secured := login.Secured(spec.FixedLogin(spec.Security{TLS: &spec.TLS{}}), network.DialContext)
 		began := time.Now()
 		_, err = secured(t.Context(), "tcp", "localhost:9092")
 		if took := time.Since(began); took != 4*time.Second || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, login.ErrTLS) || !strings.Contains(err.Error(), "security.protocol") {
@@ -166,7 +166,7 @@ func TestFailureStandsForAMoment(t *testing.T) {
 	now.Store(bad)
 	s.start(t)
 	var dials atomic.Int32
-	secured := login.Secured(func() (spec.Security, error) { return spec.Security{TLS: now.Load()}, nil },
+	secured := login.Secured(spec.LoginFunc(func() (spec.Security, error) { return spec.Security{TLS: now.Load()}, nil }),
 		func(ctx context.Context, network, address string) (net.Conn, error) {
 			dials.Add(1)
 			return new(net.Dialer).DialContext(ctx, network, address)
@@ -234,7 +234,7 @@ func TestCertificatesRotate(t *testing.T) {
 		now.Store(&spec.TLS{Roots: roots, Certificate: &certificate})
 	}
 	use(first.roots(), first)
-	secured := login.Secured(func() (spec.Security, error) { return spec.Security{TLS: now.Load()}, nil }, new(net.Dialer).DialContext)
+	secured := login.Secured(spec.LoginFunc(func() (spec.Security, error) { return spec.Security{TLS: now.Load()}, nil }), new(net.Dialer).DialContext)
 	ping := func(want string) *kgo.Client {
 		t.Helper()
 		client, err := kgo.NewClient(kgo.SeedBrokers(s.address()), kgo.Dialer(secured))
@@ -282,7 +282,7 @@ func TestResumedSessions(t *testing.T) {
 		return nil
 	}
 	s.start(t)
-	secured := login.Secured(spec.FixedLogin(spec.Security{TLS: s.client}).Security, new(net.Dialer).DialContext)
+	secured := login.Secured(spec.FixedLogin(spec.Security{TLS: s.client}), new(net.Dialer).DialContext)
 	for range 3 {
 		client, err := kgo.NewClient(kgo.SeedBrokers(s.address()), kgo.Dialer(secured))
 		if err != nil {
