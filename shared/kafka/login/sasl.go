@@ -13,15 +13,18 @@ import (
 
 // A mechanism logs in as the login wants it at that moment.
 type mechanism struct {
-	login *spec.Login
-	name  spec.Mechanism
+	login   *spec.Login
+	name    spec.Mechanism
+	iam     iam
+	tickets *tickets
 }
 
 func newMechanism(l *spec.Login, s *spec.SASL) (sasl.Mechanism, error) {
-	if _, err := now(s); err != nil {
+	m := &mechanism{login: l, name: s.Mechanism, tickets: newTickets()}
+	if _, err := m.now(s); err != nil {
 		return nil, err
 	}
-	return &mechanism{l, s.Mechanism}, nil
+	return m, nil
 }
 
 // Name is part of sasl.Mechanism.
@@ -33,7 +36,7 @@ func (m *mechanism) Authenticate(ctx context.Context, host string) (sasl.Session
 	if err != nil {
 		return nil, nil, err
 	}
-	current, err := now(s.SASL)
+	current, err := m.now(s.SASL)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -41,7 +44,15 @@ func (m *mechanism) Authenticate(ctx context.Context, host string) (sasl.Session
 }
 
 // now is the mechanism for one login.
-func now(s *spec.SASL) (sasl.Mechanism, error) {
+func (m *mechanism) now(s *spec.SASL) (sasl.Mechanism, error) {
+	switch {
+	case s.Mechanism == spec.AWSMSKIAM && s.IAM != nil:
+		return m.iam.mechanism(s.IAM), nil
+	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil:
+		return m.iam.bearer(s.IAM), nil
+	case s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
+		return m.tickets.mechanism(s.Kerberos), nil
+	}
 	switch s.Mechanism {
 	case spec.PLAIN:
 		return plain.Auth{User: s.Username, Pass: string(s.Password)}.AsMechanism(), nil
