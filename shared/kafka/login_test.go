@@ -317,7 +317,7 @@ func TestGrants(t *testing.T) {
 		"secret": {func(*spec.OAuth) {}, "authorization=Basic a2ZlcnJ5OnMzY3JldA==&grant_type=client_credentials"},
 		"encoded": {func(o *spec.OAuth) { o.ClientSecret, o.Encode = "a:b c", true },
 			"authorization=Basic a2ZlcnJ5OmElM0FiK2M=&grant_type=client_credentials"},
-		"refresh token": {func(o *spec.OAuth) { o.RefreshToken = "r" },
+		"refresh token": {func(o *spec.OAuth) { o.Grant, o.RefreshToken = spec.GrantRefreshToken, "r" },
 			"authorization=Basic a2ZlcnJ5OnMzY3JldA==&client_id=kferry&grant_type=refresh_token&refresh_token=r"},
 		"refresh token without secret": {func(o *spec.OAuth) { o.RefreshToken, o.ClientSecret = "r", "" },
 			"client_id=kferry&grant_type=refresh_token&refresh_token=r"},
@@ -328,7 +328,7 @@ func TestGrants(t *testing.T) {
 		"assertion in a file": {func(o *spec.OAuth) { o.AssertionFile, o.AssertionType = file, "of:mine" },
 			"client_assertion=from.a.file&client_assertion_type=of:mine&client_id=kferry&grant_type=client_credentials"},
 		"signed": {func(o *spec.OAuth) {
-			o.Sign = &spec.Assertion{Algorithm: "RS256", KeyFile: keyFile, Issuer: "i", Subject: "s", Audience: "a", Lifetime: time.Minute, Before: time.Minute, ID: true}
+			o.Signed = &spec.SignedAssertion{Algorithm: "RS256", KeyFile: keyFile, Issuer: "i", Subject: "s", Audience: "a", Lifetime: time.Minute, NotBefore: time.Minute, ID: true}
 			o.ClientID, o.ClientSecret = "", ""
 		}, "client_assertion=SIGNED&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&grant_type=client_credentials"},
 		"granted": {func(o *spec.OAuth) {
@@ -419,10 +419,8 @@ func TestARefreshTokenThatIsReplacedIsUsedFromThenOn(t *testing.T) {
 }
 
 func TestAnUnsecuredTokenSaysWho(t *testing.T) {
-	login := spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{Unsecured: map[string]string{
-		"unsecuredLoginStringClaim_sub": "alice", "unsecuredLoginNumberClaim_n": "3", "unsecuredLoginListClaim_scope": ",a,b",
-		"unsecuredLoginLifetimeSeconds": "120",
-	}}}})
+	login := spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{Unsecured: map[string]any{"sub": "alice", "n": 3.0, "scope": []string{"a", "b"}},
+		MaxLifetime: 2 * time.Minute}}})
 	behind(t, "OAUTHBEARER", login, func(w *world, g *local.Guard) {
 		w.must(w.cluster.Ping(w.ctx))
 		parts := strings.Split(g.Tokens()[0], ".")
@@ -478,7 +476,7 @@ func TestALoginIsRenewedWithoutLosingARequest(t *testing.T) {
 		g.SetPassword("alice", "second")
 		password.Store("second")
 		w.must(group.Wait())
-		if made := w.dialled.Load() - before; made > 0 {
+		if made := w.dialled.Load() - before; made > 2 { // of those that had been idle for too long; six are busy
 			t.Errorf("%d connections were made anew", made)
 		}
 		if n := g.Logins(time.Time{}); n < 4*20 {
