@@ -1,24 +1,21 @@
 package login
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"os"
 	"strings"
 	"time"
 
+	"github.com/kferry/kferry/shared/keystore"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -149,43 +146,27 @@ func readTemplate(path string) (t template, _ error) {
 	return t, nil
 }
 
-func signingKey(a *spec.SignedAssertion) (crypto.Signer, error) {
-	text, err := os.ReadFile(a.KeyFile)
+func signingKey(a *spec.SignedAssertion) (crypto.PrivateKey, error) {
+	text, err := readSecret(a.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the assertion's private key: %w", err)
 	}
-	block, _ := pem.Decode(bytes.TrimSpace(text))
-	if block == nil {
-		return nil, fmt.Errorf("the assertion's private key %s is no PEM", a.KeyFile)
+	store, err := keystore.Read([]byte(text), "", string(a.Passphrase))
+	if err == nil && len(store.Keys) == 0 {
+		err = errors.New("it holds none")
 	}
-	key, err := decode(block, a.Passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("the assertion's private key %s: %w", a.KeyFile, err)
+	}
+	key, err := store.Keys[0].Private()
 	if err != nil {
 		return nil, fmt.Errorf("the assertion's private key %s: %w", a.KeyFile, err)
 	}
 	return key, nil
 }
 
-func decode(block *pem.Block, passphrase spec.Secret) (crypto.Signer, error) {
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		return x509.ParseECPrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		if signer, is := key.(crypto.Signer); is {
-			return signer, nil
-		}
-		return nil, errors.New("it can't sign")
-	}
-	return nil, fmt.Errorf("PEM of type %s is not a private key that can be read", block.Type)
-}
-
 // signature is by RFC 7518.
-func signature(key crypto.Signer, algorithm, text string) ([]byte, error) {
+func signature(key crypto.PrivateKey, algorithm, text string) ([]byte, error) {
 	digest := sha256.Sum256([]byte(text))
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
