@@ -49,11 +49,12 @@ func (c clientReader) sasl() *SASL {
 	}
 	m, ok := c.module()
 	if !ok || s.Mechanism == "" {
-		c.config = settings{} // what would be named as idle now, may act
+		c.unclear()
 		return s
 	}
 	if fitting := modules[s.Mechanism]; m.given && !slices.Contains(fitting, m.class) {
 		c.wrongModule(m, s.Mechanism)
+		c.unclear()
 		return s
 	}
 	c.handlers(s.Mechanism)
@@ -61,6 +62,16 @@ func (c clientReader) sasl() *SASL {
 		c.leftover(m)
 	}
 	return s
+}
+
+// unclear has no setting of SASL named as idle: it may act when a mistake is mended.
+func (c clientReader) unclear() {
+	for key := range c.config {
+		if strings.HasPrefix(key, "sasl.") {
+			_, known := idleClientKey(key)
+			c.used[key] = known
+		}
+	}
 }
 
 // login reads what a mechanism needs.
@@ -181,10 +192,10 @@ func (c clientReader) leftover(m *loginModule) {
 	for _, name := range slices.Sorted(maps.Keys(m.options)) {
 		switch meant := suggest(name, m.asked); {
 		case slices.Contains(m.asked, name):
-		case meant != "":
-			c.wrongf(m.place(name), "there is no such option%s", meant)
 		case idleOptions[name] != "":
 			c.idle(m.place(name), idleOptions[name])
+		case meant != "":
+			c.wrongf(m.place(name), "there is no such option%s", meant)
 		default:
 			unknown++
 		}
