@@ -139,6 +139,10 @@ type IAM struct {
 	SessionName string // awsRoleSessionName
 	ExternalID  string // awsRoleExternalId
 	STSRegion   string // awsStsRegion
+	RoleKeyID   string // awsRoleAccessKeyId: assumes the role, with RoleKey and RoleToken, in place of the default chain's credentials
+	RoleKey     Secret // awsRoleSecretAccessKey
+	RoleToken   Secret // awsRoleSessionToken
+	NoDefaults  bool   // awsAddDefaultProviders="false"
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
 }
 

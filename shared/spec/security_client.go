@@ -67,8 +67,7 @@ func (v value) hide() value {
 
 // bare is the place of a value alone, for messages that don't quote it and hold nothing of it.
 func (v value) bare() value {
-	v.text, v.reference = "", ""
-	return v
+	return value{file: v.file, line: v.line, path: v.path}
 }
 
 // A protocol is one of security.protocol.
