@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/kferry/kferry/integration/testbed"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -119,4 +121,22 @@ func compareJAAS(t *testing.T, text, answer string) string {
 		t.Errorf("%q: %q %q %q, Kafka has %q %q %q", text, got.Module, got.Flag, given, decoded(t, words[1]), words[2], want)
 	}
 	return "both"
+}
+
+// No property of Kafka's clients is one that nobody has heard of.
+func TestClientPropertiesAreKnown(t *testing.T) {
+	keys := strings.Fields(string(testbed.Judge(t, nil, "ClientProperties")))
+	if len(keys) < 50 {
+		t.Fatalf("Kafka has %q", keys)
+	}
+	given := map[string]string{"sasl.unheard.of": ""}
+	for _, key := range keys {
+		given[key] = "x"
+	}
+	_, warnings, err := spec.ParseSecurity(given)
+	for _, line := range append(warnings, strings.Split(fmt.Sprint(err), "\n")...) {
+		if unknown := strings.Contains(line, "no such setting"); unknown != strings.Contains(line, "sasl.unheard.of") {
+			t.Error(line)
+		}
+	}
 }
