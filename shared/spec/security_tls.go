@@ -187,19 +187,23 @@ func readBytes(path string) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("is empty; name a file, or remove it")
 	}
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, errors.New("there is no such file; mend the path, or mount it there")
-	} else if err != nil {
-		return nil, fmt.Errorf("can't be opened: %w; let kferry read it", errors.Unwrap(err))
+	case err == nil && !info.Mode().IsRegular(): // another might never end
+		return nil, errors.New("is not a file; name one")
+	case err == nil && info.Size() > keystore.MaxBytes:
+		return nil, fmt.Errorf("has more than %s; name a store or a PEM file", Bytes(keystore.MaxBytes))
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("can't be opened: %w; let this process read it", err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, keystore.MaxBytes+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("can't be read: %w; name a file", errors.Unwrap(err))
-	case len(data) > keystore.MaxBytes:
-		return nil, fmt.Errorf("has more than %s; name a store or a PEM file", Bytes(keystore.MaxBytes))
+	data, err := io.ReadAll(io.LimitReader(file, keystore.MaxBytes))
+	if err != nil {
+		return nil, fmt.Errorf("can't be read: %w; name another", err)
 	}
 	return data, nil
 }
