@@ -251,7 +251,7 @@ func (c *Cluster) start(version string, config kafkaConfig) error {
 	for range config.brokers {
 		b := &broker{endpoint: c.endpoint(config), internal: freePort(c.t), controller: freePort(c.t), secured: map[Listener]endpoint{}}
 		if config.security != nil {
-			for l := range protocols {
+			for _, l := range config.security.listeners {
 				b.secured[l] = c.endpoint(config)
 			}
 		}

@@ -31,7 +31,12 @@ const (
 var protocols = map[Listener]string{TLS: "SSL", MTLS: "SSL", SASL: "SASL_PLAINTEXT", SASLTLS: "SASL_SSL"}
 
 // Protocol is what a client has to say as security.protocol.
-func (l Listener) Protocol() string { return protocols[l] }
+func (l Listener) Protocol() string {
+	if protocol, known := protocols[l]; known {
+		return protocol
+	}
+	return protocols[TLS]
+}
 
 // The users that every secured cluster knows by password: with PLAIN, and with SCRAM but on 3.3.2, whose KRaft has no
 // SCRAM yet.
@@ -51,13 +56,19 @@ const secrets = "/etc/kafka/secrets/"
 type security struct {
 	authority *Authority
 	tokenKey  *rsa.PrivateKey
+	listeners []Listener
 }
 
 // WithSecurity gives every broker the listeners [TLS], [MTLS], [SASL] and [SASLTLS], with certificates of the authority.
-// Where SASL is spoken, all of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER (see [Cluster.Tokens]) will do.
-func WithSecurity(a *Authority) KafkaOption {
+// Where SASL is spoken, all of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER (see [Cluster.Tokens]) will do. Those
+// of other names are like [TLS], for tests that spoil a certificate.
+func WithSecurity(a *Authority, more ...Listener) KafkaOption {
 	return func(c *kafkaConfig) {
-		c.security = &security{authority: a, tokenKey: newKey(a.t, true).(*rsa.PrivateKey)}
+		c.security = &security{
+			authority: a,
+			tokenKey:  newKey(a.t, true).(*rsa.PrivateKey),
+			listeners: append(slices.Collect(maps.Keys(protocols)), more...),
+		}
 	}
 }
 
@@ -92,6 +103,15 @@ func (c *Cluster) Over(l Listener) *Cluster {
 
 // Authority has issued the brokers' certificates, and issues those that they take.
 func (c *Cluster) Authority() *Authority { return c.security.authority.For(c.t) }
+
+// Truststore is a store of Java's, of a type that keytool knows, which trusts the authority alone.
+func (c *Cluster) Truststore(kind, password string) []byte {
+	c.t.Helper()
+	broker := c.Broker(0)
+	file := fmt.Sprintf("%struststore-%d", secrets, time.Now().UnixNano())
+	broker.Exec(fmt.Sprintf("keytool -importcert -noprompt -alias authority -file %sauthority.pem -keystore %s -storetype %s -storepass %s", secrets, file, kind, password))
+	return broker.file(file)
+}
 
 // Present has the brokers show another certificate to whoever connects to a listener from now on. 3.3.2 takes only one
 // of the same names as before, where the first is of [Broker].
@@ -196,8 +216,8 @@ func (s *security) properties(version string) map[string]string {
 		all["delegation.token.secret.key"] = "testbed"
 	}
 	quoted := strings.ReplaceAll(strconv.Quote(Password), `\`, `\\`) // for JAAS, and then for server.properties
-	for l, protocol := range protocols {
-		own := map[string]string{"num.network.threads": "1"}
+	for _, l := range s.listeners {
+		protocol, own := l.Protocol(), map[string]string{"num.network.threads": "1"}
 		if strings.HasSuffix(protocol, "SSL") {
 			maps.Copy(own, map[string]string{
 				"ssl.keystore.type": "PEM", "ssl.keystore.location": secrets + "broker.pem",
