@@ -162,7 +162,7 @@ var lockouts = []lockout{
 
 const (
 	password     = "first"
-	tokensLast   = 4 * time.Second
+	tokensLast   = 12 * time.Second
 	lockedBatch  = 100 // records of each topic at first
 	lockedPerSec = 20
 )
@@ -216,6 +216,7 @@ emit.checkpoints.enabled = false
 emit.offset-syncs.enabled = false
 sync.topic.acls.enabled = false
 sync.topic.configs.enabled = false
+heartbeats.replication.enabled = false
 refresh.topics.interval.seconds = 2
 `, strings.Join(names, ", "), v.plain.Bootstrap(), clusters.String(), flows.String())
 	v.installation = onText(t, v.locked, v.plain, "locked", text)

@@ -55,9 +55,9 @@ func TestFoundingScenarioSecured(t *testing.T) {
 			w.dc2.CreateTopic(payments, 3, 1)
 			nextOrder, nextPayment := everyCodec(t, w.dc1, orders, 1000), everyCodec(t, w.dc2, payments, 1000)
 			k := w.mirroring(t, orders, payments)
-			k.secures(w.central, s.central, "")
-			k.secures(w.dc1, s.dc1, filepath.Join(t.TempDir(), "secrets"))
-			k.secures(w.dc2, s.dc2, "")
+			k.secures("kafka-centralized-mm2connector", s.central, "")
+			k.secures("kafka-dc-1", s.dc1, filepath.Join(t.TempDir(), "secrets"))
+			k.secures("kafka-dc-2", s.dc2, "")
 
 			preview := k.command(0, "validate", "--connect")
 			for _, want := range []string{"kafka-dc-1." + orders, "kafka-dc-2." + payments} {
@@ -87,18 +87,18 @@ func TestFoundingScenarioSecured(t *testing.T) {
 
 // secures has a cluster of the resource say how it is secured. Its Secrets are mounted in a directory, or, where that is "", stand in
 // the same file.
-func (k *installation) secures(c *testbed.Cluster, l lock, dir string) {
+func (k *installation) secures(alias string, l lock, dir string) {
 	k.t.Helper()
 	file := k.args[1]
 	text, err := os.ReadFile(file)
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	server := fmt.Sprintf("bootstrapServers: '%s'", c.Bootstrap())
-	if strings.Count(string(text), server) != 1 {
-		k.t.Fatalf("%s does not stand once in\n%s", server, text)
+	item := "{alias: " + alias + ", "
+	if strings.Count(string(text), item) != 1 {
+		k.t.Fatalf("%s does not stand once in\n%s", item, text)
 	}
-	secured := strings.Replace(string(text), server, server+", "+l.says, 1)
+	secured := strings.Replace(string(text), item, item+l.says+", ", 1)
 	for name, values := range l.secrets {
 		if dir == "" {
 			secured += fmt.Sprintf("---\napiVersion: v1\nkind: Secret\nmetadata: {name: %s}\ndata:\n", name)
