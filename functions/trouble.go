@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -267,11 +268,8 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		return err
 	}
 	now := time.Now()
-	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
+	s := lease.State{Reason: cmp.Or(lease.Away(cause), lease.ReasonError), Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
 		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
-	if away := lease.Away(cause); away != "" {
-		s.Reason = away
-	}
 	if s.Since.IsZero() {
 		s.Since = now
 	}

@@ -102,6 +102,18 @@ func (r *resolver) flow(m mirror) Flow {
 		Heartbeats: r.on(copying["heartbeats.replication.enabled"], true),
 	}
 	r.checkSyncs(m, f)
+	f.references = referencesIn(m.checkpointConnector.config, copying)
+	for _, key := range []string{"offset.storage.topic", "group.id"} {
+		if v := r.worker(m, key); v.reference != "" {
+			f.references[key] = v.reference
+		}
+	}
+	if v := copying["offsets.storage.topic"]; v.set {
+		delete(f.references, "offset.storage.topic")
+		if v.reference != "" {
+			f.references["offset.storage.topic"] = v.reference
+		}
+	}
 	f.Given = r.since(before)
 	return f
 }
@@ -121,8 +133,8 @@ func (f form) leastLeases() int {
 
 // worker is a setting of Connect's workers, on its own cluster, which is the target.
 func (r *resolver) worker(m mirror, key string) value {
-	if v := m.worker[key]; v.set {
-		return v
+	if m.worker != nil && m.worker.config[key].set {
+		return m.worker.config[key]
 	}
 	alias := firstSet(m.connect, m.target)
 	v := r.given[alias.text].config[key]
@@ -175,6 +187,8 @@ func (r *resolver) filter(m mirror) Filter {
 	return Filter{
 		Topics:  read(r.report, config["topics"], ParsePatterns, allTopics),
 		Exclude: read(r.report, r.first(config, "topics.exclude", "topics.blacklist"), ParsePatterns, defaultTopicsExclude),
+
+		references: referencesIn(config),
 	}
 }
 
@@ -314,7 +328,7 @@ func (r *resolver) check(config settings, acted keys) {
 		}
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
-		} else if !acted.has(key) && !securityKey.MatchString(key) { // PLAINTEXT, at any prefix, is what happens
+		} else if !acted.has(key) && !securityKey.MatchString(key) { // what it says of security is looked at in logins.go
 			why := acted.why(key)
 			if why == "" && strings.HasPrefix(key, ownKey) {
 				r.wrongf(v, "there is no such setting; kferry's own are %s", strings.Join(ownKeys(), ", "))

@@ -3,27 +3,116 @@ package spec
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
 // A Login is how a cluster is spoken to, and as whom. Certificates, passwords and tokens are replaced while kferry runs, so whoever is
 // about to connect asks anew. It is for any number of goroutines; nil is plain text without a login.
 type Login struct {
-	look func() (Security, error)
+	config settings // what it was made of
+	key    string   // of its cluster
+	watch  *watch   // nil for one that never changes by itself
+	ask    func() (Security, error)
+
+	mu      sync.Mutex // guards current and problem
+	current Security
+	problem string
 }
 
 // FixedLogin is one that never changes.
-func FixedLogin(s Security) *Login { return LoginFunc(func() (Security, error) { return s, nil }) }
+func FixedLogin(s Security) *Login { return &Login{current: s} }
 
-// LoginFunc is what look says each time, from any goroutine.
-func LoginFunc(look func() (Security, error)) *Login { return &Login{look: look} }
+// LoginFunc is what ask says each time, from any goroutine.
+func LoginFunc(ask func() (Security, error)) *Login { return &Login{ask: ask} }
 
-// Security is what holds now.
+// Security is what holds now. What stands in files is looked at again, not more often than lookPause; as long as that is unreadable or
+// wrong, what held before goes on to, and Problem says why. The same content gives the same Security.
 func (l *Login) Security() (Security, error) {
 	if l == nil {
 		return Security{}, nil
 	}
-	return l.look()
+	if l.ask != nil {
+		return l.ask()
+	}
+	if l.watch != nil {
+		l.watch.look()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, nil
+}
+
+// Problem is why what stands in files now is not taken up, "" where nothing is wrong with it. It holds no secret.
+func (l *Login) Problem() string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.problem
+}
+
+const lookPause = time.Second
+
+// A watch reads the input again, for the sake of its logins alone.
+type watch struct {
+	input  *source
+	logins []*Login
+	at     map[string][]string // addresses, by key of the cluster
+
+	mu     sync.Mutex // guards looked; held while the input is read
+	looked time.Time
+}
+
+// watched has the logins of a Spec be looked at again.
+func (s Spec) watched(input *source) {
+	w := &watch{input: input, at: map[string][]string{}, looked: time.Now()}
+	for _, c := range s.Clusters {
+		if c.Login != nil {
+			c.Login.watch, c.Login.key = w, c.Key()
+			w.logins, w.at[c.Key()] = append(w.logins, c.Login), c.BootstrapServers
+		}
+	}
+}
+
+func (w *watch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.looked) < lookPause {
+		return
+	}
+	w.looked = time.Now()
+	s, err := w.input.load()
+	for _, l := range w.logins {
+		l.take(s, err, w.at[l.key])
+	}
+}
+
+// take takes up the secrets of the same cluster, and nothing else that has changed.
+func (l *Login) take(s Spec, err error, servers []string) {
+	i := slices.IndexFunc(s.Clusters, func(c Cluster) bool { return c.Key() == l.key })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.problem = err.Error()
+	case i < 0:
+		l.problem = fmt.Sprintf("%s is not in the input any more; what is in force stays until a restart", l.key)
+	case !sameServers(s.Clusters[i].BootstrapServers, servers):
+		l.problem = fmt.Sprintf("%s has other addresses in the input now; they, and its login there, count from a restart on", l.key)
+	case s.Clusters[i].Login == nil || !s.Clusters[i].Login.current.like(l.current):
+		l.problem = fmt.Sprintf("%s has another security.protocol or sasl.mechanism in the input now; it counts from a restart on", l.key)
+	default:
+		l.current, l.problem = s.Clusters[i].Login.current, ""
+	}
+}
+
+// like says whether two differ in secrets alone.
+func (s Security) like(other Security) bool {
+	return (s.TLS == nil) == (other.TLS == nil) && (s.SASL == nil) == (other.SASL == nil) && (s.SASL == nil || s.SASL.Mechanism == other.SASL.Mechanism)
 }
 
 // A Security is all that a connection needs, out of Kafka's client properties (security.protocol, ssl.*, sasl.*).

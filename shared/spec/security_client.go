@@ -62,6 +62,9 @@ func (v value) hide() value {
 	if v.reference == "" {
 		v.reference = hidden
 	}
+	if v.hidden == "" {
+		v = v.hidePart(v.text)
+	}
 	return v
 }
 

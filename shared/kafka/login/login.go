@@ -10,6 +10,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -32,10 +33,7 @@ func New(l *spec.Login, dial Dial) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{dial: dial}
-	if s.TLS != nil {
-		c.dial = secured(l, dial)
-	}
+	c := &Client{dial: secured(l, dial)}
 	if s.SASL != nil {
 		if c.sasl, err = newMechanism(l, s.SASL, dial, c.dial); err != nil {
 			return nil, err
@@ -61,8 +59,12 @@ func (c *Client) Run(ctx context.Context) {
 	}
 }
 
-// Explain is an error of a request with what it means for the login, where it means anything: an *Error then.
+// Explain is an error of a request with what it means for TLS or the login, where it means anything: an *Error for the latter. What
+// franz-go says around it is left out.
 func (c *Client) Explain(err error) error {
+	if f, is := errors.AsType[*failure](err); is {
+		return f
+	}
 	if c.sasl == nil {
 		return err
 	}
