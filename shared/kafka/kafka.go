@@ -88,6 +88,7 @@ type Cluster struct {
 	opts    []kgo.Opt // of client
 	budget  *Budget
 	topics  *metadata
+	login   *spec.Login
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -128,6 +129,7 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	if o.Dialer == nil {
 		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
+	c.login = cl.Login
 	secured, err := login.Options(cl.Login, o.Dialer)
 	if err != nil {
 		c.cancel()
@@ -212,6 +214,20 @@ func (c *Cluster) aside(l lane) *kgo.Client {
 		return c.client // which is closed, and says so
 	}
 	return c.asides[l]
+}
+
+// renew has the next one who asks get another client in the place of one that was refused a producer id: franz-go never asks again. Nothing
+// was ever written by it.
+func (c *Cluster) renew(l lane, refused *kgo.Client) {
+	c.mu.Lock()
+	current := c.asides[l] == refused && !c.closed
+	if current {
+		c.asides[l] = nil
+	}
+	c.mu.Unlock()
+	if current {
+		refused.Close()
+	}
 }
 
 // start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.
