@@ -38,12 +38,13 @@ var everyday = []string{"github.com/hashicorp/go-multierror", "github.com/promet
 
 // rules is the import table. Imports point one way: from main down to mm2 and batch.
 var rules = map[string]rule{
-	".":              {ours: []string{"shared/cli"}},
-	"shared/mm2":     {},
-	"shared/connect": {ours: []string{"shared/spec", "shared/mm2"}, foreign: everyday},
-	"shared/batch":   {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
+	".":               {ours: []string{"shared/cli"}},
+	"shared/mm2":      {},
+	"shared/connect":  {ours: []string{"shared/spec", "shared/mm2"}, foreign: everyday},
+	"shared/keystore": {},
+	"shared/batch":    {foreign: []string{"github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	"shared/spec": {
-		ours:    []string{"shared/mm2"},
+		ours:    []string{"shared/keystore", "shared/mm2"},
 		foreign: with("github.com/caarlos0/env", "go.yaml.in/yaml", "github.com/dlclark/regexp2"),
 	},
 	"shared/kafka": {ours: []string{"shared/kafka/login", "shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},

@@ -3,24 +3,109 @@ package spec
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
 // A Login is how a cluster is spoken to, and as whom. Certificates, passwords and tokens are replaced while kferry runs, so whoever is
 // about to connect asks anew. It is for any number of goroutines; nil is plain text without a login.
 type Login struct {
-	fixed Security
+	config settings // what it was made of
+	key    string   // of its cluster
+	watch  *watch   // nil for one that never changes
+
+	mu      sync.Mutex // guards current and problem
+	current Security
+	problem string
 }
 
 // FixedLogin is one that never changes.
-func FixedLogin(s Security) *Login { return &Login{fixed: s} }
+func FixedLogin(s Security) *Login { return &Login{current: s} }
 
-// Security is what holds now.
+// Security is what holds now. What stands in files is looked at again, not more often than lookPause; as long as that is unreadable or
+// wrong, what held before goes on to, and Problem says why. The same content gives the same Security.
 func (l *Login) Security() (Security, error) {
 	if l == nil {
 		return Security{}, nil
 	}
-	return l.fixed, nil
+	if l.watch != nil {
+		l.watch.look()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, nil
+}
+
+// Problem is why what stands in files now is not taken up, "" where nothing is wrong with it. It holds no secret.
+func (l *Login) Problem() string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.problem
+}
+
+const lookPause = time.Second
+
+// A watch reads the input again, for the sake of its logins alone.
+type watch struct {
+	input  *source
+	logins []*Login
+	at     map[string][]string // addresses, by key of the cluster
+
+	mu     sync.Mutex // guards looked; held while the input is read
+	looked time.Time
+}
+
+// watched has the logins of a Spec be looked at again.
+func (s Spec) watched(input *source) {
+	w := &watch{input: input, at: map[string][]string{}, looked: time.Now()}
+	for _, c := range s.Clusters {
+		if c.Login != nil {
+			c.Login.watch, c.Login.key = w, c.Key()
+			w.logins, w.at[c.Key()] = append(w.logins, c.Login), c.BootstrapServers
+		}
+	}
+}
+
+func (w *watch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.looked) < lookPause {
+		return
+	}
+	w.looked = time.Now()
+	s, err := w.input.load()
+	for _, l := range w.logins {
+		l.take(s, err, w.at[l.key])
+	}
+}
+
+// take takes up the secrets of the same cluster, and nothing else that has changed.
+func (l *Login) take(s Spec, err error, servers []string) {
+	i := slices.IndexFunc(s.Clusters, func(c Cluster) bool { return c.Key() == l.key })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.problem = err.Error()
+	case i < 0:
+		l.problem = fmt.Sprintf("%s is not in the input any more; what is in force stays until a restart", l.key)
+	case !sameServers(s.Clusters[i].BootstrapServers, servers):
+		l.problem = fmt.Sprintf("%s has other addresses in the input now; they, and its login there, count from a restart on", l.key)
+	case s.Clusters[i].Login == nil || !s.Clusters[i].Login.current.like(l.current):
+		l.problem = fmt.Sprintf("%s has another security.protocol or sasl.mechanism in the input now; it counts from a restart on", l.key)
+	default:
+		l.current, l.problem = s.Clusters[i].Login.current, ""
+	}
+}
+
+// like says whether two differ in secrets alone.
+func (s Security) like(other Security) bool {
+	return (s.TLS == nil) == (other.TLS == nil) && (s.SASL == nil) == (other.SASL == nil) && (s.SASL == nil || s.SASL.Mechanism == other.SASL.Mechanism)
 }
 
 // A Security is all that a connection needs, out of Kafka's client properties (security.protocol, ssl.*, sasl.*).
@@ -84,33 +169,62 @@ type SASL struct {
 type OAuth struct {
 	Token     Secret // one that is given (oauth.access.token); it is used until somebody replaces it
 	TokenFile string // read before each login (oauth.access.token.location, or a file:// endpoint)
-	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on); nil for none.
-	Unsecured map[string]string
+	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on), each a string, a float64 or
+	// a []string; nil for none. Times are not among them: MaxLifetime is how long it lasts.
+	Unsecured map[string]any
 
 	Endpoint     string // URL of the token endpoint
 	ClientID     string
 	ClientSecret Secret
-	// Assertion or AssertionFile, with AssertionType, authenticate the client in place of a secret (RFC 7523).
+	// Assertion, AssertionFile or Signed, with AssertionType, authenticate the client in place of a secret (RFC 7523). Where Grant is
+	// GrantJWTBearer one of them is the grant itself, and there is no type.
 	Assertion     Secret
-	AssertionFile string
+	AssertionFile string // read before each login
+	Signed        *SignedAssertion
 	AssertionType string
-	RefreshToken  Secret // grant_type refresh_token
-	Username      string // grant_type password, with Password
-	Password      Secret
-	Grant         string // grant_type, "" for what follows from the above
-	Scope         string
-	Audience      string
-	Extensions    map[string]string // SASL extensions (KIP-342)
+	// RefreshToken or RefreshTokenFile, which is read before each login, is for GrantRefreshToken.
+	RefreshToken     Secret
+	RefreshTokenFile string
+	Username         string // for GrantPassword, with Password
+	Password         Secret
+	Grant            string // grant_type; it is given where there is an endpoint
+	Scope            string
+	Audience         string
+	Extensions       map[string]string // SASL extensions (KIP-342)
 
-	TLS            *TLS // for the endpoint; nil is the system's roots
-	Encode         bool // client id and secret are URL-encoded in the header (KIP-1118)
-	ConnectTimeout time.Duration
+	TLS            *TLS          // for the endpoint; nil is the system's roots
+	Encode         bool          // client id and secret are URL-encoded in the header (KIP-1118)
+	ConnectTimeout time.Duration // 0 is what whoever asks for a token thinks right, as is ReadTimeout's
 	ReadTimeout    time.Duration
-	Retries        int
-	RetryPause     time.Duration
+	// A request that fails is made again up to Retries times with RetryPause in between (Strimzi's oauth.http.*), or where RetryFor is given
+	// for as long as that, and the pause doubles each time (Kafka's sasl.login.retry.backoff.*).
+	Retries    int
+	RetryPause time.Duration
+	RetryFor   time.Duration
 	// AcceptHeader is whether the request has an Accept header (Strimzi's includeAcceptHeader).
 	AcceptHeader bool
 	MaxLifetime  time.Duration // after which a token is replaced, whatever it says; 0 is none
+}
+
+// Grants with a name of their own. Another than GrantClientCredentials may stand for that one (oauth.client.credentials.grant.type).
+const (
+	GrantClientCredentials = "client_credentials"
+	GrantPassword          = "password"
+	GrantRefreshToken      = "refresh_token"
+	GrantJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+)
+
+// A SignedAssertion is one that the client makes and signs itself (sasl.oauthbearer.assertion.*, KIP-1139).
+type SignedAssertion struct {
+	Algorithm  string // RS256 or ES256
+	KeyFile    string // PKCS #8 in PEM, read before each login
+	Passphrase Secret // of the key, "" for none
+	Template   string // file with a JSON object of "header" and "payload", whose members the ones below replace; "" for none
+
+	Issuer, Subject, Audience string        // claims iss, sub and aud, "" for none
+	Lifetime                  time.Duration // from now to exp
+	NotBefore                 time.Duration // from nbf to now
+	ID                        bool          // whether there is a jti
 }
 
 // IAM is where credentials for Amazon's MSK come from: the default chain of AWS' SDKs, as these options of its login module narrow it.
@@ -120,15 +234,22 @@ type IAM struct {
 	SessionName string // awsRoleSessionName
 	ExternalID  string // awsRoleExternalId
 	STSRegion   string // awsStsRegion
+	FIPS        bool   // awsShouldUseFips: the endpoint of STS that is validated by FIPS
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
+	// NoDefaults leaves only the profile and the role (awsAddDefaultProviders=false).
+	NoDefaults bool
+	// AccessKeyID and SecretKey, with SessionToken if there is one, are who takes on the role (awsRoleAccessKeyId and so on); "" for the chain's.
+	AccessKeyID             string
+	SecretKey, SessionToken Secret
 }
 
 // Kerberos is what Krb5LoginModule and sasl.kerberos.* say.
 type Kerberos struct {
-	Service     string // first part of the brokers' principals: sasl.kerberos.service.name, or serviceName
-	Principal   string // user@REALM, or user/host@REALM
-	Keytab      string // file, where UseKeytab
-	TicketCache string // file, where one is used in place of a keytab
+	Service   string // first part of the brokers' principals: sasl.kerberos.service.name, or serviceName
+	Principal string // user@REALM, or user/host@REALM
+	// Of TicketCache, Keytab and Password the first that there is and that has a ticket, as in Java's login module.
+	TicketCache string // file
+	Keytab      string // file
 	Password    Secret
 	Config      string // krb5.conf, /etc/krb5.conf or KRB5_CONFIG unless given
 }
