@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -126,9 +125,6 @@ func (c clientReader) module() (*loginModule, bool) {
 			option.reference = string(reference)
 		} else if v.reference != hidden && err != nil {
 			option.reference = hidden
-		}
-		if option.reference != "" {
-			option = option.hide()
 		}
 		if slices.Contains(secretOptions, name) {
 			option = option.hide()
@@ -293,18 +289,16 @@ func (c clientReader) iam(m *loginModule) *IAM {
 		SessionName: m.take("awsRoleSessionName").text,
 		ExternalID:  m.take("awsRoleExternalId").text,
 		STSRegion:   m.take("awsStsRegion").text,
+		FIPS:        read(c.report, m.take("awsShouldUseFips"), parseJavaBool, false),
 		Debug:       read(c.report, m.take("awsDebugCreds"), parseJavaBool, false),
 		NoDefaults:  !read(c.report, m.take("awsAddDefaultProviders"), parseJavaBool, true),
 		RoleKeyID:   m.take("awsRoleAccessKeyId").text,
 		RoleKey:     Secret(m.take("awsRoleSecretAccessKey").text),
 		RoleToken:   Secret(m.take("awsRoleSessionToken").text),
 	}
-	if fips := m.take("awsShouldUseFips"); read(c.report, fips, parseJavaBool, false) {
-		c.wrong(fips, errors.New("is for the whole process here; set AWS_USE_FIPS_ENDPOINT=true for it, and remove this"))
-	}
 	switch {
 	case i.RoleARN == "":
-		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken"} {
+		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken", "awsShouldUseFips"} {
 			if m.options[name].set {
 				c.idle(m.place(name), "it is for a role, and there is no awsRoleArn")
 			}
