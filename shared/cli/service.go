@@ -45,7 +45,7 @@ func newService(cmd *cobra.Command, in *input) (*service, error) {
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
-	if v.listener, err = listen(s.Settings.HTTP); err != nil {
+	if v.listener, err = listen(s.Settings.HTTP.Address); err != nil {
 		return nil, err
 	}
 	if v.station, err = newStation(s, log, v.registry, nil); err != nil {
