@@ -69,6 +69,7 @@ func (q *Queue) connect() error {
 		return fmt.Errorf("connect to %s: %w", q.server, err)
 	}
 	connected(conn)
+	q.trouble.conn.Store(conn)
 	if q.js, q.api, err = newJetStream(conn, n, q.callTime); err != nil {
 		conn.Close()
 		return fmt.Errorf("connect to %s: %w", q.server, err)
@@ -292,6 +293,7 @@ func tlsOptions(n spec.NATS) (options []nats.Option, err error) {
 type trouble struct {
 	options Options
 	server  string
+	conn    atomic.Pointer[nats.Conn] // nil while nats.Connect runs
 
 	mu       sync.Mutex // guards what follows
 	connect  error      // why the last attempt to connect failed; nil while there is a connection
@@ -363,6 +365,11 @@ func (t *trouble) why(since time.Time) error {
 
 // wait is the pause after all servers have been tried so often. A login that is refused is tried less and less often: a server may count.
 func (t *trouble) wait(tries int) time.Duration {
+	if conn := t.conn.Load(); conn != nil {
+		if err := conn.LastError(); err != nil { // of the last try, which nats.go tells of in no other way where TLS failed
+			t.refused(err)
+		}
+	}
 	t.mu.Lock()
 	refused := isLogin(t.connect)
 	t.mu.Unlock()
