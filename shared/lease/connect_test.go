@@ -244,7 +244,9 @@ func TestLogins(t *testing.T) {
 		}},
 		"inbox prefix": {func(s *server.Options) {
 			s.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_k.>"}}}}}
-		}, func(_ *gate, n *spec.NATS) { n.Login, n.InboxPrefix = spec.NATSLogin{User: "u", Password: kept("p")}, "_INBOX_k" }},
+		}, func(_ *gate, n *spec.NATS) {
+			n.Login, n.InboxPrefix = spec.NATSLogin{User: "u", Password: kept("p")}, "_INBOX_k"
+		}},
 		"domain":     {func(s *server.Options) { s.JetStreamDomain = "hub" }, func(_ *gate, n *spec.NATS) { n.Domain = "hub" }},
 		"API prefix": {func(s *server.Options) { s.JetStreamDomain = "hub" }, func(_ *gate, n *spec.NATS) { n.APIPrefix = "$JS.hub.API" }},
 	} {
@@ -329,18 +331,20 @@ func TestWrongLogins(t *testing.T) {
 		login  func(g *gate, n *spec.NATS)
 		want   string
 	}{
-		"no login": {user("u", "p"), func(*gate, *spec.NATS) {}, "none is given; set NATS_USER and NATS_PASSWORD"},
-		"password": {user("u", "p"), func(_ *gate, n *spec.NATS) { n.Login = spec.NATSLogin{User: "u", Password: spec.Kept{Text: "geheim"}} }, "check NATS_USER and NATS_PASSWORD"},
-		"token":    {token("other"), func(_ *gate, n *spec.NATS) { n.Login.Token.Text = "geheim" }, "check NATS_TOKEN"},
-		"expired":  {o.setUp, func(g *gate, n *spec.NATS) { n.Login.Creds = g.file("c", o.creds(time.Now().Add(-time.Hour))) }, "NATS_CREDS"},
-		"no TLS":   {user("u", "p"), func(g *gate, n *spec.NATS) { n.CA = g.file("ca", a.PEM()) }, "the server has no TLS; unset NATS_CA"},
+		"no login":          {user("u", "p"), func(*gate, *spec.NATS) {}, "none is given; set NATS_USER and NATS_PASSWORD"},
+		"password":          {user("u", "p"), func(_ *gate, n *spec.NATS) { n.Login = spec.NATSLogin{User: "u", Password: spec.Kept{Text: "geheim"}} }, "check NATS_USER and NATS_PASSWORD"},
+		"token":             {token("other"), func(_ *gate, n *spec.NATS) { n.Login.Token.Text = "geheim" }, "check NATS_TOKEN"},
+		"expired":           {o.setUp, func(g *gate, n *spec.NATS) { n.Login.Creds = g.file("c", o.creds(time.Now().Add(-time.Hour))) }, "NATS_CREDS"},
+		"no TLS":            {user("u", "p"), func(g *gate, n *spec.NATS) { n.CA = g.file("ca", a.PEM()) }, "the server has no TLS; unset NATS_CA"},
 		"another authority": {secured(t, a, false), func(g *gate, n *spec.NATS) { n.CA = g.file("ca", other.PEM()) }, "set NATS_CA to the certificates"},
 		"no certificate":    {secured(t, a, true), func(g *gate, n *spec.NATS) { n.CA = g.file("ca", a.PEM()) }, "set NATS_CERT and NATS_KEY"},
 		"not a CA":          {secured(t, a, false), func(g *gate, n *spec.NATS) { n.CA = g.file("ca", []byte("geheim")) }, "NATS_CA: no certificate in"},
 		"no file":           {token("x"), func(_ *gate, n *spec.NATS) { n.Login.Token.File = "/none/geheim-not" }, "NATS_TOKEN_FILE: open /none"},
 		"not credentials":   {o.setUp, func(g *gate, n *spec.NATS) { n.Login.Creds = g.file("c", []byte("geheim")) }, "NATS_CREDS: no NKey seed in it"},
 		"not a seed":        {token("x"), func(g *gate, n *spec.NATS) { n.Login.NKey = g.file("c", []byte("geheim")) }, "NATS_NKEY: no user's NKey seed in"},
-		"neither of a pair": {token("x"), func(g *gate, n *spec.NATS) { n.Cert, n.Key = g.file("c", []byte("geheim")), g.file("k", []byte("geheim")) }, "NATS_CERT and NATS_KEY"},
+		"neither of a pair": {token("x"), func(g *gate, n *spec.NATS) {
+			n.Cert, n.Key = g.file("c", []byte("geheim")), g.file("k", []byte("geheim"))
+		}, "NATS_CERT and NATS_KEY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // they wait
