@@ -85,7 +85,9 @@ func TestTheRightsOnNATSThatTheReadmeLists(t *testing.T) {
 		t.Fatalf("README has rights for %q", names)
 	}
 	queue, err := local.StartNATS(t.TempDir(), local.NATSListen("127.0.0.1:0"), local.NATSLogger(slog.New(slog.NewTextHandler(&refused, nil))),
-		local.NATSServer(func(o *server.Options) { o.Users = append(users, &server.User{Username: "spy", Password: "geheim-spy"}) }))
+		local.NATSServer(func(o *server.Options) {
+			o.Users = append(users, &server.User{Username: "spy", Password: "geheim-spy"})
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
