@@ -25,9 +25,7 @@ const staticBytes, dynamicBytes = "52428800", "123456789"
 // authorizing is a broker that keeps to rights, where everybody here has all.
 func authorizing(t *testing.T, more ...testbed.KafkaOption) *testbed.Cluster {
 	t.Helper()
-	return testbed.Kafka(t, testbed.V43, append(more,
-		testbed.WithConfig("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-		testbed.WithConfig("super.users", "User:ANONYMOUS"))...)
+	return testbed.Kafka(t, testbed.V43, append(more, testbed.WithAuthorizer())...)
 }
 
 // connector is an installation of a resource, of whose source connector some settings are given.

@@ -143,6 +143,23 @@ func (c *Container) Exec(command string) string {
 	return string(output)
 }
 
+// file is what a file in the container holds, which may have ended.
+func (c *Container) file(name string) []byte {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), engineWithin)
+	defer cancel()
+	file, err := c.ctr.CopyFileFromContainer(ctx, name)
+	if err != nil {
+		c.t.Fatalf("%s of %s: %v", name, c.name, err)
+	}
+	defer file.Close()
+	content, err := io.ReadAll(file)
+	if err != nil {
+		c.t.Fatalf("%s of %s: %v", name, c.name, err)
+	}
+	return content
+}
+
 func (c *Container) signal(name string) {
 	c.t.Helper()
 	c.must(name, func(ctx context.Context, docker *client.Client) error {

@@ -2,8 +2,6 @@ package testbed
 
 import (
 	"bytes"
-	"context"
-	"io"
 	"time"
 
 	"github.com/testcontainers/testcontainers-go"
@@ -27,16 +25,5 @@ func Judge(t T, input []byte, command ...string) []byte {
 	if code := c.Wait(judgeWithin); code != 0 {
 		t.Fatalf("judge %s: exit code %d: %s", command[0], code, c.Output())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), engineWithin)
-	defer cancel()
-	file, err := c.ctr.CopyFileFromContainer(ctx, "/tmp/output")
-	if err != nil {
-		t.Fatalf("judge %s: what it wrote: %v", command[0], err)
-	}
-	defer file.Close()
-	output, err := io.ReadAll(file)
-	if err != nil {
-		t.Fatalf("judge %s: what it wrote: %v", command[0], err)
-	}
-	return output
+	return c.file("/tmp/output")
 }

@@ -30,14 +30,23 @@ const (
 // through a [Proxy]. The one of [Cluster.InternalBootstrap] is direct: brokers among themselves and the testbed's own
 // clients use it, so that no fault on the way blinds the oracle.
 type Cluster struct {
-	t       T
-	brokers []*broker
+	t        T
+	version  string
+	brokers  []*broker
+	security *security // nil where only the plain listeners are there
 }
 
 type broker struct {
 	*Container
-	client, internal, controller int // ports
-	proxy                        *Proxy
+	endpoint                                   // of Bootstrap
+	secured              map[Listener]endpoint // empty unless WithSecurity
+	internal, controller int                   // ports
+}
+
+// endpoint is where clients reach a broker.
+type endpoint struct {
+	port  int
+	proxy *Proxy // nil for none
 }
 
 type kafkaConfig struct {
@@ -45,6 +54,9 @@ type kafkaConfig struct {
 	proxied    bool
 	heap       string
 	properties map[string]string
+	security   *security
+	files      map[string][]byte
+	jvm        []string
 }
 
 // KafkaOption changes how [Kafka] starts a cluster.
@@ -61,20 +73,27 @@ func WithConfig(key, value string) KafkaOption {
 // WithHeap sets the memory of each broker's JVM, 512m unless told.
 func WithHeap(size string) KafkaOption { return func(c *kafkaConfig) { c.heap = size } }
 
-// WithProxy puts a [Proxy] before every broker; the brokers advertise the proxies' addresses.
+// WithProxy puts a [Proxy] before every listener for clients; the brokers advertise the proxies' addresses.
 func WithProxy() KafkaOption { return func(c *kafkaConfig) { c.proxied = true } }
 
 // Kafka starts a cluster that ends with the test.
 func Kafka(t T, version string, opts ...KafkaOption) *Cluster {
 	t.Helper()
-	config := kafkaConfig{brokers: 1, heap: "512m", properties: map[string]string{}}
+	config := kafkaConfig{brokers: 1, heap: "512m", properties: map[string]string{}, files: map[string][]byte{}}
 	for _, opt := range opts {
 		opt(&config)
 	}
+	if config.security != nil {
+		config.security.prepare(version, &config)
+	}
 	var err error
 	for range startAttempts {
-		c := &Cluster{t: t}
+		c := &Cluster{t: t, version: version, security: config.security}
 		if err = c.start(version, config); err == nil {
+			if c.security != nil && hasSCRAM(version) {
+				c.SetPassword(User, Password)
+				c.SetPassword(Other, Password)
+			}
 			return c
 		}
 		t.Logf("start Kafka %s: %v", version, err)
@@ -86,12 +105,14 @@ func Kafka(t T, version string, opts ...KafkaOption) *Cluster {
 
 // Bootstrap is where kferry finds the cluster.
 func (c *Cluster) Bootstrap() string {
-	return c.addresses(func(b *broker) string {
-		if b.proxy != nil {
-			return b.proxy.Addr()
-		}
-		return address(b.client)
-	})
+	return c.addresses(func(b *broker) string { return b.endpoint.address() })
+}
+
+func (e endpoint) address() string {
+	if e.proxy != nil {
+		return e.proxy.Addr()
+	}
+	return address(e.port)
 }
 
 // InternalBootstrap is a way to the same brokers past their proxies.
@@ -99,7 +120,7 @@ func (c *Cluster) InternalBootstrap() string {
 	return c.addresses(func(b *broker) string { return address(b.internal) })
 }
 
-// Proxy is the one before broker i of a cluster started [WithProxy].
+// Proxy is the one before broker i of a cluster started [WithProxy], on the way of [Cluster.Bootstrap].
 func (c *Cluster) Proxy(i int) *Proxy { return c.brokers[i].proxy }
 
 // Broker is the container of broker i.
@@ -131,7 +152,7 @@ func (c *Cluster) Unpause(i int) { c.t.Helper(); c.brokers[i].Unpause() }
 
 // For is the same cluster for another test: what fails there, fails that one.
 func (c *Cluster) For(t T) *Cluster {
-	view := &Cluster{t: t}
+	view := &Cluster{t: t, version: c.version, security: c.security}
 	for _, b := range c.brokers {
 		own := *b
 		own.Container = &Container{t: t, name: b.name, ctr: b.ctr}
@@ -228,9 +249,11 @@ func (c *Cluster) addresses(of func(*broker) string) string {
 // start lays out all addresses first, since every broker is told the controllers', and then starts all brokers at once.
 func (c *Cluster) start(version string, config kafkaConfig) error {
 	for range config.brokers {
-		b := &broker{client: freePort(c.t), internal: freePort(c.t), controller: freePort(c.t)}
-		if config.proxied {
-			b.proxy = NewProxy(c.t, address(b.client))
+		b := &broker{endpoint: c.endpoint(config), internal: freePort(c.t), controller: freePort(c.t), secured: map[Listener]endpoint{}}
+		if config.security != nil {
+			for _, l := range config.security.listeners {
+				b.secured[l] = c.endpoint(config)
+			}
 		}
 		c.brokers = append(c.brokers, b)
 	}
@@ -239,7 +262,7 @@ func (c *Cluster) start(version string, config kafkaConfig) error {
 		env := c.environment(i, config)
 		env["CLUSTER_ID"] = clusterID
 		ctr, err := startContainer(c.t, fmt.Sprintf("Kafka %s broker %d", version, i), "apache/kafka:"+version,
-			testcontainers.WithEnv(env))
+			testcontainers.WithEnv(env), containerFiles(config.files))
 		if err != nil {
 			return err
 		}
@@ -253,21 +276,32 @@ func (c *Cluster) start(version string, config kafkaConfig) error {
 	return nil
 }
 
+func (c *Cluster) endpoint(config kafkaConfig) endpoint {
+	e := endpoint{port: freePort(c.t)}
+	if config.proxied {
+		e.proxy = NewProxy(c.t, address(e.port))
+	}
+	return e
+}
+
 // environment is server.properties in the form that the image takes it: foo.bar as KAFKA_FOO_BAR.
 func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
 	b, controllers := c.brokers[i], len(c.brokers)
 	if controllers == 2 {
 		controllers = 1 // two would need both of them for every decision
 	}
-	advertised := address(b.client)
-	if b.proxy != nil {
-		advertised = b.proxy.Addr()
-	}
 	voters := make([]string, controllers)
 	for i := range voters {
 		voters[i] = fmt.Sprintf("%d@%s", i, address(c.brokers[i].controller))
 	}
-	roles, listeners := "broker", fmt.Sprintf("CLIENT://%s,INTERNAL://%s", address(b.client), address(b.internal))
+	roles, protocol := "broker", "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT"
+	listeners := fmt.Sprintf("CLIENT://%s,INTERNAL://%s", address(b.port), address(b.internal))
+	advertised := fmt.Sprintf("CLIENT://%s,INTERNAL://%s", b.endpoint.address(), address(b.internal))
+	for l, e := range b.secured {
+		listeners += fmt.Sprintf(",%s://%s", l, address(e.port))
+		advertised += fmt.Sprintf(",%s://%s", l, e.address())
+		protocol += fmt.Sprintf(",%s:%s", l, l.Protocol())
+	}
 	if i < controllers {
 		roles, listeners = "broker,controller", listeners+",CONTROLLER://"+address(b.controller)
 	}
@@ -278,8 +312,8 @@ func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
 		"controller.listener.names":                        "CONTROLLER",
 		"inter.broker.listener.name":                       "INTERNAL",
 		"listeners":                                        listeners,
-		"advertised.listeners":                             fmt.Sprintf("CLIENT://%s,INTERNAL://%s", advertised, address(b.internal)),
-		"listener.security.protocol.map":                   "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"advertised.listeners":                             advertised,
+		"listener.security.protocol.map":                   protocol,
 		"log.dirs":                                         "/var/lib/kafka/data",
 		"group.initial.rebalance.delay.ms":                 "0",
 		"broker.session.timeout.ms":                        "6000", // a killed broker may register again only after this
@@ -296,6 +330,9 @@ func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
 	maps.Copy(properties, config.properties)
 	names := strings.NewReplacer("_", "__", "-", "___", ".", "_")
 	env := map[string]string{"KAFKA_HEAP_OPTS": "-Xms" + config.heap + " -Xmx" + config.heap}
+	if len(config.jvm) > 0 {
+		env["KAFKA_OPTS"] = strings.Join(config.jvm, " ")
+	}
 	for key, value := range properties {
 		env["KAFKA_"+strings.ToUpper(names.Replace(key))] = value
 	}
@@ -378,13 +415,15 @@ var shared sharedClusters
 
 // sharedClusters starts one cluster per version when it is first asked for.
 type sharedClusters struct {
-	mu       sync.Mutex // guards the fields below; held while a cluster starts, so that it starts once
-	clusters map[string]*Cluster
-	owner    *program // whose cleanups end the clusters
+	mu        sync.Mutex // guards the fields below; held while a cluster starts, so that it starts once
+	clusters  map[string]*Cluster
+	authority *Authority
+	owner     *program // whose cleanups end the clusters
 }
 
 // Shared is a single broker that all tests of the process share, for those that break nothing: they create topics of
-// their own names. [Main] and [Program] end it.
+// their own names. It can be reached over each of the secured listeners too ([Cluster.Over]), and all of its versions
+// have certificates of the same authority. [Main] and [Program] end it.
 func Shared(t T, version string) *Cluster {
 	t.Helper()
 	c, err := shared.cluster(version)
@@ -408,7 +447,10 @@ func (s *sharedClusters) cluster(version string) (*Cluster, error) {
 	go func() {
 		defer close(done)
 		s.owner.err = nil
-		s.clusters[version] = Kafka(s.owner, version)
+		if s.authority == nil {
+			s.authority = NewAuthority(s.owner, "testbed")
+		}
+		s.clusters[version] = Kafka(s.owner, version, WithSecurity(s.authority))
 	}()
 	<-done
 	err = s.owner.err
@@ -421,5 +463,5 @@ func (s *sharedClusters) close() {
 	if s.owner != nil {
 		s.owner.cleanUp()
 	}
-	s.owner, s.clusters = nil, nil
+	s.owner, s.clusters, s.authority = nil, nil, nil
 }

@@ -86,6 +86,7 @@ type Cluster struct {
 	servers []string
 	client  *kgo.Client
 	opts    []kgo.Opt // of client
+	login   *login.Client
 	budget  *Budget
 	topics  *metadata
 
@@ -128,18 +129,20 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	if o.Dialer == nil {
 		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	secured, err := login.Options(cl.Login, o.Dialer)
+	who, err := login.New(cl.Login, o.Dialer)
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
 	}
-	c.opts = append(c.opts, secured...)
+	c.login = who
+	c.opts = append(c.opts, who.Options()...)
 	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
 	}
 	c.client = client
+	c.tasks.Go(func() { who.Run(c.ctx) })
 	return c, nil
 }
 

@@ -121,8 +121,8 @@ func (f form) leastLeases() int {
 
 // worker is a setting of Connect's workers, on its own cluster, which is the target.
 func (r *resolver) worker(m mirror, key string) value {
-	if v := m.worker[key]; v.set {
-		return v
+	if m.worker != nil && m.worker.config[key].set {
+		return m.worker.config[key]
 	}
 	alias := firstSet(m.connect, m.target)
 	v := r.given[alias.text].config[key]
@@ -314,7 +314,7 @@ func (r *resolver) check(config settings, acted keys) {
 		}
 		if reason := refusal(key, v.text); reason != "" {
 			r.wrongf(v, "%s", reason)
-		} else if !acted.has(key) && !securityKey.MatchString(key) { // PLAINTEXT, at any prefix, is what happens
+		} else if !acted.has(key) && !securityKey.MatchString(key) { // what it says of security is looked at in logins.go
 			why := acted.why(key)
 			if why == "" && strings.HasPrefix(key, ownKey) {
 				r.wrongf(v, "there is no such setting; kferry's own are %s", strings.Join(ownKeys(), ", "))

@@ -161,9 +161,9 @@ func isWorkerKey(key string) bool { return workerKey.MatchString(key) && !source
 var workerKey = regexp.MustCompile(`^((offset|config|status)\.storage|(key|value|header)\.converter|task|worker|config\.providers)`)
 
 // cluster is that of an alias, with what Connect's workers are told where it is the target.
-func (d *dedicatedReader) cluster(list value, alias string) cluster {
+func (d *dedicatedReader) cluster(list value, alias string) *cluster {
 	config := d.top(clientKey.MatchString)
-	maps.Copy(config, d.owned[alias+"."])
+	config.override(d.owned[alias+"."])
 	maps.Copy(config, d.top(isWorkerKey))
 	servers, missing := config["bootstrap.servers"], list
 	if !servers.set {
@@ -172,7 +172,7 @@ func (d *dedicatedReader) cluster(list value, alias string) cluster {
 	}
 	delete(config, "bootstrap.servers")
 	list.text = alias
-	return cluster{alias: list, servers: servers, config: config, free: true}
+	return &cluster{alias: list, servers: servers, config: config, free: true}
 }
 
 // mirror is what is done from one cluster to another. Without the flow, only heartbeats may be left of it.
@@ -209,7 +209,7 @@ func (m mirror) warnOff(r *report, own settings) {
 func heartbeatSettings(config settings) settings {
 	few := settings{}
 	for key, v := range config {
-		if heartbeatKeys.has(key) || clientKey.MatchString(strings.TrimPrefix(strings.TrimPrefix(key, "source.cluster."), "target.cluster.")) {
+		if heartbeatKeys.has(key) || securityKey.MatchString(key) {
 			few[key] = v
 		}
 	}
@@ -221,7 +221,7 @@ func (d *dedicatedReader) connectors(source, target string, own settings) settin
 	config := d.top(isConnectorKey)
 	for _, side := range []struct{ name, alias string }{{"source", source}, {"target", target}} {
 		cluster := d.top(clientKey.MatchString)
-		maps.Copy(cluster, d.owned[side.alias+"."])
+		cluster.override(d.owned[side.alias+"."])
 		for key, v := range cluster {
 			switch {
 			case clientKey.MatchString(key):
@@ -257,7 +257,7 @@ var connectorKeyNames = strings.Fields(`
 
 func isConnectorKey(key string) bool {
 	return slices.Contains(connectorKeyNames, key) || strings.HasPrefix(key, "replication.policy") ||
-		strings.HasPrefix(key, providersKey) || clientKey.MatchString(key) && key != "bootstrap.servers"
+		strings.HasPrefix(key, providersKey)
 }
 
 // driverKey finds what MirrorMaker's driver itself is told.

@@ -64,7 +64,7 @@ func checkPromises(t failer, s spec.Spec, err error) {
 		t.Errorf("neither flows nor mistakes")
 	}
 	for _, flow := range s.Flows {
-		if len(s.Cluster(flow.Source).BootstrapServers) == 0 || len(s.Cluster(flow.Target).BootstrapServers) == 0 {
+		if len(s.Cluster(flow.SourceKey()).BootstrapServers) == 0 || len(s.Cluster(flow.TargetKey()).BootstrapServers) == 0 {
 			t.Errorf("%s has a cluster without address", flow.Name())
 		}
 		flow.Selects("orders")
@@ -78,7 +78,7 @@ func checkPromises(t failer, s spec.Spec, err error) {
 		}
 	}
 	for _, h := range s.Heartbeats {
-		if h.Source == h.Target || h.Interval <= 0 || len(s.Cluster(h.Source).BootstrapServers) == 0 || len(s.Cluster(h.Target).BootstrapServers) == 0 {
+		if h.Source == h.Target || h.Interval <= 0 || len(s.Cluster(h.Source).BootstrapServers) == 0 || len(s.Cluster(h.TargetKey()).BootstrapServers) == 0 {
 			t.Errorf("incomplete: %+v", h)
 		}
 	}

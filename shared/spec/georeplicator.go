@@ -28,8 +28,8 @@ func (r *resourceReader) geoReplicator(top mapping) {
 }
 
 // complete gives mirrors the target that their document doesn't name, where there is but one, and destinations the addresses
-// that no document holds. It says whether servers were needed for that.
-func (in *input) complete(servers value, r *report) (used bool) {
+// that no document holds, out of variables. It says whether those were needed for that.
+func (in *input) complete(from *cluster, r *report) (used bool) {
 	aliases := map[string]value{}
 	for _, target := range in.targets {
 		aliases[target.text] = target
@@ -55,12 +55,13 @@ func (in *input) complete(servers value, r *report) (used bool) {
 		case !wanted[alias]:
 			r.warn(d.at, "no mirror leads to its cluster, %s", alias)
 		case known[alias]:
-		case servers.set:
-			in.clusters = append(in.clusters, cluster{alias: d.alias, servers: servers})
+		case from.servers.set:
+			from.alias = d.alias
+			in.clusters = append(in.clusters, from)
 			used = true
 		default:
 			r.wrong(d.at, fmt.Errorf("an %s doesn't hold the addresses of its destination; give the bootstrapServers of %s in spec.clusters, in this file or another one, or set KFERRY_TARGET_BOOTSTRAP_SERVERS", geoReplicatorKind, alias))
-			in.clusters = append(in.clusters, cluster{alias: d.alias}) // known from here on, so that this is all that is said
+			in.clusters = append(in.clusters, &cluster{alias: d.alias}) // known from here on, so that this is all that is said
 		}
 		known[d.alias.text] = true
 	}

@@ -56,7 +56,10 @@ func expect(t *testing.T, golden, got string) {
 func describe(s spec.Spec, err error) string {
 	var text strings.Builder
 	for _, c := range s.Clusters {
-		fmt.Fprintf(&text, "cluster %s at %s %v\n", c.Alias, strings.Join(c.BootstrapServers, " "), c.Config)
+		fmt.Fprintf(&text, "cluster %s at %s %v\n", c.Key(), strings.Join(c.BootstrapServers, " "), c.Config)
+		if c.Login != nil {
+			fmt.Fprintf(&text, "  spoken to by %s\n", c.Login.Access())
+		}
 	}
 	for _, f := range s.Flows {
 		describeFlow(&text, f)

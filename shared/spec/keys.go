@@ -112,11 +112,6 @@ var securityKey = regexp.MustCompile(`^((source|target)\.)?((cluster|consumer|pr
 // copied than its owner means.
 func refusal(key, text string) string {
 	switch {
-	case securityKey.MatchString(key):
-		if strings.HasSuffix(key, "security.protocol") && strings.EqualFold(text, "PLAINTEXT") {
-			return ""
-		}
-		return "TLS and SASL are not supported yet; remove it only if the cluster takes PLAINTEXT"
 	case (key == "transforms" || key == "predicates") && text != "":
 		return "records are copied as they are, transformations can't be applied; remove it, or transform behind the target"
 	case key == "refresh.topics.enabled" && strings.EqualFold(text, "false"):

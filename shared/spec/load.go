@@ -17,45 +17,86 @@ const maxFile = 16 * MiB
 // Settings come from environ alone, which has the form of os.Environ. The error holds every mistake, and beside it
 // the Spec holds nothing but warnings.
 func Load(files []string, environ []string) (Spec, error) {
+	input := &source{files: files, environ: environ}
+	s, err := input.load()
+	if err == nil {
+		s.watched(input)
+	}
+	return s, err
+}
+
+// A source is where a Spec is read from, any number of times.
+type source struct {
+	files, environ []string
+	// lookups are the variables that references may lead to, nil for those of environ; docs are Secrets beside those of the input.
+	lookups map[string]string
+	docs    []secretDoc
+
+	pipes  map[string][]byte   // what came out of files that can be read once only
+	logins map[string]Security // as they were made before, by digest
+}
+
+func (src *source) load() (Spec, error) {
 	var r report
-	e := readEnvironment(environ, &r)
-	in := readInput(files, e, &r)
-	providers{environ: e.given, secrets: secrets{dir: e.Secrets}}.resolveInput(&r, &in)
+	e := readEnvironment(src.environ, &r)
+	if src.pipes == nil {
+		src.pipes = map[string][]byte{}
+	}
+	if src.lookups == nil {
+		src.lookups = e.given
+	}
+	in := src.readInput(e, &r)
+	from := providers{environ: src.lookups, secrets: secrets{dir: e.Secrets, docs: src.docs}}
+	from.resolveInput(&r, &in)
 	in.limits = r.limits(e.limits(), Limits{})
-	s := in.resolve(&r)
+	// What no login is made of any more is forgotten.
+	known := src.logins
+	src.logins = map[string]Security{}
+	s := in.resolve(&r, known, src.logins)
 	s.keepTargets(e.targets(s, &r))
 	if len(s.Flows) == 0 && (len(s.Heartbeats) == 0 || e.Targets == "") && len(r.problems) == 0 {
 		r.noFlows(in)
 	}
 	s.Name, s.Settings, s.Warnings = e.name(&r), e.settings(&r), r.said()
 	s.References = slices.Compact(slices.Sorted(slices.Values(r.references)))
+	s.origin = &source{lookups: src.lookups, docs: slices.Concat(in.secrets, src.docs), environ: secretsOf(e)}
 	if err := r.err(); err != nil {
 		return Spec{Warnings: s.Warnings}, err
 	}
 	return s, nil
 }
 
+// secretsOf is the environment that tells where Secrets are, and nothing else.
+func secretsOf(e environment) []string {
+	if e.Secrets == "" {
+		return nil
+	}
+	return []string{secretsVariable + "=" + e.Secrets}
+}
+
 // readInput reads the one form of input that is given.
-func readInput(files []string, e environment, r *report) input {
+func (src *source) readInput(e environment, r *report) input {
 	mirror := e.value("KFERRY_MIRROR", e.Mirror)
 	var in input
 	var other string
 	switch {
-	case len(files) > 0:
+	case len(src.files) > 0:
 		if mirror.set {
 			r.wrongf(mirror, "is set although a file is given; unset it or leave the file out")
 		}
-		in, other = readFiles(files, r), "a file"
+		in, other = src.readFiles(r), "a file"
 	case mirror.set:
-		in, other = readMirror(mirror, r), "KFERRY_MIRROR"
+		in, other = src.readMirror(mirror, r), "KFERRY_MIRROR"
 	case len(e.givenFlow()) > 0:
 		return e.input(r)
 	default:
 		return input{}
 	}
 	plain := e.givenFlow()
-	if servers := e.value("KFERRY_TARGET_BOOTSTRAP_SERVERS", e.TargetServers); in.complete(servers, r) {
-		plain = slices.DeleteFunc(plain, func(name string) bool { return name == servers.path })
+	if target := e.cluster("TARGET", r); in.complete(target, r) {
+		plain = slices.DeleteFunc(plain, func(name string) bool {
+			return name == target.servers.path || strings.HasPrefix(name, targetPrefix) && isLoginVariable(name)
+		})
 	}
 	r.refusePlain(plain, other)
 	return in
@@ -71,10 +112,10 @@ func (r *report) refusePlain(given []string, other string) {
 	}
 }
 
-func readFiles(files []string, r *report) input {
+func (src *source) readFiles(r *report) input {
 	var in input
-	for _, name := range files {
-		text, err := readFile(name)
+	for _, name := range src.files {
+		text, err := src.readFile(name)
 		if err != nil {
 			r.wrongf(value{path: name}, "%v", err)
 			continue
@@ -85,11 +126,11 @@ func readFiles(files []string, r *report) input {
 }
 
 // readMirror reads KFERRY_MIRROR: text has several lines or is in braces, a path neither.
-func readMirror(v value, r *report) input {
+func (src *source) readMirror(v value, r *report) input {
 	if strings.Contains(v.text, "\n") || strings.HasPrefix(strings.TrimSpace(v.text), "{") {
 		return readDescription(v.path, []byte(v.text), r)
 	}
-	text, err := readFile(v.text)
+	text, err := src.readFile(v.text)
 	if err != nil {
 		r.wrong(v, err)
 		return input{}
@@ -105,7 +146,10 @@ func readDescription(file string, text []byte, r *report) input {
 	return readResources(file, text, r)
 }
 
-func readFile(name string) ([]byte, error) {
+func (src *source) readFile(name string) ([]byte, error) {
+	if text, read := src.pipes[name]; read {
+		return text, nil
+	}
 	file, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("no such file; give the path of a KafkaMirrorMaker2 resource or an mm2.properties")
@@ -120,6 +164,9 @@ func readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("can't be read (%w); give the path of a file", err)
 	case len(text) > int(maxFile):
 		return nil, fmt.Errorf("holds more than %s; give the path of a KafkaMirrorMaker2 resource or an mm2.properties", maxFile)
+	}
+	if about, err := file.Stat(); err == nil && !about.Mode().IsRegular() {
+		src.pipes[name] = text
 	}
 	return text, nil
 }

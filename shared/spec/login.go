@@ -3,24 +3,116 @@ package spec
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 )
 
 // A Login is how a cluster is spoken to, and as whom. Certificates, passwords and tokens are replaced while kferry runs, so whoever is
 // about to connect asks anew. It is for any number of goroutines; nil is plain text without a login.
 type Login struct {
-	fixed Security
+	config settings // what it was made of
+	key    string   // of its cluster
+	watch  *watch   // nil for one that never changes by itself
+	ask    func() (Security, error)
+
+	mu      sync.Mutex // guards current and problem
+	current Security
+	problem string
 }
 
 // FixedLogin is one that never changes.
-func FixedLogin(s Security) *Login { return &Login{fixed: s} }
+func FixedLogin(s Security) *Login { return &Login{current: s} }
 
-// Security is what holds now.
+// LoginFunc is what ask says each time, from any goroutine.
+func LoginFunc(ask func() (Security, error)) *Login { return &Login{ask: ask} }
+
+// Security is what holds now. What stands in files is looked at again, not more often than lookPause; as long as that is unreadable or
+// wrong, what held before goes on to, and Problem says why. The same content gives the same Security.
 func (l *Login) Security() (Security, error) {
 	if l == nil {
 		return Security{}, nil
 	}
-	return l.fixed, nil
+	if l.ask != nil {
+		return l.ask()
+	}
+	if l.watch != nil {
+		l.watch.look()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, nil
+}
+
+// Problem is why what stands in files now is not taken up, "" where nothing is wrong with it. It holds no secret.
+func (l *Login) Problem() string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.problem
+}
+
+const lookPause = time.Second
+
+// A watch reads the input again, for the sake of its logins alone.
+type watch struct {
+	input  *source
+	logins []*Login
+	at     map[string][]string // addresses, by key of the cluster
+
+	mu     sync.Mutex // guards looked; held while the input is read
+	looked time.Time
+}
+
+// watched has the logins of a Spec be looked at again.
+func (s Spec) watched(input *source) {
+	w := &watch{input: input, at: map[string][]string{}, looked: time.Now()}
+	for _, c := range s.Clusters {
+		if c.Login != nil {
+			c.Login.watch, c.Login.key = w, c.Key()
+			w.logins, w.at[c.Key()] = append(w.logins, c.Login), c.BootstrapServers
+		}
+	}
+}
+
+func (w *watch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.looked) < lookPause {
+		return
+	}
+	w.looked = time.Now()
+	s, err := w.input.load()
+	for _, l := range w.logins {
+		l.take(s, err, w.at[l.key])
+	}
+}
+
+// take takes up the secrets of the same cluster, and nothing else that has changed.
+func (l *Login) take(s Spec, err error, servers []string) {
+	i := slices.IndexFunc(s.Clusters, func(c Cluster) bool { return c.Key() == l.key })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.problem = err.Error()
+	case i < 0:
+		l.problem = fmt.Sprintf("%s is not in the input any more; what is in force stays until a restart", l.key)
+	case !sameServers(s.Clusters[i].BootstrapServers, servers):
+		l.problem = fmt.Sprintf("%s has other addresses in the input now; they, and its login there, count from a restart on", l.key)
+	case s.Clusters[i].Login == nil || !s.Clusters[i].Login.current.like(l.current):
+		l.problem = fmt.Sprintf("%s has another security.protocol or sasl.mechanism in the input now; it counts from a restart on", l.key)
+	default:
+		l.current, l.problem = s.Clusters[i].Login.current, ""
+	}
+}
+
+// like says whether two differ in secrets alone.
+func (s Security) like(other Security) bool {
+	return (s.TLS == nil) == (other.TLS == nil) && (s.SASL == nil) == (other.SASL == nil) && (s.SASL == nil || s.SASL.Mechanism == other.SASL.Mechanism)
 }
 
 // A Security is all that a connection needs, out of Kafka's client properties (security.protocol, ssl.*, sasl.*).
@@ -84,7 +176,8 @@ type SASL struct {
 type OAuth struct {
 	Token     Secret // one that is given (oauth.access.token); it is used until somebody replaces it
 	TokenFile string // read before each login (oauth.access.token.location, or a file:// endpoint)
-	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on); nil for none.
+	// Unsecured are the options that make an unsigned token, for development, by their own names (unsecuredLoginStringClaim_sub and so on);
+	// nil for none.
 	Unsecured map[string]string
 
 	Endpoint     string // URL of the token endpoint
@@ -94,13 +187,16 @@ type OAuth struct {
 	Assertion     Secret
 	AssertionFile string
 	AssertionType string
-	RefreshToken  Secret // grant_type refresh_token
-	Username      string // grant_type password, with Password
+	Sign          *Assertion // makes one where neither is given; nil for none
+	RefreshToken  Secret     // grant_type refresh_token
+	Username      string     // grant_type password, with Password
 	Password      Secret
-	Grant         string // grant_type, "" for what follows from the above
-	Scope         string
-	Audience      string
-	Extensions    map[string]string // SASL extensions (KIP-342)
+	// Grant is grant_type, "" for what follows from the above. With urn:ietf:params:oauth:grant-type:jwt-bearer (JwtBearerJwtRetriever) the
+	// assertion is what is granted, and no client logs in.
+	Grant      string
+	Scope      string
+	Audience   string
+	Extensions map[string]string // SASL extensions (KIP-342)
 
 	TLS            *TLS // for the endpoint; nil is the system's roots
 	Encode         bool // client id and secret are URL-encoded in the header (KIP-1118)
@@ -113,6 +209,18 @@ type OAuth struct {
 	MaxLifetime  time.Duration // after which a token is replaced, whatever it says; 0 is none
 }
 
+// An Assertion is a JWT that kferry signs (sasl.oauthbearer.assertion.*).
+type Assertion struct {
+	Algorithm                 string // RS256 or ES256
+	KeyFile                   string // PEM, read each time
+	Passphrase                Secret // of the key
+	TemplateFile              string // JSON with header and payload to add, "" for none
+	Issuer, Subject, Audience string
+	Lifetime                  time.Duration // claim.exp.seconds, 300 s in Kafka
+	Before                    time.Duration // claim.nbf.seconds, 60 s in Kafka: how long before it is made it holds
+	ID                        bool          // claim.jti.include
+}
+
 // IAM is where credentials for Amazon's MSK come from: the default chain of AWS' SDKs, as these options of its login module narrow it.
 type IAM struct {
 	Profile     string // awsProfileName
@@ -120,6 +228,10 @@ type IAM struct {
 	SessionName string // awsRoleSessionName
 	ExternalID  string // awsRoleExternalId
 	STSRegion   string // awsStsRegion
+	RoleKeyID   string // awsRoleAccessKeyId: assumes the role, with RoleKey and RoleToken, in place of the default chain's credentials
+	RoleKey     Secret // awsRoleSecretAccessKey
+	RoleToken   Secret // awsRoleSessionToken
+	NoDefaults  bool   // awsAddDefaultProviders="false"
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
 }
 

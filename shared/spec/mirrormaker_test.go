@@ -318,10 +318,10 @@ func TestMirrorMaker(t *testing.T) {
 			if s := loadText(t, driver("security.protocol = plaintext")); len(s.Warnings) > 0 {
 				t.Errorf("warns: %q", s.Warnings)
 			}
-			refused(t, driver("security.protocol = sasl_ssl"), "security.protocol", "not supported yet")
+			refused(t, driver("security.protocol = sasl_ssl"), "security.protocol", "GSSAPI")
 		},
 		"MirrorConnectorConfigTest.testInvalidSecurityProtocol": func(t *testing.T) {
-			refused(t, driver("a->b.security.protocol = abc"), "a->b.security.protocol", "PLAINTEXT")
+			refused(t, driver("a->b.security.protocol = abc"), `a->b.security.protocol: "abc"`)
 		},
 		"MirrorConnectorConfigTest.testCaseInsensitiveSecurityProtocol": func(t *testing.T) {
 			if s := loadText(t, driver("a->b.security.protocol = plaintext")); len(s.Warnings) > 0 {

@@ -49,7 +49,7 @@ func parseServers(text string) ([]string, error) {
 func parseServer(text string) (string, error) {
 	if protocol, address, found := strings.Cut(text, "://"); found {
 		if !strings.EqualFold(protocol, "PLAINTEXT") {
-			return "", fmt.Errorf("protocol %s is not supported yet; only PLAINTEXT is", protocol)
+			return "", fmt.Errorf("a protocol in front of an address decides nothing in Kafka; write the address alone, and security.protocol beside it for %s", protocol)
 		}
 		text = address
 	}

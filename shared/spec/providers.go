@@ -51,23 +51,109 @@ type providers struct {
 // parameters are those of one provider: config.providers.NAME.param.*
 type parameters map[string]value
 
-// resolve is a value with what its references stand for. declared holds config.providers and what belongs to it.
-func (p providers) resolve(r *report, declared settings, v value) value {
-	if !v.set || v.reference != "" {
+// resolve is a setting with what its references stand for. declared holds config.providers and what belongs to it.
+func (p providers) resolve(r *report, declared settings, key string, v value) value {
+	if !v.set || v.lost || v.reference != "" {
 		return v
 	}
-	text := reference.ReplaceAllStringFunc(v.text, func(whole string) string {
-		parts := reference.FindStringSubmatch(whole)
-		found, err := p.get(declared, parts[1], parts[2], parts[3])
-		if err != nil {
-			v.lost = true
-			r.wrongf(v, "%s: %v", whole, err)
+	if isSecret(key) && !reference.MatchString(v.text) {
+		return v.hideSecrets(key)
+	}
+	var text strings.Builder
+	whole := v
+	from := 0
+	for _, at := range reference.FindAllStringSubmatchIndex(v.text, -1) {
+		part := func(i int) string {
+			if at[2*i] < 0 {
+				return ""
+			}
+			return v.text[at[2*i]:at[2*i+1]]
 		}
+		text.WriteString(v.text[from:at[0]])
+		from = at[1]
+		found, err := p.get(declared, part(1), part(2), part(3))
+		if err != nil {
+			whole.lost = true
+			r.wrongf(v, "%s: %v", part(0), err)
+			continue
+		}
+		if !isCertificate(key) {
+			whole = whole.hidePart(found)
+		}
+		text.WriteString(v.written(key, text.String(), found))
+	}
+	text.WriteString(v.text[from:])
+	if from > 0 && !whole.lost {
+		whole.reference, whole.text = v.text, text.String()
+		if clientSecurity.MatchString(key) {
+			whole.text = strings.TrimRight(whole.text, "\r\n") // files often end so, and nobody means it
+		}
+		r.references = append(r.references, v.place()+" is "+v.text)
+	}
+	return whole
+}
+
+// written is what a reference stands for as it takes its place behind a text. Within quotes of JAAS a line would end them, and so would
+// a quote: Java refuses both.
+func (v value) written(key, before, found string) string {
+	switch {
+	case v.quoted:
+		return quoteJAAS(found)
+	case !strings.HasSuffix(key, "sasl.jaas.config") || !inQuotes(before):
 		return found
-	})
-	if text != v.text && !v.lost {
-		v.reference, v.text = v.text, text
-		r.references = append(r.references, v.place()+" is "+v.reference)
+	}
+	var b strings.Builder
+	for i, c := range found {
+		switch {
+		case c == '\n' && i == len(found)-1:
+		case c == '\n':
+			b.WriteString(`\n`)
+		case c == '\r':
+			b.WriteString(`\r`)
+		case c == '"' && (i == 0 || found[i-1] != '\\'):
+			b.WriteString(`\"`)
+		default:
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
+}
+
+// inQuotes says whether a text of JAAS ends within quotes.
+func inQuotes(text string) (open bool) {
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			open = !open
+		}
+	}
+	return open
+}
+
+// secretKey finds settings that nobody but their owner may see.
+var secretKey = regexp.MustCompile(`(password|secret|passphrase|jaas\.config|ssl\.keystore\.key)$`)
+
+func isSecret(key string) bool { return secretKey.MatchString(key) }
+
+func isCertificate(key string) bool {
+	return strings.HasSuffix(key, "ssl.truststore.certificates") || strings.HasSuffix(key, "ssl.keystore.certificate.chain")
+}
+
+// jaasSecret finds the options of a login module that hold secrets.
+var jaasSecret = regexp.MustCompile(`(?i)(?:password|secret|token|assertion|passphrase)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|([^\s;"']+))`)
+
+// hideSecrets hides a secret that stands in the input as it is: all of the text, or of JAAS the options that hold secrets.
+func (v value) hideSecrets(key string) value {
+	if !strings.HasSuffix(key, "jaas.config") {
+		return v.hidePart(v.text)
+	}
+	for _, found := range jaasSecret.FindAllStringSubmatch(v.text, -1) {
+		v = v.hidePart(found[1] + found[2] + found[3])
+	}
+	if v.hidden == "" {
+		v.hidden = hiddenEnd // it is not shown, whatever it holds
 	}
 	return v
 }
@@ -75,7 +161,7 @@ func (p providers) resolve(r *report, declared settings, v value) value {
 // resolveInput does so for everything that is given. Providers are declared where Connect's workers are told of them: at the
 // top of mm2.properties, and in a cluster's config.
 func (p providers) resolveInput(r *report, in *input) {
-	p.secrets.docs = in.secrets
+	p.secrets.docs = append(p.secrets.docs, in.secrets...)
 	declared := settings{}
 	for _, c := range in.clusters {
 		for key, v := range c.config {
@@ -84,25 +170,14 @@ func (p providers) resolveInput(r *report, in *input) {
 			}
 		}
 	}
-	resolved := map[value]value{} // of the clusters' config, which mirrors may hold too
-	for i, c := range in.clusters {
-		c.alias, c.servers = p.resolve(r, declared, c.alias), p.resolve(r, declared, c.servers)
-		config := p.resolveAll(r, declared, c.config)
-		for key, v := range config {
-			resolved[c.config[key]] = v
-		}
-		c.config = config
-		in.clusters[i] = c
+	for _, c := range in.clusters {
+		c.alias, c.servers = p.resolve(r, declared, "", c.alias), p.resolve(r, declared, "", c.servers)
+		c.config = p.resolveAll(r, declared, c.config)
 	}
 	for i := range in.mirrors {
 		m := &in.mirrors[i]
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
-		}
-		for key, v := range m.worker {
-			if known, ok := resolved[v]; ok {
-				m.worker[key] = known
-			}
 		}
 	}
 }
@@ -111,7 +186,7 @@ func (p providers) resolveInput(r *report, in *input) {
 func (p providers) resolveAll(r *report, declared, all settings) settings {
 	resolved := settings{}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		resolved[key] = p.resolve(r, declared, all[key])
+		resolved[key] = p.resolve(r, declared, key, all[key])
 	}
 	return resolved
 }
@@ -273,7 +348,7 @@ func (p providers) secret(parameters) provider {
 		if !found {
 			namespace, name = "", path
 		}
-		if !isName(name) || !isName(key) || namespace != "" && !isName(namespace) {
+		if !isName(name) || !isName(key) && !isGlob(key) || namespace != "" && !isName(namespace) {
 			return "", errors.New("doesn't name a Secret and one of its keys; write ${secrets:namespace/name:key}")
 		}
 		return p.secrets.get(namespace, name, key)
@@ -335,19 +410,17 @@ const secretsVariable = "KFERRY_SECRETS_DIR"
 // get finds a key. What is mounted is newer than what a file says.
 func (s secrets) get(namespace, name, key string) (string, error) {
 	full := strings.TrimPrefix(namespace+"/"+name, "/")
-	if s.dir != "" {
-		for _, path := range []string{filepath.Join(s.dir, namespace, name, key), filepath.Join(s.dir, name, key)} {
-			text, err := readValue(path)
-			if !errors.Is(err, errMissing) {
-				return text, err
-			}
+	for _, folder := range s.folders(namespace, name) {
+		text, err := readKeys(folder, key)
+		if !errors.Is(err, errMissing) {
+			return text, err
 		}
 	}
 	for _, doc := range s.docs {
 		if doc.name != name || doc.namespace != "" && namespace != "" && doc.namespace != namespace {
 			continue
 		}
-		text, there, err := doc.get(key)
+		text, there, err := doc.getAll(key)
 		if !there {
 			err = fmt.Errorf("%s has no key %q; add it there, or change the reference", full, key)
 		}
@@ -357,4 +430,110 @@ func (s secrets) get(namespace, name, key string) (string, error) {
 		return "", fmt.Errorf("%s is not known; add it to the input, or mount it as DIR/%s and set %s=DIR", full, full, secretsVariable)
 	}
 	return "", fmt.Errorf("%s: %w; mount the Secret there", filepath.Join(s.dir, namespace, name, key), errMissing)
+}
+
+// folders are where a Secret may be mounted.
+func (s secrets) folders(namespace, name string) []string {
+	if s.dir == "" {
+		return nil
+	}
+	return []string{filepath.Join(s.dir, namespace, name), filepath.Join(s.dir, name)}
+}
+
+// isGlob says whether a key stands for all that match it: one of several globs, without braces.
+func isGlob(key string) bool { return strings.ContainsAny(key, `*?[\`+globSeparator) }
+
+// globbed are the keys that match, in their order.
+func globbed(keys []string, globs string) ([]string, error) {
+	var patterns []string
+	for glob := range strings.SplitSeq(globs, globSeparator) {
+		patterns = append(patterns, globPattern(glob))
+	}
+	pattern, err := regexp.Compile("^(?:" + strings.Join(patterns, "|") + ")$")
+	if err != nil {
+		return nil, errors.New("is not a pattern; give one like *.crt")
+	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return strings.HasPrefix(key, "..") || !pattern.MatchString(key) })
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// globPattern writes a glob of Java's, without braces, as a regular expression. In brackets only "!" and "-" mean anything.
+func globPattern(glob string) string {
+	var b strings.Builder
+	for rest := glob; rest != ""; rest = rest[1:] {
+		switch {
+		case rest[0] == '*':
+			b.WriteString(".*")
+		case rest[0] == '?':
+			b.WriteString(".")
+		case rest[0] == '\\' && len(rest) > 1:
+			rest = rest[1:]
+			b.WriteString(regexp.QuoteMeta(rest[:1]))
+		case rest[0] == '[' && strings.Contains(rest, "]"):
+			set, _, _ := strings.Cut(rest[1:], "]")
+			rest = rest[len(set)+1:]
+			b.WriteString("[")
+			if inverse, ok := strings.CutPrefix(set, "!"); ok {
+				b.WriteString("^")
+				set = inverse
+			}
+			b.WriteString(strings.NewReplacer(`\`, `\\`, "[", `\[`, "^", `\^`, "&", `\&`).Replace(set) + "]")
+		default:
+			b.WriteString(regexp.QuoteMeta(rest[:1]))
+		}
+	}
+	return b.String()
+}
+
+// readKeys reads what is mounted under a key, or under all that match one, each beginning a line.
+func readKeys(folder, key string) (string, error) {
+	if !isGlob(key) {
+		return readValue(filepath.Join(folder, key))
+	}
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errMissing
+	}
+	if err != nil {
+		return "", fmt.Errorf("can't be looked into: %w; let this process read it", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return joinKeys(names, key, folder, func(name string) (string, error) { return readValue(filepath.Join(folder, name)) })
+}
+
+func joinKeys(names []string, globs, where string, get func(string) (string, error)) (string, error) {
+	found, err := globbed(names, globs)
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", fmt.Errorf("no key in %s matches %s; add one there, or change the pattern", where, globs)
+	}
+	var texts []string
+	for _, name := range found {
+		text, err := get(name)
+		if err != nil {
+			return "", err
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "\n"), nil
+}
+
+// getAll is get, and for a glob all that match it.
+func (d secretDoc) getAll(key string) (text string, there bool, err error) {
+	if !isGlob(key) {
+		return d.get(key)
+	}
+	names := slices.Concat(slices.Collect(maps.Keys(d.data)), slices.Collect(maps.Keys(d.encoded)))
+	slices.Sort(names)
+	text, err = joinKeys(slices.Compact(names), key, d.name, func(name string) (string, error) {
+		text, _, err := d.get(name)
+		return text, err
+	})
+	return text, true, err
 }

@@ -20,7 +20,12 @@ type value struct {
 	// reference is the text as it was written, where a configuration provider gave the text: that is never shown.
 	reference string
 	lost      bool // a reference leads nowhere, which is reported
+	// hidden are the parts that are never shown, each with hiddenEnd behind it (a value is compared as a whole).
+	hidden string
+	quoted bool // what references stand for is written as it is in a quoted text of JAAS
 }
+
+const hiddenEnd = "\x00"
 
 func (v value) place() string {
 	if v.file == "" {
@@ -30,17 +35,32 @@ func (v value) place() string {
 }
 
 // shown is the text for people.
-func (v value) shown() string { return cmp.Or(v.reference, v.text) }
+func (v value) shown() string {
+	if v.reference == "" && v.hidden != "" {
+		return hidden
+	}
+	return cmp.Or(v.reference, v.text)
+}
 
-// discreet is a message without what a provider gave, and without parts of it.
+// hidePart has a part of the text never show.
+func (v value) hidePart(part string) value {
+	if part != "" {
+		v.hidden += part + hiddenEnd
+	}
+	return v
+}
+
+// discreet is a message without what is hidden, and without parts of it.
 func (v value) discreet(message string) string {
 	const part = 4 // letters that tell something
-	if v.reference == "" || v.text == "" {
-		return message
-	}
-	for i := 0; i == 0 || i+part <= len(v.text); i++ {
-		if strings.Contains(message, v.text[i:min(i+part, len(v.text))]) {
-			return fmt.Sprintf("what %s stands for can't be used here; look at it where it is kept", v.reference)
+	for secret := range strings.SplitSeq(strings.TrimSuffix(v.hidden, hiddenEnd), hiddenEnd) {
+		for i := 0; secret != "" && (i == 0 || i+part <= len(secret)); i++ {
+			if strings.Contains(message, secret[i:min(i+part, len(secret))]) {
+				if v.reference == "" {
+					return "can't be used as it is; look at it where it is kept, since it isn't shown here"
+				}
+				return fmt.Sprintf("what %s stands for can't be used here; look at it where it is kept", v.reference)
+			}
 		}
 	}
 	return message

@@ -14,7 +14,7 @@ import (
 // An input is what was read, in the words of its author: every form of input becomes one, and one path leads from here to
 // clusters and flows.
 type input struct {
-	clusters []cluster
+	clusters []*cluster
 	mirrors  []mirror
 	secrets  []secretDoc
 	// targets are where mirrors lead to that name none, destinations those of geo-replicators.
@@ -27,6 +27,10 @@ type cluster struct {
 	alias, servers value
 	config         settings
 	free           bool // the alias may be any text, as MirrorMaker's driver has it: see nameable
+	// tls is the block of a resource that has the cluster be spoken to so, authentication the type of the one that logs in, and sasl
+	// what has that be done by SASL.
+	tls, authentication, sasl value
+	fragment                  bool // it stands in a document that has no mirrors, and is a part of others' descriptions
 }
 
 // A mirror is a flow to be: two clusters, and what each of MirrorMaker's connectors is told.
@@ -34,8 +38,9 @@ type mirror struct {
 	form                    form
 	at                      value // the mirror as a whole
 	source, target, connect value // aliases; connect may be left out
-	// worker is the config of Connect's cluster as the mirror's own document has it: others may run a Connect of their own there.
-	worker settings
+	// worker is Connect's cluster as the mirror's own document has it: others may run a Connect of their own there. Likewise the clusters
+	// on either side, which others may log in to as somebody else.
+	worker, sourceCluster, targetCluster *cluster
 
 	sourceConnector, checkpointConnector, heartbeatConnector connector
 }
@@ -61,6 +66,10 @@ type resolver struct {
 	given      map[string]cluster // the same as they were written
 	contested  map[value]value    // settings of Connect's workers that descriptions of a cluster don't agree on
 	named      map[string]bool    // by a mirror
+	described  map[string][]*cluster
+	uses       map[use]settings    // how flows and heartbeats are to log in
+	before     map[string]Security // that were read before, by digest of their settings
+	logins     map[string]Security // likewise those of this input
 	flows      map[string]Flow
 	heartbeats map[string]Heartbeat
 	places     map[string]value // where a flow or a heartbeat was first described
@@ -68,13 +77,17 @@ type resolver struct {
 }
 
 // resolve makes clusters, flows and heartbeats of the input.
-func (in *input) resolve(r *report) Spec {
+//
+// Logins that were read before are not read again; those that are read or found come into logins, by digest.
+func (in *input) resolve(r *report, before, logins map[string]Security) Spec {
 	all := resolver{
 		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, contested: map[value]value{}, named: map[string]bool{},
 		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
+		described: map[string][]*cluster{}, uses: map[use]settings{}, before: before, logins: logins,
 	}
 	for _, c := range in.clusters {
-		all.cluster(c)
+		all.cluster(*c)
+		all.described[c.alias.text] = append(all.described[c.alias.text], c)
 	}
 	all.checkServers()
 	for _, m := range in.mirrors {
@@ -88,24 +101,8 @@ func (in *input) resolve(r *report) Spec {
 	for _, name := range slices.Sorted(maps.Keys(all.heartbeats)) {
 		s.Heartbeats = append(s.Heartbeats, all.heartbeats[name])
 	}
-	s.Clusters = all.clustersOf(s)
+	all.logIn(&s)
 	return s
-}
-
-// clustersOf are the clusters that flows and heartbeats lead from or to: nobody connects to others.
-func (r *resolver) clustersOf(s Spec) []Cluster {
-	needed := map[string]bool{}
-	for _, f := range s.Flows {
-		needed[f.Source], needed[f.Target] = true, true
-	}
-	for _, h := range s.Heartbeats {
-		needed[h.Source], needed[h.Target] = true, true
-	}
-	var clusters []Cluster
-	for _, alias := range slices.Sorted(maps.Keys(needed)) {
-		clusters = append(clusters, r.clusters[alias])
-	}
-	return clusters
 }
 
 // cluster adds one; another description of it may add to its config, but must name the same servers.
@@ -152,6 +149,9 @@ func (r *resolver) checkServers() {
 
 func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 	for key, v := range more.config {
+		if clientSecurity.MatchString(key) {
+			continue // see described
+		}
 		switch earlier := given.config[key]; {
 		case earlier.set && earlier.text != v.text && workerKeys.has(key):
 			r.contested[earlier] = v // wrong only where a mirror's own document doesn't say which
@@ -191,10 +191,15 @@ func (r *resolver) mirror(m mirror) {
 	if !m.does() || !known || !r.apart(m, flow) || !r.nameable(m, flow) {
 		return
 	}
+	copies := m.sourceConnector.there() || m.checkpointConnector.there()
+	if beats || copies {
+		r.use(m, sourceSide)
+		r.use(m, targetSide)
+	}
 	if beats {
 		r.addHeartbeat(m, heartbeat)
 	}
-	if m.sourceConnector.there() || m.checkpointConnector.there() {
+	if copies {
 		r.addFlow(m, flow)
 	}
 }

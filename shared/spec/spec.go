@@ -27,6 +27,8 @@ type Spec struct {
 	Warnings []string
 	// References name each value that a configuration provider gave, for people.
 	References []string
+
+	origin *source // of what references lead to
 }
 
 // Cluster returns the cluster with a key: Flow.SourceKey, Flow.TargetKey, Heartbeat.TargetKey. Asking for another is a mistake of ours.
@@ -57,8 +59,8 @@ func (s *Spec) keepTargets(aliases []string) {
 	s.Flows = slices.DeleteFunc(s.Flows, func(f Flow) bool { return !slices.Contains(aliases, f.Target) })
 	s.Heartbeats = slices.DeleteFunc(s.Heartbeats, func(h Heartbeat) bool { return !slices.Contains(aliases, h.Target) })
 	s.Clusters = slices.DeleteFunc(s.Clusters, func(c Cluster) bool {
-		return !slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.Source == c.Alias || f.Target == c.Alias }) &&
-			!slices.ContainsFunc(s.Heartbeats, func(h Heartbeat) bool { return h.Source == c.Alias || h.Target == c.Alias })
+		return !slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.SourceKey() == c.Key() || f.TargetKey() == c.Key() }) &&
+			!slices.ContainsFunc(s.Heartbeats, func(h Heartbeat) bool { return h.Source == c.Alias || h.TargetKey() == c.Key() })
 	})
 }
 

@@ -18,7 +18,8 @@ var resourceGroups = []string{"kafka.strimzi.io", "eventstreams.ibm.com"}
 // A resourceReader turns the documents of one file into input.
 type resourceReader struct {
 	*report
-	input input
+	input     input
+	namespace string // of the document, "" where it says none
 }
 
 // readResources reads a file of one or more documents; those of another kind are skipped.
@@ -34,6 +35,7 @@ func readResources(file string, text []byte, r *report) input {
 func (r *resourceReader) document(doc node, listAllowed bool) {
 	top := doc.mapping(r.report)
 	kind := top.text("kind", r.report)
+	r.namespace = namespaceOf(top)
 	switch {
 	case kind.text == resourceKind:
 		r.checkGroup(top.text("apiVersion", r.report))
@@ -69,6 +71,12 @@ func (r *resourceReader) document(doc node, listAllowed bool) {
 	}
 }
 
+// namespaceOf is the one that a document's Secrets are in.
+func namespaceOf(top mapping) string {
+	var passed report
+	return top.values["metadata"].mapping(&passed).text("namespace", &passed).text
+}
+
 // describes says whether a map is the spec of a resource, or a part of one.
 func describes(spec mapping) bool {
 	return spec.take("clusters").there() || spec.take("mirrors").there() || spec.take("target").there()
@@ -100,7 +108,11 @@ func (r *resourceReader) resource(spec mapping, at value) {
 		r.cluster(item.mapping(r.report))
 	}
 	clusters := r.input.clusters[before:]
-	for _, item := range spec.take("mirrors").items(r.report) {
+	mirrors := spec.take("mirrors")
+	for _, c := range clusters {
+		c.fragment = !mirrors.there()
+	}
+	for _, item := range mirrors.items(r.report) {
 		r.mirror(item.mapping(r.report), connect, clusters)
 	}
 	if spec.values["replicas"].there() && spec.values["replicas"].target().Value == "1" {
@@ -122,8 +134,8 @@ func (r *resourceReader) target(m mapping) (alias value) {
 			names[key] = v
 		}
 	}
-	c, ok := r.cluster(m)
-	if !ok {
+	c := r.cluster(m)
+	if c == nil {
 		return value{}
 	}
 	maps.Copy(c.config, names)
@@ -155,20 +167,20 @@ func (r *resourceReader) ignoreRest(m mapping, known []string) {
 
 var clusterKeys = []string{"alias", "bootstrapServers", "tls", "authentication", "config"}
 
-// cluster reads one, or a part of one: what it lacks, another document may have.
-func (r *resourceReader) cluster(m mapping) (cluster, bool) {
+// cluster reads one, or a part of one: what it lacks, another document may have. It is nil where there is none.
+func (r *resourceReader) cluster(m mapping) *cluster {
 	if !m.there() {
-		return cluster{}, false
+		return nil
 	}
-	c := cluster{alias: m.text("alias", r.report), servers: m.text("bootstrapServers", r.report)}
+	c := &cluster{alias: m.text("alias", r.report), servers: m.text("bootstrapServers", r.report)}
 	if !c.alias.set {
 		r.wrongf(c.alias, "is missing; a cluster needs an alias and bootstrapServers")
 	}
-	r.refuseSecurity(m)
 	c.config = r.config(m.take("config"))
+	r.security(m, c)
 	r.input.clusters = append(r.input.clusters, c)
 	r.ignoreRest(m, clusterKeys)
-	return c, true
+	return c
 }
 
 // loneCluster reads an item of spec.clusters that is a document of its own.
@@ -177,7 +189,9 @@ func (r *resourceReader) loneCluster(m mapping) {
 		r.wrongf(m.at(), "doesn't say which cluster it is for; put it beside the alias, in an item of spec.clusters")
 		return
 	}
-	r.cluster(m)
+	if c := r.cluster(m); c != nil {
+		c.fragment = true
+	}
 }
 
 var mirrorKeys = []string{
@@ -185,7 +199,7 @@ var mirrorKeys = []string{
 	"topicsExcludePattern", "topicsBlacklistPattern", "groupsPattern", "groupsExcludePattern", "groupsBlacklistPattern",
 }
 
-func (r *resourceReader) mirror(item mapping, connect value, clusters []cluster) {
+func (r *resourceReader) mirror(item mapping, connect value, clusters []*cluster) {
 	if !item.there() {
 		return
 	}
@@ -196,18 +210,26 @@ func (r *resourceReader) mirror(item mapping, connect value, clusters []cluster)
 		target:  firstSet(item.text("targetCluster", r.report), connect),
 	}
 	if source := item.take("source"); source.there() {
-		c, _ := r.cluster(source.mapping(r.report))
-		if m.source.set && c.alias.set && m.source.text != c.alias.text {
-			r.wrong(m.source, fmt.Errorf("source is %q at %s; give one of them", c.alias.text, c.alias.place()))
+		if c := r.cluster(source.mapping(r.report)); c != nil {
+			if m.source.set && c.alias.set && m.source.text != c.alias.text {
+				r.wrong(m.source, fmt.Errorf("source is %q at %s; give one of them", c.alias.text, c.alias.place()))
+			}
+			m.source = firstSet(c.alias, m.source)
+			m.sourceCluster = c
 		}
-		m.source = firstSet(c.alias, m.source)
 	} else if !m.source.set {
 		r.wrongf(m.source, "is missing; a mirror needs the alias of both clusters")
 	}
 	worker := firstSet(connect, m.target)
 	for _, c := range clusters {
 		if c.alias.text == worker.text {
-			m.worker = c.config
+			m.worker = c
+		}
+		if c.alias.text == m.target.text {
+			m.targetCluster = c
+		}
+		if c.alias.text == m.source.text && m.sourceCluster == nil {
+			m.sourceCluster = c
 		}
 	}
 	m.sourceConnector = r.connector(item.take("sourceConnector"))

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -101,6 +102,9 @@ func Variables() []Variable {
 	for i := range fields.NumField() {
 		tag := fields.Field(i).Tag
 		table = append(table, Variable{tag.Get("env"), tag.Get("envDefault"), tag.Get("meaning")})
+		if tag.Get("env") == "KFERRY_TARGET_BOOTSTRAP_SERVERS" {
+			table = append(table, loginTable()...)
+		}
 	}
 	return table
 }
@@ -125,7 +129,8 @@ func readEnvironment(environ []string, r *report) environment {
 	return e
 }
 
-var securityVariable = regexp.MustCompile(`^KFERRY_(SOURCE|TARGET)_(SECURITY|SASL|SSL|TLS|USER|PASSWORD)`)
+// loginLike finds names that look like those of a login: a misspelt one can't be passed over.
+var loginLike = regexp.MustCompile(`^KFERRY_(SOURCE|TARGET)_(SECURITY|SASL|SSL|TLS|OAUTH|USER|PASSWORD|PROPERT)`)
 
 // checkNames reports variables that are empty (the default would step in, which nobody who writes NAME= expects), and those
 // that nobody reads.
@@ -140,8 +145,8 @@ func (e environment) checkNames(r *report) {
 	for _, name := range slices.Sorted(maps.Keys(e.given)) {
 		switch {
 		case !strings.HasPrefix(name, "KFERRY_") || slices.Contains(known, name):
-		case securityVariable.MatchString(name):
-			r.wrongf(e.value(name, ""), "TLS and SASL are not supported yet; unset it only if the cluster takes PLAINTEXT")
+		case loginLike.MatchString(name):
+			r.wrongf(e.value(name, ""), "there is no such variable%s", cmp.Or(suggest(name, likeLogin(known)), "; see the table of variables, or set it as a client property in "+name[:len(sourcePrefix)]+"PROPERTIES"))
 		default:
 			r.warn(e.value(name, ""), "no such variable, it has no effect%s", suggest(name, known))
 		}
@@ -215,7 +220,7 @@ var flowVariables = []string{
 
 // givenFlow lists the variables of the plain flow that are set.
 func (e environment) givenFlow() []string {
-	return slices.DeleteFunc(slices.Clone(flowVariables), func(name string) bool {
+	return slices.DeleteFunc(slices.Concat(flowVariables, e.loginNames()), func(name string) bool {
 		_, given := e.given[name]
 		return !given
 	})
@@ -267,14 +272,7 @@ func (e environment) text(name string) string {
 
 // input is the flow in plain variables.
 func (e environment) input(r *report) input {
-	source := cluster{
-		alias:   e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias),
-		servers: e.value("KFERRY_SOURCE_BOOTSTRAP_SERVERS", e.SourceServers),
-	}
-	target := cluster{
-		alias:   e.value("KFERRY_TARGET_ALIAS", e.TargetAlias),
-		servers: e.value("KFERRY_TARGET_BOOTSTRAP_SERVERS", e.TargetServers),
-	}
+	source, target := e.cluster("SOURCE", r), e.cluster("TARGET", r)
 	for _, needed := range []value{source.alias, source.servers, target.alias, target.servers} {
 		if _, given := e.given[needed.path]; !given {
 			r.wrongf(needed, "is not set; a flow needs an alias and the addresses of both clusters")
@@ -287,7 +285,7 @@ func (e environment) input(r *report) input {
 	at := e.value("KFERRY_SOURCE_ALIAS", e.SourceAlias)
 	all := connector{at, Running, config}
 	return input{
-		clusters: []cluster{source, target},
+		clusters: []*cluster{source, target},
 		mirrors:  []mirror{{form: plain, at: at, source: source.alias, target: target.alias, sourceConnector: all, checkpointConnector: all, heartbeatConnector: all}},
 	}
 }

@@ -33,6 +33,9 @@ var Formats = []Format{StrimziV1, Properties, Env}
 // Write writes clusters, flows and heartbeats. Warnings name what the format leaves out and nothing depends on; they stand in
 // the text as well. The error names everything else that the format can't say.
 func Write(s Spec, to Format) (text string, warnings []string, err error) {
+	if slices.ContainsFunc(s.Clusters, func(c Cluster) bool { return c.Login != nil }) {
+		return "", nil, fmt.Errorf("%s: logins can't be written yet", to)
+	}
 	switch to {
 	case StrimziV1:
 		text, warnings = writeStrimzi(s, false), lostHeartbeats(s)
