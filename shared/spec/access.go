@@ -46,7 +46,8 @@ func (l *Login) Access() Access {
 func (s *SASL) as() string {
 	switch {
 	case s.OAuth != nil:
-		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, s.OAuth.Unsecured["unsecuredLoginStringClaim_sub"])
+		claimed, _ := s.OAuth.Unsecured["sub"].(string)
+		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, claimed)
 	case s.IAM != nil:
 		return cmp.Or(s.IAM.RoleARN, s.IAM.Profile)
 	case s.Kerberos != nil:
