@@ -204,7 +204,7 @@ func (c clientReader) leftover(m *loginModule) {
 		}
 	}
 	if unknown > 0 {
-		c.warn(m.at, "%s have no effect; the login module has %s", plural(unknown, "option"), orList(m.asked))
+		c.warn(m.at, "%s without effect, since the login module has no such; the names don't show, since they may be parts of a secret that lacks quotes", plural(unknown, "option"))
 	}
 }
 
