@@ -243,10 +243,11 @@ type IAM struct {
 	STSRegion   string // awsStsRegion
 	FIPS        bool   // awsShouldUseFips: the endpoint of STS that is validated by FIPS
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
-	// RoleKeyID and RoleKey, with RoleToken if there is one, are who takes on the role (awsRoleAccessKeyId and so on); "" for the default chain's.
-	RoleKeyID          string
-	RoleKey, RoleToken Secret
-	NoDefaults         bool // leaves only the profile and the role (awsAddDefaultProviders=false)
+	// NoDefaults leaves only the profile and the role (awsAddDefaultProviders=false).
+	NoDefaults bool
+	// AccessKeyID and SecretKey, with SessionToken if there is one, are who takes on the role (awsRoleAccessKeyId and so on); "" for the chain's.
+	AccessKeyID             string
+	SecretKey, SessionToken Secret
 }
 
 // Kerberos is what Krb5LoginModule and sasl.kerberos.* say.

@@ -363,6 +363,37 @@ func TestStores(t *testing.T) {
 	}
 }
 
+// What a password is for shows where it is wrong or missing, and what a store holds that is not used.
+func TestPasswordsOfStores(t *testing.T) {
+	const stores = "security.protocol=SSL\nssl.truststore.location=../keystore/testdata/"
+	const keys = "security.protocol=SSL\nssl.keystore.location=../keystore/testdata/"
+	mistaken(t, properties(t, stores+"trust.jks\nssl.truststore.password=wrong"), "ssl.truststore.password: does not open what ssl.truststore.location has: JKS: wrong password")
+	mistaken(t, properties(t, stores+"keytool17-trust.p12"), "ssl.truststore.location: needs a password; give ssl.truststore.password")
+	mistaken(t, properties(t, keys+"key.jks\nssl.keystore.password=changeit\nssl.key.password=wrong"), "ssl.key.password: does not open what ssl.keystore.location has: key")
+	mistaken(t, properties(t, keys+"pbes2.pem"), "ssl.keystore.location: needs a password; give ssl.key.password")
+	mistaken(t, properties(t, keys+"trust.jks\nssl.keystore.password=changeit"), "ssl.keystore.location: this JKS holds no private key")
+	if s := parsed(t, properties(t, stores+"trust.jks\nssl.truststore.password=changeit\nssl.truststore.type=PKCS12")); len(s.TLS.Roots) == 0 {
+		t.Error("nobody is trusted")
+	}
+	if s := parsed(t, properties(t, keys+"key.jks\nssl.keystore.password=changeit\nssl.key.password=keypass\nssl.keystore.type=JKS")); s.TLS.Certificate == nil {
+		t.Error("there is no certificate")
+	}
+	parsed(t, properties(t, keys+"several.p12\nssl.keystore.password=changeit"), "ssl.keystore.location: holds 5 keys")
+}
+
+// An option that a login module doesn't have may be a part of a password that lacks quotes.
+func TestOptionsThatNobodyKnows(t *testing.T) {
+	s := parsed(t, properties(t, "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="+plainModule+` required username="u" password=first second=third;`),
+		"sasl.jaas.config: 1 option without effect")
+	if string(s.SASL.Password) != "first" {
+		t.Errorf("%q", string(s.SASL.Password))
+	}
+	if _, warnings, _ := spec.ParseSecurity(map[string]string{"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+		"sasl.jaas.config": plainModule + ` required username="u" password=first second=third;`}); strings.Contains(fmt.Sprint(warnings), "second") {
+		t.Errorf("%q", warnings)
+	}
+}
+
 // What has expired shows with its date.
 func TestExpiredCertificates(t *testing.T) {
 	long := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)

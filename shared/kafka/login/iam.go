@@ -221,8 +221,8 @@ func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
 	if by.Region == "" {
 		by.Region = iamAnywhere
 	}
-	if of.RoleKeyID != "" {
-		by.Credentials = credentials.NewStaticCredentialsProvider(of.RoleKeyID, string(of.RoleKey), string(of.RoleToken))
+	if of.AccessKeyID != "" {
+		by.Credentials = credentials.NewStaticCredentialsProvider(of.AccessKeyID, string(of.SecretKey), string(of.SessionToken))
 	}
 	assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(by, func(o *sts.Options) { o.EndpointOptions.UseFIPSEndpoint = fips(of) }), of.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.Duration = iamRoleFor
