@@ -64,7 +64,7 @@ var rules = map[string]rule{
 	"functions":   {ours: []string{"shared/connect", "shared/follow", "shared/groups", "shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2", "shared/batch"}, foreign: everyday},
 	"shared/cli": {
 		ours:    []string{"coordinator", "functions", "shared/connect", "shared/local", "shared/lease", "shared/verify", "shared/kafka", "shared/spec"},
-		foreign: with("github.com/spf13/cobra", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
+		foreign: with("github.com/spf13/cobra", "golang.org/x/crypto/x509roots/fallback", "github.com/lmittmann/tint", "golang.org/x/term", "golang.org/x/time/rate"),
 	},
 }
 

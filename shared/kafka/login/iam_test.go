@@ -26,13 +26,13 @@ import (
 const mskBroker = "b-1.demo.abc123.c2.kafka.us-west-2.amazonaws.com:9098"
 
 // mechanismOf is how a client with a login of its own authenticates.
-func mechanismOf(t *testing.T, s spec.SASL) sasl.Mechanism {
+func mechanismOf(t testing.TB, s spec.SASL) sasl.Mechanism {
 	t.Helper()
-	way, err := login.New(spec.FixedLogin(spec.Security{SASL: &s}), (&net.Dialer{}).DialContext)
+	in, err := login.New(spec.FixedLogin(spec.Security{SASL: &s}), (&net.Dialer{}).DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(way.Options()...)
+	client, err := kgo.NewClient(in.Options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
