@@ -27,6 +27,7 @@ import (
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/local"
 	"github.com/kferry/kferry/shared/spec"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
@@ -175,6 +176,8 @@ func TestRefusalsSayWhoHowAndWhy(t *testing.T) {
 	}{
 		"wrong password": {password(spec.SASL{Mechanism: spec.PLAIN, Username: "alice", Password: "s3cret"}),
 			[]string{`no login as "alice" by PLAIN`, "Invalid username or password"}},
+		"listener without logins": {password(spec.SASL{Mechanism: spec.GSSAPI, Kerberos: &spec.Kerberos{Principal: "kferry@REALM"}}),
+			[]string{`no login as "kferry@REALM" by GSSAPI`, "a listener that asks for no login answers so"}},
 		"mechanism that is not there": {password(spec.SASL{Mechanism: spec.SCRAMSHA256, Username: "alice", Password: "s3cret"}),
 			[]string{`no login as "alice" by SCRAM-SHA-256`, "the broker offers PLAIN, OAUTHBEARER"}},
 		"delegation token": {password(spec.SASL{Mechanism: spec.SCRAMSHA256, Username: "id", Password: "s3cret", DelegationToken: true}),
@@ -193,6 +196,12 @@ func TestRefusalsSayWhoHowAndWhy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, setup{}, func(w *world) {
+				w.fake.ControlKey(int16(kmsg.SASLHandshake), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					w.fake.KeepControl()
+					resp := req.ResponseKind().(*kmsg.SASLHandshakeResponse)
+					resp.ErrorCode = kerr.IllegalSaslState.Code
+					return resp, nil, req.(*kmsg.SASLHandshakeRequest).Mechanism == "GSSAPI"
+				})
 				local.NewGuard(w.fake, "PLAIN", "OAUTHBEARER").SetTokens(func(string) bool { return false })
 				w.logIn(test.login)
 				for call, ask := range map[string]func() error{
@@ -564,6 +573,15 @@ func TestScramChecksTheBroker(t *testing.T) {
 		w.logIn(spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.SCRAMSHA256, Username: "alice", Password: "s3cret"}}))
 		if err := w.cluster.Ping(w.ctx); !errors.Is(err, kafka.ErrLogin) || !strings.Contains(err.Error(), "signature") {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A client that does not log in where it has to is told so.
+func TestAClusterThatWantsALoginIsNamed(t *testing.T) {
+	inBubble(t, setup{fake: []kfake.Opt{kfake.EnableSASL()}}, func(w *world) {
+		if err := w.cluster.Ping(w.ctx); !errors.Is(err, kafka.ErrUnanswered) || !strings.Contains(err.Error(), "SASL") {
+			t.Error(err)
 		}
 	})
 }
