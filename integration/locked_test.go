@@ -174,6 +174,7 @@ const (
 // vault is an installation in one process, each flow of which has a login of its own.
 type vault struct {
 	*installation
+	run     *testbed.Process
 	locked  *testbed.Cluster // with locks
 	plain   *testbed.Cluster // what flows to it come from
 	central *testbed.Cluster // where flows from it lead
@@ -294,7 +295,7 @@ func (v *vault) admit() {
 		next := testbed.Produce(v.t, source, l.name, testbed.Load{Records: lockedBatch})
 		v.live[l.name] = testbed.Live(v.t, source, l.name, testbed.Load{First: next}, lockedPerSec)
 	}
-	v.start("run")
+	v.run = v.start("run")
 	for _, l := range lockouts {
 		if !l.late {
 			v.grow(l)
@@ -354,7 +355,14 @@ func (l lockout) shown(s status) bool {
 	return false
 }
 
-// demandLockedOut waits until status has every one of some lockouts, while records of all other flows are copied.
+// counted says whether the metrics to alert on have a flow as it is to be.
+func (l lockout) counted(got map[string]float64) bool {
+	failing := got[fmt.Sprintf(`kferry_flow_failing{flow="%s"}`, l.flow())] == 1
+	held := got[fmt.Sprintf(`kferry_partitions_held{flow="%s",reason="authorization"}`, l.flow())] == 1
+	return failing == (l.reason == "tls" || l.reason == "authentication") && held == (l.reason == "authorization")
+}
+
+// demandLockedOut waits until status and metrics have every one of some lockouts, while records of all other flows are copied.
 func (v *vault) demandLockedOut(some []lockout) {
 	v.t.Helper()
 	var s status
@@ -362,6 +370,10 @@ func (v *vault) demandLockedOut(some []lockout) {
 	testbed.Eventually(v.t, 2*goneAround, "status", func() bool {
 		s = v.statusWith(1) // of a login that is wrong from the beginning
 		return time.Now().After(deadline) || !slices.ContainsFunc(some, func(l lockout) bool { return !l.shown(s) })
+	})
+	testbed.Eventually(v.t, soon, "metrics", func() bool {
+		got := metrics(v.t, v.run)
+		return !slices.ContainsFunc(some, func(l lockout) bool { return !l.counted(got) })
 	})
 	for _, l := range some {
 		if l.reason == "" {
