@@ -84,7 +84,7 @@ func answerToPlain(address string, b []byte, err error) error {
 		return &failure{address: address, text: "it answers in TLS, and is spoken to in plain text: set security.protocol to SSL (SASL_SSL where there is a login)"}
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s closed the connection at the first request: where it wants TLS set security.protocol to SSL (SASL_SSL), where it wants a login to SASL_PLAINTEXT: %w", address, err)
+		return fmt.Errorf("%s closed the connection at the first request: it is about to stop, or wants TLS (security.protocol SSL or SASL_SSL)", address)
 	}
 	return err
 }
