@@ -192,7 +192,7 @@ func (h *handshake) distrusted(err error) string {
 
 func (h *handshake) trusted() string {
 	if h.of.Roots == nil {
-		return "no authority that the system trusts"
+		return "no truststore is given, and no authority that the system knows" // an image without a list of them knows none
 	}
 	return fmt.Sprintf("no trusted authority (%s)", list(subjects(h.of.Roots)))
 }
