@@ -28,11 +28,13 @@ type mechanism struct {
 	login    *spec.Login
 	dial     Dial // with TLS, where there is any
 	tokens   *tokens
+	iam      iam
+	tickets  *tickets
 	refusals refusals
 }
 
 func newMechanism(l *spec.Login, s *spec.SASL, plain, secured Dial) (*mechanism, error) {
-	m := &mechanism{login: l, dial: secured, tokens: newTokens(l, plain)}
+	m := &mechanism{login: l, dial: secured, tokens: newTokens(l, plain), tickets: newTickets()}
 	return m, check(s)
 }
 
@@ -91,6 +93,12 @@ func (m *mechanism) now(ctx context.Context, s *spec.SASL) (sasl.Mechanism, erro
 	case s.Mechanism == spec.OAUTHBEARER && s.OAuth != nil:
 		token, err := m.tokens.token(ctx, s.OAuth)
 		return bearer{token, s.OAuth.Extensions}, err
+	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil:
+		return m.iam.bearer(s.IAM), nil
+	case s.Mechanism == spec.AWSMSKIAM && s.IAM != nil:
+		return m.iam.mechanism(s.IAM), nil
+	case s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
+		return m.tickets.mechanism(s.Kerberos), nil
 	}
 	return nil, unknown(s)
 }
@@ -106,6 +114,8 @@ func check(s *spec.SASL) error {
 		return nil
 	case s.Mechanism == spec.OAUTHBEARER && s.OAuth != nil:
 		return checkOAuth(s.OAuth)
+	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil, s.Mechanism == spec.AWSMSKIAM && s.IAM != nil, s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
+		return nil
 	}
 	return unknown(s)
 }
