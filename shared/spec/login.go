@@ -241,11 +241,13 @@ type IAM struct {
 	SessionName string // awsRoleSessionName
 	ExternalID  string // awsRoleExternalId
 	STSRegion   string // awsStsRegion
+	FIPS        bool   // awsShouldUseFips: the endpoint of STS that is validated by FIPS
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
-	RoleKeyID   string // awsRoleAccessKeyId: assumes the role, with RoleKey and RoleToken, in place of the default chain's credentials
-	RoleKey     Secret // awsRoleSecretAccessKey
-	RoleToken   Secret // awsRoleSessionToken
-	NoDefaults  bool   // awsAddDefaultProviders="false"
+	// NoDefaults leaves only the profile and the role (awsAddDefaultProviders=false).
+	NoDefaults bool
+	// AccessKeyID and SecretKey, with SessionToken if there is one, are who takes on the role (awsRoleAccessKeyId and so on); "" for the chain's.
+	AccessKeyID             string
+	SecretKey, SessionToken Secret
 }
 
 // Kerberos is what Krb5LoginModule and sasl.kerberos.* say.

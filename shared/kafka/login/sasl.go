@@ -114,9 +114,7 @@ func check(s *spec.SASL) error {
 		return nil
 	case s.Mechanism == spec.OAUTHBEARER && s.OAuth != nil:
 		return checkOAuth(s.OAuth)
-	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil, s.Mechanism == spec.AWSMSKIAM && s.IAM != nil:
-		return nil
-	case s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
+	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil, s.Mechanism == spec.AWSMSKIAM && s.IAM != nil, s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
 		return nil
 	}
 	return unknown(s)
