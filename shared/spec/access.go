@@ -46,8 +46,7 @@ func (l *Login) Access() Access {
 func (s *SASL) as() string {
 	switch {
 	case s.OAuth != nil:
-		claimed, _ := s.OAuth.Unsecured["sub"].(string)
-		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, claimed)
+		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, s.OAuth.Unsecured["unsecuredLoginStringClaim_sub"])
 	case s.IAM != nil:
 		return cmp.Or(s.IAM.RoleARN, s.IAM.Profile)
 	case s.Kerberos != nil:

@@ -104,9 +104,10 @@ func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) s
 		for name, more := range c.said() {
 			conflict, at := differing(first[name], more, name)
 			switch {
+			case own != nil && !c.fragment && len(own.said()[name]) > 0: // another mirror's word
 			case conflict == "":
 				maps.Copy(first[name], more)
-			case !decided && (own == nil || c.fragment || len(own.said()[name]) == 0):
+			case !decided:
 				r.wrongf(more[conflict].bare(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
 			}
 		}
@@ -366,6 +367,11 @@ func (r *resolver) login(alias, flow string, config settings) Cluster {
 		return c
 	}
 	delete(c.Config, protocolKey)
+	for _, v := range config {
+		if v.reference != "" {
+			r.refers = append(r.refers, v.reference)
+		}
+	}
 	c.Login = &Login{config: config, current: security}
 	return c
 }
@@ -401,7 +407,7 @@ func (r *resolver) warnWeak(config settings, s Security) {
 	case s.SASL != nil && s.TLS == nil:
 		r.warn(config[protocolKey], "%s logs in over plain text: all on the way can read what is copied; SASL_SSL hides it", s.SASL.Mechanism)
 	case s.TLS != nil && s.TLS.AnyName:
-		r.warn(config["ssl.endpoint.identification.algorithm"], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
+		r.warn(config[identificationKey], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
 	}
 }
 

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -107,13 +108,13 @@ func (c clientReader) get(key string) value {
 // there says whether a value is given and can be looked at.
 func (v value) there() bool { return v.set && !v.lost }
 
-// idle names a setting that has no effect.
+// idle names a setting that has no effect. Nothing of what it says is in why.
 func (c clientReader) idle(v value, why string) {
-	if v.file != "" || strings.HasPrefix(why, didYouMean) {
+	if v = v.bare(); v.file != "" || strings.HasPrefix(why, didYouMean) {
 		c.pass(v, why)
 		return
 	}
-	c.warn(v.bare(), "has no effect in kferry: %s", why)
+	c.warn(v, "has no effect in kferry: %s", why)
 }
 
 // nameIdle names what was given and not asked for.
@@ -125,7 +126,7 @@ func (c clientReader) nameIdle(p protocol, s Security) {
 		switch why, known := idleClientKey(key); {
 		case c.used[key]:
 		case !known:
-			c.idle(v, strings.TrimPrefix(suggest(key, clientKeys()), "; "))
+			c.idle(v, cmp.Or(strings.TrimPrefix(suggest(key, clientKeys()), "; "), "Kafka's clients have no such setting"))
 		case strings.HasPrefix(key, "ssl.") && !p.tls, strings.HasPrefix(key, "sasl.") && !p.sasl:
 			if beside = append(beside, key); !first.set {
 				first = v

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -49,11 +50,12 @@ func (c clientReader) sasl() *SASL {
 	}
 	m, ok := c.module()
 	if !ok || s.Mechanism == "" {
-		c.config = settings{} // what would be named as idle now, may act
+		c.unclear()
 		return s
 	}
 	if fitting := modules[s.Mechanism]; m.given && !slices.Contains(fitting, m.class) {
 		c.wrongModule(m, s.Mechanism)
+		c.unclear()
 		return s
 	}
 	c.handlers(s.Mechanism)
@@ -61,6 +63,16 @@ func (c clientReader) sasl() *SASL {
 		c.leftover(m)
 	}
 	return s
+}
+
+// unclear has no setting of SASL named as idle: it may act when a mistake is mended.
+func (c clientReader) unclear() {
+	for key := range c.config {
+		if strings.HasPrefix(key, "sasl.") {
+			_, known := idleClientKey(key)
+			c.used[key] = known
+		}
+	}
 }
 
 // login reads what a mechanism needs.
@@ -184,10 +196,10 @@ func (c clientReader) leftover(m *loginModule) {
 	for _, name := range slices.Sorted(maps.Keys(m.options)) {
 		switch meant := suggest(name, m.asked); {
 		case slices.Contains(m.asked, name):
-		case meant != "":
-			c.wrongf(m.place(name), "there is no such option%s", meant)
 		case idleOptions[name] != "":
 			c.idle(m.place(name), idleOptions[name])
+		case meant != "":
+			c.wrongf(m.place(name), "there is no such option%s", meant)
 		default:
 			unknown++
 		}
@@ -276,26 +288,28 @@ func (c clientReader) required(m *loginModule, name string) value {
 // iam reads the options of Amazon's login module, and of its callback handler for OAUTHBEARER.
 func (c clientReader) iam(m *loginModule) *IAM {
 	i := &IAM{
-		Profile:      m.take("awsProfileName").text,
-		RoleARN:      m.take("awsRoleArn").text,
-		SessionName:  m.take("awsRoleSessionName").text,
-		ExternalID:   m.take("awsRoleExternalId").text,
-		STSRegion:    m.take("awsStsRegion").text,
-		FIPS:         read(c.report, m.take("awsShouldUseFips"), parseJavaBool, false),
-		Debug:        read(c.report, m.take("awsDebugCreds"), parseJavaBool, false),
-		NoDefaults:   !read(c.report, m.take("awsAddDefaultProviders"), parseJavaBool, true),
-		AccessKeyID:  m.take("awsRoleAccessKeyId").text,
-		SecretKey:    Secret(m.take("awsRoleSecretAccessKey").text),
-		SessionToken: Secret(m.take("awsRoleSessionToken").text),
+		Profile:     m.take("awsProfileName").text,
+		RoleARN:     m.take("awsRoleArn").text,
+		SessionName: m.take("awsRoleSessionName").text,
+		ExternalID:  m.take("awsRoleExternalId").text,
+		STSRegion:   m.take("awsStsRegion").text,
+		Debug:       read(c.report, m.take("awsDebugCreds"), parseJavaBool, false),
+		NoDefaults:  !read(c.report, m.take("awsAddDefaultProviders"), parseJavaBool, true),
+		RoleKeyID:   m.take("awsRoleAccessKeyId").text,
+		RoleKey:     Secret(m.take("awsRoleSecretAccessKey").text),
+		RoleToken:   Secret(m.take("awsRoleSessionToken").text),
+	}
+	if fips := m.take("awsShouldUseFips"); read(c.report, fips, parseJavaBool, false) {
+		c.wrong(fips, errors.New("is for the whole process here; set AWS_USE_FIPS_ENDPOINT=true for it, and remove this"))
 	}
 	switch {
 	case i.RoleARN == "":
-		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken", "awsShouldUseFips"} {
+		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken"} {
 			if m.options[name].set {
 				c.idle(m.place(name), "it is for a role, and there is no awsRoleArn")
 			}
 		}
-	case (i.AccessKeyID == "") != (i.SecretKey == ""):
+	case (i.RoleKeyID == "") != (i.RoleKey == ""):
 		c.wrongf(m.at, "awsRoleAccessKeyId and awsRoleSecretAccessKey belong together; give both")
 	}
 	if i.NoDefaults && i.RoleARN == "" && i.Profile == "" {

@@ -1,14 +1,18 @@
 package spec_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
 
 	"github.com/kferry/kferry/shared/spec"
@@ -30,24 +34,21 @@ func TestWriteEveryFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(filepath.Base(file), "secured") {
-				if _, _, err := spec.Write(s, spec.Properties); err == nil {
-					t.Error("written")
-				}
-				return
-			}
+			secrets := mounted(t, file)
 			if filepath.Base(file) == onlyInProperties {
 				sameAgain(t, s, spec.Properties)
 				return
 			}
-			sameAgain(t, s, spec.StrimziV1)
+			sameAgain(t, s, spec.StrimziV1, secrets...)
 			if why := notInProperties[filepath.Base(file)]; why == "" {
-				sameAgain(t, s, spec.Properties)
-			} else if _, _, err := spec.Write(s, spec.Properties); err == nil || !strings.Contains(err.Error(), why) {
+				sameAgain(t, s, spec.Properties, secrets...)
+			} else if _, _, err := spec.Write(s, spec.Properties, false); err == nil || !strings.Contains(err.Error(), why) {
 				t.Errorf("in properties: %v", err)
 			}
-			if warnings := sameAgain(t, s, spec.Env); len(warnings) != len(s.References) {
-				t.Errorf("variables leave out %v", warnings)
+			for _, warning := range sameAgain(t, s, spec.Env, secrets...) {
+				if !strings.Contains(warning, "which is referred to") && !strings.Contains(warning, "that MirrorMaker knows") {
+					t.Errorf("variables leave out %s", warning)
+				}
 			}
 		})
 	}
@@ -77,14 +78,14 @@ func TestWritePlain(t *testing.T) {
 		"KFERRY_TASKS_MAX=7", "KFERRY_ON_HOLD=retention_gap=hold", "KFERRY_RATE_BYTES=5MiB", "KFERRY_RATE_RECORDS_TOPICS=orders=7",
 	)
 	s := load(t, environ...)
-	text, _, err := spec.Write(s, spec.Env)
+	text, _, err := spec.Write(s, spec.Env, false)
 	if err != nil || strings.Contains(text, "KFERRY_MIRROR") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if want := describe(s, nil); want != describe(load(t, exported(t, text)...), nil) {
 		t.Errorf("%s\nis not\n%s", text, want)
 	}
-	if _, _, err := spec.Write(s, spec.StrimziV1); err == nil || !strings.Contains(err.Error(), `not an interval`) {
+	if _, _, err := spec.Write(s, spec.StrimziV1, false); err == nil || !strings.Contains(err.Error(), `not an interval`) {
 		t.Errorf("half a second in a resource: %v", err)
 	}
 	for _, least := range []string{"KFERRY_TASKS_MAX=7", "KFERRY_OFFSETS_REPLICATION_FACTOR=3", "KFERRY_GROUPS=a"} {
@@ -95,15 +96,66 @@ func TestWritePlain(t *testing.T) {
 }
 
 func TestWriteUnknown(t *testing.T) {
-	if _, _, err := spec.Write(load(t, plain()...), "toml"); err == nil || !strings.Contains(err.Error(), "strimzi-v1, properties or env") {
+	if _, _, err := spec.Write(load(t, plain()...), "toml", false); err == nil || !strings.Contains(err.Error(), "strimzi-v1, properties or env") {
 		t.Error(err)
 	}
 }
 
-// sameAgain writes and reads, and returns what was left out.
-func sameAgain(t *testing.T, s spec.Spec, to spec.Format) []string {
+// mounted has the Secrets and ConfigMaps of a file be where Kubernetes mounts them, and says where.
+func mounted(t *testing.T, file string) (environ []string) {
 	t.Helper()
-	text, warnings, err := spec.Write(s, to)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var doc struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+			Data     map[string]string
+		}
+		var loose map[string]any
+		var node yaml.Node
+		if err := decoder.Decode(&node); err != nil {
+			return []string{"KFERRY_SECRETS_DIR=" + dir}
+		}
+		if node.Decode(&loose) != nil || loose["kind"] != "Secret" && loose["kind"] != "ConfigMap" {
+			continue
+		}
+		if err := node.Decode(&doc); err != nil {
+			t.Fatal(err)
+		}
+		strings, _ := loose["stringData"].(map[string]any)
+		into := filepath.Join(dir, doc.Metadata.Namespace, doc.Metadata.Name)
+		if err := os.MkdirAll(into, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range doc.Data {
+			if doc.Kind == "Secret" {
+				decoded, _ := base64.StdEncoding.DecodeString(value)
+				value = string(decoded)
+			}
+			write(t, filepath.Join(into, key), value)
+		}
+		for key, value := range strings {
+			write(t, filepath.Join(into, key), fmt.Sprint(value))
+		}
+	}
+}
+
+// sameAgain writes and reads, beside more variables, and returns what was left out. Secrets that the input holds as they are have to be asked for.
+func sameAgain(t *testing.T, s spec.Spec, to spec.Format, beside ...string) []string {
+	t.Helper()
+	text, warnings, err := spec.Write(s, to, false)
+	if err != nil && strings.Contains(err.Error(), "--show-secrets") {
+		if strings.Contains(err.Error(), "secret-") || text != "" {
+			t.Errorf("%s shows a secret: %v %s", to, err, text)
+		}
+		text, warnings, err = spec.Write(s, to, true)
+	} else if strings.Contains(text, "secret-") {
+		t.Errorf("%s shows a secret: %s", to, text)
+	}
 	if err != nil {
 		t.Errorf("%s: %v", to, err)
 		return nil
@@ -112,7 +164,7 @@ func sameAgain(t *testing.T, s spec.Spec, to spec.Format) []string {
 	if to == spec.Env {
 		environ = exported(t, text)
 	}
-	again, err := spec.Load(nil, environ)
+	again, err := spec.Load(nil, append(environ, beside...))
 	if err != nil {
 		t.Errorf("%s: %v\n%s", to, err, text)
 		return warnings
@@ -143,6 +195,9 @@ func said(s spec.Spec) string {
 		describeFlow(&text, f)
 	}
 	fmt.Fprintln(&text, s.Heartbeats)
+	for _, c := range s.Clusters {
+		fmt.Fprintln(&text, c.Key(), c.Login.Access())
+	}
 	return text.String()
 }
 
@@ -194,7 +249,7 @@ func TestWriteAnything(t *testing.T) {
 		for _, to := range []spec.Format{spec.StrimziV1, spec.Env} {
 			sameAgain(t, s, to)
 		}
-		if _, _, err := spec.Write(s, spec.Properties); err == nil {
+		if _, _, err := spec.Write(s, spec.Properties, false); err == nil {
 			sameAgain(t, s, spec.Properties)
 		} else if !notSaid.MatchString(err.Error()) {
 			t.Errorf("in properties: %v", err)
@@ -259,7 +314,7 @@ func TestWriteGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, to := range formats {
-			text, _, err := spec.Write(s, to)
+			text, _, err := spec.Write(s, to, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,24 +323,39 @@ func TestWriteGolden(t *testing.T) {
 	}
 }
 
-// What is left out is named in comments, and stays there when it has several lines.
-func TestCommentsStayComments(t *testing.T) {
-	s := load(t, "MORE=payments", `KFERRY_MIRROR=spec:
-  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+// A reference stays one in every form, and what it stands for is in none, nor are lines of its own.
+func TestReferencesStay(t *testing.T) {
+	s := load(t, "MORE=payments", "AT=a:9092", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "${env:AT}"}, {alias: B, bootstrapServers: "b:9092", config: {group.id: "g-${env:MORE}"}}]
   mirrors:
   - sourceCluster: A
     targetCluster: B
-    sourceConnector: {config: {topics: "orders,\n${env:MORE}"}}
+    groupsExcludePattern: "${env:MORE}"
+    sourceConnector: {config: {topics.blacklist: "orders,\n${env:MORE}"}}
+    checkpointConnector: {}
 `)
 	for _, format := range spec.Formats {
-		text, warnings, err := spec.Write(s, format)
-		if err != nil || len(warnings) == 0 {
-			t.Fatalf("%s: left out %v, error %v", format, warnings, err)
+		text, _, err := spec.Write(s, format, false)
+		if err != nil {
+			t.Fatal(format, err)
 		}
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, "${env:MORE}") && !strings.HasPrefix(line, "#") {
-				t.Errorf("%s: %s", format, line)
-			}
+		if n := strings.Count(text, "${env:MORE}"); n != 3 || strings.Count(text, "${env:AT}") != 1 || strings.Contains(text, "payments") || strings.Contains(text, "a:9092") {
+			t.Errorf("%s has %d references: %s", format, n, text)
 		}
+	}
+}
+
+// What a reference stands for where no form can hold it is not written.
+func TestReferenceWithoutPlace(t *testing.T) {
+	s := load(t, "N=2", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+  mirrors:
+  - {sourceCluster: A, targetCluster: B, sourceConnector: {tasksMax: "${env:N}"}}
+`)
+	if text, _, err := spec.Write(s, spec.StrimziV1, false); text != "" || err == nil || !strings.Contains(err.Error(), "${env:N}, in whose place") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if text, _, err := spec.Write(s, spec.Properties, false); err != nil || !strings.Contains(text, "A->B.tasks.max = ${env:N}\n") {
+		t.Errorf("%v\n%s", err, text)
 	}
 }

@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	jwtBearerGrant  = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	jwtBearerClient = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 	// attemptLimit is for a part of an attempt whose limit the login leaves open.
@@ -40,9 +41,9 @@ func checkOAuth(o *spec.OAuth) error {
 	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
 		return fmt.Errorf("the token endpoint is %q: give an https URL, or a token", o.Endpoint)
 	}
-	if o.Signed != nil && o.Assertion == "" && o.AssertionFile == "" {
-		if o.Signed.Algorithm != "RS256" && o.Signed.Algorithm != "ES256" {
-			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Signed.Algorithm)
+	if o.Sign != nil && o.Assertion == "" && o.AssertionFile == "" {
+		if o.Sign.Algorithm != "RS256" && o.Sign.Algorithm != "ES256" {
+			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Sign.Algorithm)
 		}
 	}
 	return nil
@@ -87,7 +88,6 @@ func newEndpoint(o *spec.OAuth, dial Dial) *endpoint {
 
 // get asks for a token, again where that may help, and for the refresh token to use from now on, "" for the same.
 func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
-	pause, until := min(max(e.of.RetryPause, 0), mostPause), time.Now().Add(e.of.RetryFor)
 	for attempt := 0; ; attempt++ {
 		t, next, err := e.ask(ctx)
 		if err == nil {
@@ -95,17 +95,13 @@ func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
 		}
 		err = fmt.Errorf("get a token from %s: %w", e.where(), e.hide(err))
 		final, is := errors.AsType[*finalError](err)
-		again := attempt < min(e.of.Retries, mostRetries) || attempt < mostRetries && time.Now().Add(pause).Before(until)
-		if is && final.status != 0 || !again {
+		if is && final.status != 0 || attempt >= min(e.of.Retries, mostRetries) {
 			return nil, "", err
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(min(max(e.of.RetryPause, 0), mostPause)):
 		case <-ctx.Done():
 			return nil, "", context.Cause(ctx)
-		}
-		if e.of.RetryFor > 0 {
-			pause = min(2*pause, mostPause)
 		}
 	}
 }
@@ -281,13 +277,13 @@ func (e *endpoint) form() (form url.Values, header string, _ error) {
 		return nil, "", err
 	}
 	switch form.Get("grant_type") {
-	case spec.GrantJWTBearer:
+	case jwtBearerGrant:
 		set("assertion", string(assertion))
 		assertion = ""
-	case spec.GrantRefreshToken:
+	case "refresh_token":
 		set("refresh_token", string(o.RefreshToken))
 		set("client_id", o.ClientID)
-	case spec.GrantPassword:
+	case "password":
 		set("username", o.Username)
 		set("password", string(o.Password))
 		set("client_id", o.ClientID)
@@ -311,11 +307,11 @@ func (e *endpoint) grant() string {
 	case o.Grant != "":
 		return o.Grant
 	case o.RefreshToken != "":
-		return spec.GrantRefreshToken
+		return "refresh_token"
 	case o.Username != "":
-		return spec.GrantPassword
+		return "password"
 	}
-	return spec.GrantClientCredentials
+	return "client_credentials"
 }
 
 // assertion is a JWT that says who asks, "" where something else does.
@@ -332,8 +328,8 @@ func (e *endpoint) assertion() (spec.Secret, error) {
 			return "", fmt.Errorf("read the assertion: %w", err)
 		}
 		return text, nil
-	case o.Signed != nil:
-		return sign(o.Signed)
+	case o.Sign != nil:
+		return sign(o.Sign)
 	}
 	return "", nil
 }

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,18 +65,49 @@ func claimsOf(text spec.Secret) (claims, bool) {
 	return c, true
 }
 
-// unsecuredLife is Kafka's for a token that nobody has signed.
-const unsecuredLife = time.Hour
+// The options of Kafka's OAuthBearerUnsecuredLoginCallbackHandler.
+const (
+	unsecuredOption    = "unsecuredLogin"
+	unsecuredString    = unsecuredOption + "StringClaim_"
+	unsecuredNumber    = unsecuredOption + "NumberClaim_"
+	unsecuredList      = unsecuredOption + "ListClaim_"
+	unsecuredPrincipal = unsecuredOption + "PrincipalClaimName"
+	unsecuredLife      = unsecuredOption + "LifetimeSeconds"
+	unsecuredScope     = unsecuredOption + "ScopeClaimName"
+)
 
 // unsecured is a token that nobody has signed.
-func unsecured(o *spec.OAuth) (spec.Secret, error) {
-	life := o.MaxLifetime
-	if life == 0 {
-		life = unsecuredLife
+func unsecured(options map[string]string) (spec.Secret, error) {
+	life := time.Hour
+	if text, has := options[unsecuredLife]; has {
+		n, err := strconv.ParseUint(text, 10, 31)
+		if err != nil || n == 0 {
+			return "", fmt.Errorf("%s is %q: give a number of seconds", unsecuredLife, text)
+		}
+		life = time.Duration(n) * time.Second
 	}
 	now := time.Now()
 	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(life).Unix()}
-	maps.Copy(claims, o.Unsecured)
+	for option, value := range options {
+		if name, is := strings.CutPrefix(option, unsecuredString); is {
+			claims[name] = value
+		} else if name, is := strings.CutPrefix(option, unsecuredNumber); is {
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
+				return "", fmt.Errorf("%s is %q: give a number", option, value)
+			}
+			claims[name] = n
+		} else if name, is := strings.CutPrefix(option, unsecuredList); is && value != "" {
+			claims[name] = strings.Split(value[1:], value[:1]) // the first character is what separates
+		}
+	}
+	principal := options[unsecuredPrincipal]
+	if principal == "" {
+		principal = "sub"
+	}
+	if claims[principal] == nil {
+		return "", fmt.Errorf("an unsecured token says nobody's name: set %s%s", unsecuredString, principal)
+	}
 	text, err := jwt(map[string]any{"alg": "none"}, claims)
 	return spec.Secret(text + "."), err
 }
@@ -95,19 +127,19 @@ func jwt(header, claims map[string]any) (string, error) {
 
 // sign makes an assertion (sasl.oauthbearer.assertion.*). A claim of the template wins over those that are made here, and one that is
 // configured by itself over both, as in Kafka.
-func sign(a *spec.SignedAssertion) (spec.Secret, error) {
+func sign(a *spec.Assertion) (spec.Secret, error) {
 	key, err := signingKey(a)
 	if err != nil {
 		return "", err
 	}
 	now := time.Now()
 	header := map[string]any{"alg": a.Algorithm, "typ": "JWT"}
-	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(a.Lifetime).Unix(), "nbf": now.Add(-a.NotBefore).Unix()}
+	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(a.Lifetime).Unix(), "nbf": now.Add(-a.Before).Unix()}
 	if a.ID {
 		claims["jti"] = rand.Text()
 	}
-	if a.Template != "" {
-		template, err := readTemplate(a.Template)
+	if a.TemplateFile != "" {
+		template, err := readTemplate(a.TemplateFile)
 		if err != nil {
 			return "", err
 		}
@@ -149,7 +181,7 @@ func readTemplate(path string) (t template, _ error) {
 	return t, nil
 }
 
-func signingKey(a *spec.SignedAssertion) (crypto.Signer, error) {
+func signingKey(a *spec.Assertion) (crypto.Signer, error) {
 	text, err := os.ReadFile(a.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the assertion's private key: %w", err)

@@ -86,7 +86,7 @@ func TestFailuresSayWhatIsWrong(t *testing.T) {
 		{"an address", all(byAddress, broker(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })), nil},
 		{"an address without one in the certificate", all(byAddress, broker()), []string{`is not for "127.0.0.1"`, "no IP address"}},
 		{"an address as common name", all(byAddress, broker(forHosts(), called("127.0.0.1"))), []string{`is not for "127.0.0.1"`}},
-		{"of a stranger", distrusts, []string{"not trusted", "1 trusted authorities (CN=other)", "ends at CN=mine", "truststore"}},
+		{"of a stranger", distrusts, []string{"not trusted", "no trusted authority (CN=other)", "ends at CN=mine", "truststore"}},
 		{"of a stranger, where any name does", all(distrusts, anyName), []string{"not trusted"}},
 		{"not for servers", broker(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), []string{"serverAuth"}},
 		{"a client with a certificate", all(wantsClient(0), shows(mine)), nil},
