@@ -302,7 +302,7 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 // passes says that the cause is likely to go away by itself: a cluster or the queue is away, or has just come back. Partitions share the
 // requests that find out, so that many tries cost little; those that would log in again wait for each other (login.Client).
 func passes(cause error) bool {
-	return kafka.Retriable(cause) || is(cause, kafka.ErrLogin, lease.ErrUnreachable, lease.ErrNotLoaded)
+	return kafka.Retriable(cause) || is(cause, lease.ErrUnreachable, lease.ErrNotLoaded)
 }
 
 func is(err error, targets ...error) bool {
