@@ -130,7 +130,7 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	if o.Dialer == nil {
 		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	who, err := login.New(cl.Login, o.Dialer)
+	who, err := login.New(cl.Login, telling(cl, o))
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
