@@ -287,6 +287,18 @@ func TestTokenEndpointsSayWhyNot(t *testing.T) {
 	}
 }
 
+// Kafka's clients ask for ten seconds, which is longer than a connection waits. What is wrong is said all the same.
+func TestATokenThatIsAskedForYetSaysWhatIsWrong(t *testing.T) {
+	i := &issuer{answer: func(rw http.ResponseWriter) bool { rw.WriteHeader(http.StatusServiceUnavailable); return true }}
+	login := oauth(func(o *spec.OAuth) { o.RetryPause, o.RetryFor = 100*time.Millisecond, 20*time.Second })
+	behind(t, "OAUTHBEARER", login, func(w *world, _ *local.Guard) {
+		w.issue(i)
+		if err := w.cluster.Ping(w.ctx); !errors.Is(err, kafka.ErrLogin) || !strings.Contains(err.Error(), "it answers 503") {
+			t.Error(err)
+		}
+	})
+}
+
 func TestATokenEndpointThatIsDownIsNotStormed(t *testing.T) {
 	i := &issuer{lives: 10 * time.Minute}
 	behind(t, "OAUTHBEARER", oauth(nil), func(w *world, g *local.Guard) {
