@@ -332,6 +332,10 @@ func TestGrants(t *testing.T) {
 	if err := os.WriteFile(file, []byte(" from.a.file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	template := filepath.Join(t.TempDir(), "template.json")
+	if err := os.WriteFile(template, []byte(`{"header": {"kid": "k", "alg": "none"}, "payload": {"iss": "i", "exp": 1, "client": 12345678901234567890}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	key, keyFile := newKey(t)
 	for name, test := range map[string]struct {
 		change func(*spec.OAuth)
@@ -351,7 +355,7 @@ func TestGrants(t *testing.T) {
 		"assertion in a file": {func(o *spec.OAuth) { o.AssertionFile, o.AssertionType = file, "of:mine" },
 			"client_assertion=from.a.file&client_assertion_type=of:mine&client_id=kferry&grant_type=client_credentials"},
 		"signed": {func(o *spec.OAuth) {
-			o.Signed = &spec.SignedAssertion{Algorithm: "RS256", KeyFile: keyFile, Issuer: "i", Subject: "s", Audience: "a", Lifetime: time.Minute, NotBefore: time.Minute, ID: true}
+			o.Signed = &spec.SignedAssertion{Algorithm: "RS256", KeyFile: keyFile, Template: template, Issuer: "the template's wins", Subject: "s", Audience: "a", Lifetime: time.Minute, NotBefore: time.Minute, ID: true}
 			o.ClientID, o.ClientSecret = "", ""
 		}, "client_assertion=SIGNED&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&grant_type=client_credentials"},
 		"signed with a key that is encrypted": {func(o *spec.OAuth) {
@@ -426,7 +430,10 @@ func verify(t *testing.T, assertion string, rs256 *rsa.PublicKey, es256 *ecdsa.P
 	signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	switch header, _ := base64.RawURLEncoding.DecodeString(parts[0]); string(header) {
-	case `{"alg":"RS256","typ":"JWT"}`:
+	case `{"alg":"RS256","kid":"k","typ":"JWT"}`:
+		if payload, _ := base64.RawURLEncoding.DecodeString(parts[1]); !strings.Contains(string(payload), `"client":12345678901234567890,`) {
+			t.Errorf("payload %s", payload)
+		}
 		if err := rsa.VerifyPKCS1v15(rs256, crypto.SHA256, digest[:], signature); err != nil {
 			t.Error(err)
 		}
