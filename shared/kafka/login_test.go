@@ -13,8 +13,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -281,6 +284,47 @@ func TestTokenEndpointsSayWhyNot(t *testing.T) {
 				}
 				if g.Logins(time.Time{}) > 0 {
 					t.Error("somebody logged in")
+				}
+			})
+		})
+	}
+}
+
+func TestATokenEndpointHasRootsOfItsOwn(t *testing.T) {
+	i := &issuer{lives: time.Minute}
+	for name, test := range map[string]struct {
+		change func(*spec.OAuth, *x509.Certificate)
+		words  string // "" where it is trusted
+	}{
+		"trusted": {func(o *spec.OAuth, root *x509.Certificate) {
+			o.TLS = &spec.TLS{Roots: []*x509.Certificate{root}, AnyName: true}
+		}, ""},
+		"another name": {func(o *spec.OAuth, root *x509.Certificate) { o.TLS = &spec.TLS{Roots: []*x509.Certificate{root}} }, "localhost"},
+		"not trusted": {func(o *spec.OAuth, root *x509.Certificate) {
+			o.TLS = &spec.TLS{Roots: []*x509.Certificate{}, AnyName: true}
+		}, "authority"},
+		"system": {func(*spec.OAuth, *x509.Certificate) {}, "certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(i)
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			o := &spec.OAuth{Endpoint: "https://localhost:8443/token", ClientID: "kferry", ClientSecret: "s3cret"}
+			login := spec.LoginFunc(func() (spec.Security, error) {
+				return spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: o}}, nil
+			})
+			behind(t, "OAUTHBEARER", login, func(w *world, _ *local.Guard) {
+				listener, err := w.network.Listen("tcp", "localhost:8443")
+				w.must(err)
+				server.Listener.Close()
+				server.Listener = listener
+				server.StartTLS()
+				defer server.Close()
+				test.change(o, server.Certificate())
+				switch err := w.cluster.Ping(w.ctx); {
+				case test.words == "" && err != nil:
+					t.Error(err)
+				case test.words != "" && (!errors.Is(err, kafka.ErrLogin) || !strings.Contains(err.Error(), test.words)):
+					t.Errorf("%v", err)
 				}
 			})
 		})
