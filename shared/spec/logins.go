@@ -182,10 +182,10 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 			own.override(securityIn(cluster, client.name+"."))
 			own.override(securityIn(config, client.name+"."))
 		}
+		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if s == targetSide && client.name == "producer" { // that of Connect's worker, which writes the records
 			own.override(securityIn(config, "producer.override."))
 		}
-		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if len(own) == 0 && counts {
 			silent = append(silent, client.name)
 		}
