@@ -93,7 +93,7 @@ func (b *bubble) begin(s spec.Spec, role func(spec.Spec, *lease.Queue, map[strin
 	b.must(err)
 	clusters := map[string]*kafka.Cluster{}
 	for _, c := range s.Clusters {
-		clusters[c.Alias], err = kafka.Open(c, kafka.Options{Dialer: line.Dial, Budget: kafka.NewBudget(memory)})
+		clusters[c.Key()], err = kafka.Open(c, kafka.Options{Dialer: line.Dial, Budget: kafka.NewBudget(memory)})
 		b.must(err)
 	}
 	run := role(s, queue, clusters)
