@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -433,6 +434,9 @@ func digestOf(config settings) string {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(content, "%q %q ", key, config[key].text)
 		for _, named := range locations.FindAllStringSubmatch(key+"="+config[key].text, -1) {
+			if about, err := os.Stat(named[1]); err != nil || !about.Mode().IsRegular() {
+				continue // what has no end, or comes but once, is not read for this
+			}
 			text, err := readValue(named[1])
 			fmt.Fprintf(content, "%q %v ", text, err)
 		}
