@@ -121,7 +121,7 @@ func (c *Cluster) Keystore(kind, password, name string) []byte {
 	keytool := func(command, more string) string {
 		return fmt.Sprintf("keytool -%s -alias client -keystore %s -storetype %s -storepass %s -keypass %[4]s %s", command, file, kind, password, more)
 	}
-	request := broker.Exec(keytool("genkeypair", "-keyalg RSA -keysize 2048 -dname CN="+name) + " 2>/dev/null && " + keytool("certreq", "2>/dev/null"))
+	request := broker.Exec(keytool("genkeypair", "-keyalg EC -keysize 256 -dname CN="+name) + " 2>/dev/null && " + keytool("certreq", "2>/dev/null"))
 	broker.put(file+".pem", append(c.Authority().Sign(request), c.Authority().PEM()...))
 	broker.Exec(keytool("importcert", "-noprompt -file "+file+".pem"))
 	return broker.file(file)
