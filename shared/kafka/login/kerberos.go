@@ -484,6 +484,10 @@ var includedName = regexp.MustCompile(`^[A-Za-z0-9_-]+$|^[^.].*\.conf$`)
 
 // explainKDC says what an error of gokrb5's means. It keeps no types, so that its words have to do.
 func explainKDC(err error, principal, realm string) error {
+	_, words, found := strings.Cut(err.Error(), "KRB Error: ") // before which is where in gokrb5 it was noticed
+	if !found {
+		words = strings.Replace(err.Error(), "[Root cause: ", "[", 1)
+	}
 	for _, e := range []struct{ word, means string }{
 		{"KDC_ERR_C_PRINCIPAL_UNKNOWN", "realm %[2]s knows no principal %[1]s"},
 		{"KDC_ERR_S_PRINCIPAL_UNKNOWN", "realm %[2]s knows no service %[1]s: sasl.kerberos.service.name and the host that the broker advertises have to be those of its principal"},
@@ -498,8 +502,8 @@ func explainKDC(err error, principal, realm string) error {
 		{"Networking_Error", "no KDC of realm %[2]s answers"},
 	} {
 		if strings.Contains(err.Error(), e.word) {
-			return fmt.Errorf(e.means+" (%[3]w)", principal, realm, err)
+			return fmt.Errorf(e.means+": %[3]s", principal, realm, words)
 		}
 	}
-	return err
+	return errors.New(words)
 }
