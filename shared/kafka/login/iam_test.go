@@ -26,13 +26,13 @@ import (
 const mskBroker = "b-1.demo.abc123.c2.kafka.us-west-2.amazonaws.com:9098"
 
 // mechanismOf is how a client with a login of its own authenticates.
-func mechanismOf(t testing.TB, s spec.SASL) sasl.Mechanism {
+func mechanismOf(t testing.TB, s spec.SASL, opts ...kgo.Opt) sasl.Mechanism {
 	t.Helper()
 	in, err := login.New(spec.FixedLogin(spec.Security{SASL: &s}), (&net.Dialer{}).DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(in.Options()...)
+	client, err := kgo.NewClient(append(in.Options(), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +201,10 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.Get("RoleArn") == "refused" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
+			return
+		}
+		if f.Get("Action") == "GetCallerIdentity" {
+			fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/me</Arn><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
 			return
 		}
 		fmt.Fprintf(w, `<%[1]sResponse><%[1]sResult><Credentials><Expiration>%[2]s</Expiration><AccessKeyId>ASIA%[3]d</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken></Credentials></%[1]sResult></%[1]sResponse>`,
@@ -393,5 +397,22 @@ func TestIAMAnswer(t *testing.T) {
 	}
 	if done, more, err := session.Challenge([]byte(`{"version":"2020_10_22","request-id":"x"}`)); !done || more != nil || err != nil {
 		t.Errorf("an answer: done %v, more %q, %v", done, more, err)
+	}
+}
+
+// awsDebugCreds has the log say who one is: once, where it says so much at all.
+func TestIAMIdentity(t *testing.T) {
+	noAWS(t)
+	t.Setenv("AWS_ENDPOINT_URL_STS", newAWS(t).URL)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "planted")
+	for level, want := range map[kgo.LogLevel]int{kgo.LogLevelInfo: 1, kgo.LogLevelWarn: 0} {
+		var log strings.Builder
+		m := mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{Debug: true}}, kgo.WithLogger(kgo.BasicLogger(&log, level, nil)))
+		signer(t, m)
+		signer(t, m)
+		if got := strings.Count(log.String(), "arn: arn:aws:iam::1:user/me, account: 1"); got != want || strings.Contains(log.String(), "planted") {
+			t.Errorf("at level %v the log says so %d times, want %d:\n%s", level, got, want, &log)
+		}
 	}
 }
