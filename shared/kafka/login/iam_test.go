@@ -103,27 +103,34 @@ func TestIAMSigns(t *testing.T) {
 					t.Errorf("payload\n%v\nwant\n%v", got, want)
 				}
 
-				_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), v.Host+":9098")
-				if err != nil {
-					t.Fatal(err)
-				}
-				token, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
-				if !found {
-					t.Fatalf("no token in %q", first)
-				}
-				address, err := base64.RawURLEncoding.DecodeString(token)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, want := query(t, string(address)), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
+				address := token(t, v.Host)
+				if got, want := query(t, address), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Errorf("token\n%v\nwant\n%v", got, want)
 				}
-				if got, want, _ := strings.Cut(string(address), "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
+				if got, want, _ := strings.Cut(address, "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
 					t.Errorf("token is for %s?%s", got, want)
 				}
 			})
 		})
 	}
+}
+
+// token is the URL that OAUTHBEARER shows a broker.
+func token(t *testing.T, host string) string {
+	t.Helper()
+	_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), host+":9098")
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
+	if !found {
+		t.Fatalf("no token in %q", first)
+	}
+	address, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(address)
 }
 
 func query(t *testing.T, address string) map[string]string {
@@ -159,6 +166,9 @@ func TestIAMRegion(t *testing.T) {
 		got := payload(t, mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{}}), host+":9098")
 		if parts := strings.Split(got["x-amz-credential"], "/"); parts[2] != want {
 			t.Errorf("%s is in %s, want %s", host, parts[2], want)
+		}
+		if got := token(t, host); !strings.HasPrefix(got, "https://kafka."+want+".amazonaws.com/") {
+			t.Errorf("a token for %s is %s, want one for %s", host, got, want)
 		}
 	}
 	t.Setenv("AWS_REGION", "")
