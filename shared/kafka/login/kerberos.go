@@ -68,6 +68,7 @@ type ticket struct {
 	ticket  messages.Ticket
 	key     types.EncryptionKey
 	until   time.Time
+	files   string // of tickets, when it was got
 }
 
 // mechanism is GSSAPI.
@@ -124,8 +125,9 @@ func principalHost(ctx context.Context, host string) string {
 
 // get takes a ticket that is there, or has the KDC give one.
 func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*ticket, error) {
-	if t := k.take(of, service); t != nil {
-		return t, nil
+	held, files := k.take(of, service)
+	if held != nil {
+		return held, nil
 	}
 	select {
 	case k.turn <- struct{}{}:
@@ -144,32 +146,36 @@ func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*
 	}()
 	select {
 	case a := <-answers:
+		if a.err == nil {
+			a.t.files = files
+		}
 		return a.t, a.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("the KDC: %w", context.Cause(ctx))
 	}
 }
 
-// take has a ticket be the caller's.
-func (k *tickets) take(of *spec.Kerberos, service string) *ticket {
+// take has a ticket be the caller's, if there is one that will do, and says what the files are like that another would be got by.
+func (k *tickets) take(of *spec.Kerberos, service string) (t *ticket, files string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if files := stamp(of.Keytab, cacheFile(of), confFile(of)); k.held == nil || k.of != *of || k.files != files {
+	files = stamp(of.Keytab, cacheFile(of), confFile(of))
+	if k.held == nil || k.of != *of || k.files != files {
 		k.of, k.files, k.held = *of, files, map[string]*ticket{}
 	}
-	t := k.held[service]
+	t = k.held[service]
 	delete(k.held, service)
-	if t != nil && time.Until(t.until) > ticketMargin {
-		return t
+	if t == nil || time.Until(t.until) <= ticketMargin {
+		return nil, files
 	}
-	return nil
+	return t, files
 }
 
 // put has it be anybody's again.
 func (k *tickets) put(of *spec.Kerberos, t *ticket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.of != *of {
+	if k.of != *of || k.files != t.files {
 		return // the login has changed meanwhile
 	}
 	if len(k.held) >= mostTickets {
