@@ -26,13 +26,13 @@ import (
 const mskBroker = "b-1.demo.abc123.c2.kafka.us-west-2.amazonaws.com:9098"
 
 // mechanismOf is how a client with a login of its own authenticates.
-func mechanismOf(t testing.TB, s spec.SASL) sasl.Mechanism {
+func mechanismOf(t testing.TB, s spec.SASL, opts ...kgo.Opt) sasl.Mechanism {
 	t.Helper()
 	in, err := login.New(spec.FixedLogin(spec.Security{SASL: &s}), (&net.Dialer{}).DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(in.Options()...)
+	client, err := kgo.NewClient(append(in.Options(), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,27 +103,34 @@ func TestIAMSigns(t *testing.T) {
 					t.Errorf("payload\n%v\nwant\n%v", got, want)
 				}
 
-				_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), v.Host+":9098")
-				if err != nil {
-					t.Fatal(err)
-				}
-				token, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
-				if !found {
-					t.Fatalf("no token in %q", first)
-				}
-				address, err := base64.RawURLEncoding.DecodeString(token)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, want := query(t, string(address)), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
+				address := token(t, v.Host)
+				if got, want := query(t, address), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Errorf("token\n%v\nwant\n%v", got, want)
 				}
-				if got, want, _ := strings.Cut(string(address), "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
+				if got, want, _ := strings.Cut(address, "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
 					t.Errorf("token is for %s?%s", got, want)
 				}
 			})
 		})
 	}
+}
+
+// token is the URL that OAUTHBEARER shows a broker.
+func token(t *testing.T, host string) string {
+	t.Helper()
+	_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), host+":9098")
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
+	if !found {
+		t.Fatalf("no token in %q", first)
+	}
+	address, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(address)
 }
 
 func query(t *testing.T, address string) map[string]string {
@@ -159,6 +166,9 @@ func TestIAMRegion(t *testing.T) {
 		got := payload(t, mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{}}), host+":9098")
 		if parts := strings.Split(got["x-amz-credential"], "/"); parts[2] != want {
 			t.Errorf("%s is in %s, want %s", host, parts[2], want)
+		}
+		if got := token(t, host); !strings.HasPrefix(got, "https://kafka."+want+".amazonaws.com/") {
+			t.Errorf("a token for %s is %s, want one for %s", host, got, want)
 		}
 	}
 	t.Setenv("AWS_REGION", "")
@@ -201,6 +211,10 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.Get("RoleArn") == "refused" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
+			return
+		}
+		if f.Get("Action") == "GetCallerIdentity" {
+			fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/me</Arn><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
 			return
 		}
 		fmt.Fprintf(w, `<%[1]sResponse><%[1]sResult><Credentials><Expiration>%[2]s</Expiration><AccessKeyId>ASIA%[3]d</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken></Credentials></%[1]sResult></%[1]sResponse>`,
@@ -393,5 +407,22 @@ func TestIAMAnswer(t *testing.T) {
 	}
 	if done, more, err := session.Challenge([]byte(`{"version":"2020_10_22","request-id":"x"}`)); !done || more != nil || err != nil {
 		t.Errorf("an answer: done %v, more %q, %v", done, more, err)
+	}
+}
+
+// awsDebugCreds has the log say who one is: once, where it says so much at all.
+func TestIAMIdentity(t *testing.T) {
+	noAWS(t)
+	t.Setenv("AWS_ENDPOINT_URL_STS", newAWS(t).URL)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "planted")
+	for level, want := range map[kgo.LogLevel]int{kgo.LogLevelInfo: 1, kgo.LogLevelWarn: 0} {
+		var log strings.Builder
+		m := mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{Debug: true}}, kgo.WithLogger(kgo.BasicLogger(&log, level, nil)))
+		signer(t, m)
+		signer(t, m)
+		if got := strings.Count(log.String(), "arn: arn:aws:iam::1:user/me, account: 1"); got != want || strings.Contains(log.String(), "planted") {
+			t.Errorf("at level %v the log says so %d times, want %d:\n%s", level, got, want, &log)
+		}
 	}
 }

@@ -68,6 +68,7 @@ type ticket struct {
 	ticket  messages.Ticket
 	key     types.EncryptionKey
 	until   time.Time
+	files   string // of tickets, when it was got
 }
 
 // mechanism is GSSAPI.
@@ -124,8 +125,9 @@ func principalHost(ctx context.Context, host string) string {
 
 // get takes a ticket that is there, or has the KDC give one.
 func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*ticket, error) {
-	if t := k.take(of, service); t != nil {
-		return t, nil
+	held, files := k.take(of, service)
+	if held != nil {
+		return held, nil
 	}
 	select {
 	case k.turn <- struct{}{}:
@@ -144,32 +146,36 @@ func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*
 	}()
 	select {
 	case a := <-answers:
+		if a.err == nil {
+			a.t.files = files
+		}
 		return a.t, a.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("the KDC: %w", context.Cause(ctx))
 	}
 }
 
-// take has a ticket be the caller's.
-func (k *tickets) take(of *spec.Kerberos, service string) *ticket {
+// take has a ticket be the caller's, if there is one that will do, and says what the files are like that another would be got by.
+func (k *tickets) take(of *spec.Kerberos, service string) (t *ticket, files string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if files := stamp(of.Keytab, cacheFile(of), confFile(of)); k.held == nil || k.of != *of || k.files != files {
+	files = stamp(of.Keytab, cacheFile(of), confFile(of))
+	if k.held == nil || k.of != *of || k.files != files {
 		k.of, k.files, k.held = *of, files, map[string]*ticket{}
 	}
-	t := k.held[service]
+	t = k.held[service]
 	delete(k.held, service)
-	if t != nil && time.Until(t.until) > ticketMargin {
-		return t
+	if t == nil || time.Until(t.until) <= ticketMargin {
+		return nil, files
 	}
-	return nil
+	return t, files
 }
 
 // put has it be anybody's again.
 func (k *tickets) put(of *spec.Kerberos, t *ticket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.of != *of {
+	if k.of != *of || k.files != t.files {
 		return // the login has changed meanwhile
 	}
 	if len(k.held) >= mostTickets {
@@ -484,6 +490,10 @@ var includedName = regexp.MustCompile(`^[A-Za-z0-9_-]+$|^[^.].*\.conf$`)
 
 // explainKDC says what an error of gokrb5's means. It keeps no types, so that its words have to do.
 func explainKDC(err error, principal, realm string) error {
+	_, words, found := strings.Cut(err.Error(), "KRB Error: ") // before which is where in gokrb5 it was noticed
+	if !found {
+		words = strings.Replace(err.Error(), "[Root cause: ", "[", 1)
+	}
 	for _, e := range []struct{ word, means string }{
 		{"KDC_ERR_C_PRINCIPAL_UNKNOWN", "realm %[2]s knows no principal %[1]s"},
 		{"KDC_ERR_S_PRINCIPAL_UNKNOWN", "realm %[2]s knows no service %[1]s: sasl.kerberos.service.name and the host that the broker advertises have to be those of its principal"},
@@ -498,8 +508,8 @@ func explainKDC(err error, principal, realm string) error {
 		{"Networking_Error", "no KDC of realm %[2]s answers"},
 	} {
 		if strings.Contains(err.Error(), e.word) {
-			return fmt.Errorf(e.means+" (%[3]w)", principal, realm, err)
+			return fmt.Errorf(e.means+": %[3]s", principal, realm, words)
 		}
 	}
-	return err
+	return errors.New(words)
 }
