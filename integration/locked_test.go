@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/kferry/kferry/integration/testbed"
+	"github.com/kferry/kferry/shared/mm2"
 )
 
 // What becomes invalid while records flow stops those flows alone that it is the login of, says what is wrong and with whom, and is over by
@@ -287,8 +288,11 @@ func (v *vault) admit() {
 		if l.login == scrams {
 			v.locked.SetPassword(l.name, password)
 		}
-		source, _, _ := v.ways(l)
+		source, target, _ := v.ways(l)
 		source.CreateTopic(l.name, 1, 1)
+		if cursors := mm2.OffsetsTopic(l.name); !l.target { // of one partition each, where it would have 25
+			target.CreateTopic(cursors, 1, 1, "cleanup.policy", "compact")
+		}
 		if l.ready != nil {
 			l.ready(v, l)
 		}
