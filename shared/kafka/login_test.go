@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -331,6 +333,11 @@ func TestGrants(t *testing.T) {
 			o.Signed = &spec.SignedAssertion{Algorithm: "RS256", KeyFile: keyFile, Issuer: "i", Subject: "s", Audience: "a", Lifetime: time.Minute, NotBefore: time.Minute, ID: true}
 			o.ClientID, o.ClientSecret = "", ""
 		}, "client_assertion=SIGNED&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&grant_type=client_credentials"},
+		"signed with a key that is encrypted": {func(o *spec.OAuth) {
+			o.Signed = &spec.SignedAssertion{Algorithm: "ES256", KeyFile: "../keystore/testdata/pbes2.pem", Passphrase: "changeit",
+				Issuer: "i", Subject: "s", Audience: "a", Lifetime: time.Minute, NotBefore: time.Minute}
+			o.ClientSecret = ""
+		}, "client_assertion=SIGNED&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&client_id=kferry&grant_type=client_credentials"},
 		"granted": {func(o *spec.OAuth) {
 			o.Grant, o.Assertion, o.ClientID, o.ClientSecret = "urn:ietf:params:oauth:grant-type:jwt-bearer", "a.b.c", "", ""
 		}, "assertion=a.b.c&grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer"},
@@ -342,7 +349,7 @@ func TestGrants(t *testing.T) {
 				w.must(w.cluster.Ping(w.ctx))
 				form := i.asked[0]
 				if strings.Contains(test.want, "SIGNED") {
-					verify(t, key, form.Get("client_assertion"))
+					verify(t, form.Get("client_assertion"), key, testKey(t))
 					form.Set("client_assertion", "SIGNED")
 				}
 				if form.Get("authorization") == "" {
@@ -373,7 +380,23 @@ func newKey(t *testing.T) (*rsa.PublicKey, string) {
 	return &key.PublicKey, file
 }
 
-func verify(t *testing.T, key *rsa.PublicKey, assertion string) {
+// testKey is the public key of those in the testdata of keystore.
+func testKey(t *testing.T) *ecdsa.PublicKey {
+	t.Helper()
+	text, err := os.ReadFile("../keystore/testdata/chain.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.PublicKey.(*ecdsa.PublicKey)
+}
+
+// verify checks an assertion by the key of its algorithm.
+func verify(t *testing.T, assertion string, rs256 *rsa.PublicKey, es256 *ecdsa.PublicKey) {
 	t.Helper()
 	parts := strings.Split(assertion, ".")
 	if len(parts) != 3 {
@@ -381,8 +404,17 @@ func verify(t *testing.T, key *rsa.PublicKey, assertion string) {
 	}
 	signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature); err != nil {
-		t.Error(err)
+	switch header, _ := base64.RawURLEncoding.DecodeString(parts[0]); string(header) {
+	case `{"alg":"RS256","typ":"JWT"}`:
+		if err := rsa.VerifyPKCS1v15(rs256, crypto.SHA256, digest[:], signature); err != nil {
+			t.Error(err)
+		}
+	case `{"alg":"ES256","typ":"JWT"}`:
+		if len(signature) != 64 || !ecdsa.Verify(es256, digest[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
+			t.Error("the signature is not the key's")
+		}
+	default:
+		t.Errorf("header %s", header)
 	}
 	var claims map[string]any
 	payload, _ := base64.RawURLEncoding.DecodeString(parts[1])

@@ -91,9 +91,9 @@ func clusterKey(alias, flow string) string {
 
 // Settings are those of the process rather than of a flow.
 type Settings struct {
-	NATSURL   string        // "" where the process runs its own queue
-	Data      string        // directory of the embedded queue
-	HTTP      string        // address of metrics and health; "" is off
+	NATS      NATS
+	Data      string // directory of the embedded queue
+	HTTP      HTTP
 	Slots     int           // leases a worker holds at most
 	Memory    Bytes         // for everything in flight
 	LeaseTime time.Duration // after which a silent worker's lease comes back

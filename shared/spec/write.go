@@ -35,7 +35,7 @@ var Formats = []Format{StrimziV1, Properties, Env}
 // the text as well. The error names everything else that the format can't say. References are written as they were read, never what they
 // stand for; secrets that the input holds as they are, only where secrets says so.
 func Write(s Spec, to Format, secrets bool) (text string, warnings []string, err error) {
-	logins := &loginWriter{literal: secrets}
+	logins := newLoginWriter(s, secrets)
 	switch to {
 	case StrimziV1:
 		text, warnings = writeStrimzi(s, false, logins), lostHeartbeats(s)

@@ -17,8 +17,9 @@ import (
 
 // A loginWriter turns the settings of a login into text.
 type loginWriter struct {
-	literal  bool     // secrets may be written that the input holds as they are
-	withheld []string // those that may not
+	literal  bool            // secrets may be written that the input holds as they are
+	apart    map[string]bool // aliases that some flows log in to in another way than others
+	withheld []string        // secrets that may not be written
 	leftOut  []string
 }
 
@@ -36,6 +37,15 @@ func (w *loginWriter) text(key string, v value) string {
 		w.withheld = append(w.withheld, place)
 	}
 	return v.text
+}
+
+// newLoginWriter is for the logins of a Spec.
+func newLoginWriter(s Spec, secrets bool) *loginWriter {
+	w := &loginWriter{literal: secrets, apart: map[string]bool{}}
+	for _, c := range s.Clusters {
+		w.apart[c.Alias] = w.apart[c.Alias] || c.Flow != ""
+	}
+	return w
 }
 
 // err names the secrets that would have been written.
@@ -148,6 +158,9 @@ type securityBlocks struct {
 // blocksFor says in Strimzi's v1 shape how a cluster is logged in to, which may be that of Connect. Secrets are in a namespace; those of
 // others stay references.
 func (w *loginWriter) blocksFor(c Cluster, namespace string, connect bool) (b securityBlocks) {
+	if c.Login == nil && w.apart[c.Alias] {
+		b.config = []setting{{protocolKey, "PLAINTEXT"}}
+	}
 	if c.Login == nil {
 		return b
 	}

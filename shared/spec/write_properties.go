@@ -11,13 +11,12 @@ import (
 // writeProperties writes mm2.properties. Beside the text it names what the driver behind such a file has no key for, and
 // nothing that is copied depends on.
 func writeProperties(s Spec, logins *loginWriter) (string, []string) {
-	w := propertiesWriter{spec: s, logins: logins, apart: map[string]bool{}}
+	w := propertiesWriter{spec: s, logins: logins}
 	var aliases []string
 	for _, c := range s.Clusters {
 		if c.Flow == "" {
 			aliases = append(aliases, c.Alias)
 		}
-		w.apart[c.Alias] = w.apart[c.Alias] || c.Flow != ""
 	}
 	w.set("clusters", strings.Join(aliases, ", "))
 	for _, c := range s.Clusters {
@@ -35,7 +34,6 @@ func writeProperties(s Spec, logins *loginWriter) (string, []string) {
 type propertiesWriter struct {
 	spec    Spec
 	logins  *loginWriter
-	apart   map[string]bool // aliases where flows have logins of their own: each flow has its login beside it
 	text    strings.Builder
 	leftOut []string
 }
@@ -49,7 +47,7 @@ func (w *propertiesWriter) cluster(c Cluster) {
 	for _, s := range sorted(c) {
 		w.set(c.Alias+"."+s.key, s.text)
 	}
-	if !w.apart[c.Alias] {
+	if !w.logins.apart[c.Alias] {
 		w.login(c.Alias+".", c)
 	}
 	into := slices.DeleteFunc(slices.Clone(w.spec.Flows), func(f Flow) bool { return f.Target != c.Alias })
@@ -69,17 +67,20 @@ func (w *propertiesWriter) cluster(c Cluster) {
 
 func (w *propertiesWriter) login(prefix string, c Cluster) {
 	all := w.logins.settingsFor(c)
+	if c.Login == nil && w.logins.apart[c.Alias] {
+		all[protocolKey] = "PLAINTEXT"
+	}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		w.set(prefix+key, all[key])
 	}
 }
 
-// logIn writes the logins of a flow that are not those of its clusters.
+// logIn writes the logins of a flow where others have others.
 func (w *propertiesWriter) logIn(flow string, source, target Cluster) {
-	if w.apart[source.Alias] {
+	if w.logins.apart[source.Alias] {
 		w.login(flow+".source.cluster.", source)
 	}
-	if w.apart[target.Alias] {
+	if w.logins.apart[target.Alias] {
 		w.login(flow+".target.cluster.", target)
 	}
 }
@@ -136,7 +137,7 @@ func (w *propertiesWriter) filter(prefix string, f, otherwise Filter) {
 // heartbeats are written between all pairs of clusters unless the file says otherwise.
 func (w *propertiesWriter) heartbeats() {
 	fmt.Fprintln(&w.text)
-	clusters := len(w.apart)
+	clusters := len(w.logins.apart)
 	pairs := clusters * (clusters - 1)
 	if len(w.spec.Heartbeats) < pairs {
 		w.set("emit.heartbeats.enabled", "false")

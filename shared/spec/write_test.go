@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -194,10 +195,10 @@ func said(s spec.Spec) string {
 		}
 		describeFlow(&text, f)
 	}
-	fmt.Fprintln(&text, s.Heartbeats)
-	for _, c := range s.Clusters {
-		fmt.Fprintln(&text, c.Key(), c.Login.Access())
+	for _, f := range s.Flows {
+		fmt.Fprintln(&text, f.SourceKey(), s.Cluster(f.SourceKey()).Login.Access(), f.TargetKey(), s.Cluster(f.TargetKey()).Login.Access())
 	}
+	fmt.Fprintln(&text, s.Heartbeats)
 	return text.String()
 }
 
@@ -258,6 +259,104 @@ func TestWriteAnything(t *testing.T) {
 			rt.Fatalf("of\n%s", text)
 		}
 	})
+}
+
+// anyLogins are what a cluster's client properties may say.
+var anyLogins = []string{
+	"", "security.protocol=PLAINTEXT", "security.protocol=SSL", "security.protocol=SSL\nssl.truststore.location=testdata/references/ca.crt",
+	"security.protocol=SSL\nssl.truststore.certificates=${directory:testdata/references:ca.crt}\nssl.keystore.certificate.chain=${directory:testdata/references:user.crt}\nssl.keystore.key=${directory:testdata/references:user.key}",
+	"security.protocol=SSL\nssl.truststore.certificates=${secrets:kafka/ca:*.crt}\nssl.keystore.certificate.chain=${secrets:kafka/user:user.crt}\nssl.keystore.key=${secrets:kafka/user:user.key}",
+	"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"u\" password=\"secret-\\\\\"x\";",
+	"security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-256\nsasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=\"u\" password=\"${env:PW}\";",
+	"security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.username=${env:USERNAME}\nsasl.password=${env:PW}\nssl.truststore.certificates=${secrets:kafka/ca:ca.crt}",
+	"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=u\nsasl.password=${strimzisecrets:kafka/user:password}\nssl.protocol=TLSv1.3",
+	"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.username=$user\nsasl.password=secret-\\\\\"x",
+	"security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://idp/token\nsasl.oauthbearer.client.credentials.client.id=i\nsasl.oauthbearer.client.credentials.client.secret=${env:PW}\nsasl.oauthbearer.scope=s",
+	"security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.login.callback.handler.class=io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler\nsasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id=\"i\" oauth.client.secret=\"${secrets:kafka/user:password}\" oauth.token.endpoint.uri=\"https://idp\";",
+}
+
+// TestWriteAnyLogin writes random logins in each form, and logs in by what is read again as before.
+func TestWriteAnyLogin(t *testing.T) {
+	dir := t.TempDir()
+	for key, file := range map[string]string{"ca/ca.crt": "ca.crt", "ca/ca2.crt": "ca2.crt", "user/user.crt": "user.crt", "user/user.key": "user.key"} {
+		text, err := os.ReadFile(filepath.Join("testdata/references", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "kafka", filepath.Dir(key)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "kafka", key), string(text))
+	}
+	passwords := []string{"secret-plain", `secret-\u`, `secret-"q`, "secret 'x"}
+	written := map[spec.Format]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		password := rapid.SampledFrom(passwords).Draw(rt, "password")
+		write(t, filepath.Join(dir, "kafka/user/password"), password)
+		beside := []string{"KFERRY_SECRETS_DIR=" + dir, "PW=" + rapid.SampledFrom(passwords).Draw(rt, "PW"), "USERNAME=us=er"}
+		login := func(prefix string) (lines string) {
+			for line := range strings.SplitSeq(rapid.SampledFrom(anyLogins).Draw(rt, prefix), "\n") {
+				if line != "" {
+					lines += prefix + line + "\n"
+				}
+			}
+			if strings.Contains(lines, "SSL\n") && rapid.Bool().Draw(rt, "any name") {
+				lines += prefix + "ssl.endpoint.identification.algorithm=\n"
+			}
+			return lines
+		}
+		var environ []string
+		var text string
+		if rapid.Bool().Draw(rt, "plain") {
+			environ = plain("KFERRY_SOURCE_PROPERTIES="+login("")+"\n", "KFERRY_TARGET_PROPERTIES="+login("")+"\n")
+		} else {
+			text = "clusters = a, b, t\na.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\nt.bootstrap.servers = t:1\na->t.enabled = true\nb->t.enabled = true\nemit.heartbeats.enabled = false\n" +
+				login("a.") + login("b.") + login("t.")
+			if rapid.Bool().Draw(rt, "own") {
+				text += login("b->t.target.cluster.")
+			}
+			environ = []string{"KFERRY_MIRROR=" + text}
+		}
+		s, err := spec.Load(nil, append(environ, beside...))
+		if err != nil {
+			return // a login over another one that doesn't fit
+		}
+		for _, to := range spec.Formats {
+			text, _, err := spec.Write(s, to, true)
+			if err != nil {
+				rt.Fatalf("%s: %v", to, err)
+			}
+			written[to]++
+			for _, stood := range []string{"secret-plain", "secret 'x", "PRIVATE KEY"} {
+				if strings.Contains(text, stood) {
+					rt.Errorf("%s: %s is written: %s", to, stood, text)
+				}
+			}
+			again := append([]string{"KFERRY_MIRROR=" + text}, beside...)
+			if to == spec.Env {
+				again = append(exported(t, text), beside...)
+			}
+			same, err := spec.Load(nil, again)
+			if err != nil {
+				rt.Fatalf("%s: %v\n%s", to, err, text)
+			}
+			for _, f := range s.Flows {
+				g, _ := same.Flow(f.Name())
+				for _, pair := range [][2]string{{f.SourceKey(), g.SourceKey()}, {f.TargetKey(), g.TargetKey()}} {
+					want, _ := s.Cluster(pair[0]).Login.Security()
+					if got, _ := same.Cluster(pair[1]).Login.Security(); !reflect.DeepEqual(got, want) {
+						rt.Errorf("%s: %s logs in by %+v, not %+v\n%s", to, f.Name(), got.SASL, want.SASL, text)
+					}
+				}
+			}
+		}
+	})
+	t.Log(written)
+	for _, to := range spec.Formats {
+		if written[to] == 0 {
+			t.Errorf("nothing was written as %s", to)
+		}
+	}
 }
 
 // notSaid is what mm2.properties has no words for.

@@ -84,7 +84,7 @@ func answerToPlain(address string, b []byte, err error) error {
 		return &failure{address: address, text: "it answers in TLS, and is spoken to in plain text: set security.protocol to SSL (SASL_SSL where there is a login)"}
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s closed the connection at the first request: where it wants TLS set security.protocol to SSL (SASL_SSL), where it wants a login to SASL_PLAINTEXT: %w", address, err)
+		return fmt.Errorf("%s closed the connection at the first request: it is about to stop, or wants TLS (security.protocol SSL or SASL_SSL)", address)
 	}
 	return err
 }
@@ -192,7 +192,7 @@ func (h *handshake) distrusted(err error) string {
 
 func (h *handshake) trusted() string {
 	if h.of.Roots == nil {
-		return "no authority that the system trusts"
+		return "no truststore is given, and no authority that the system knows" // an image without a list of them knows none
 	}
 	return fmt.Sprintf("no trusted authority (%s)", list(subjects(h.of.Roots)))
 }

@@ -131,6 +131,16 @@ func TestFailuresSayWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Whoever closes the connection may stop for other reasons than that it wants TLS.
+func TestPlainTextToWhatClosesTheConnection(t *testing.T) {
+	s := newScene(t, newAuthority(t, "mine", nil))
+	s.client, s.answer = nil, new("")
+	err := s.open(t, nil).Ping(t.Context())
+	if !errors.Is(err, kafka.ErrUnanswered) || errors.Is(err, kafka.ErrTLS) || !strings.Contains(err.Error(), "wants TLS (security.protocol SSL or SASL_SSL)") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // A frozen peer takes the connection and says nothing.
 func TestFrozenPeerCostsNoMoreThanADial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
