@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 type locked struct {
 	*bubble
 	spec spec.Spec // of an operator who may do everything
+	user string    // of both roles, on both clusters; "" where each has its own
 
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
@@ -46,7 +48,7 @@ func inLocked(t *testing.T, test func(l *locked)) {
 		for _, role := range roles {
 			names = append(names, userOf(role, alias))
 		}
-		return names
+		return append(names, "kferry")
 	}
 	inBubbleOf(t, []local.Cluster{{Alias: "A", Users: users("A")}, {Alias: "B", Users: users("B")}}, func(b *bubble) {
 		l := &locked{bubble: b}
@@ -83,7 +85,7 @@ func (l *locked) start(role string) process {
 	own := l.spec
 	own.Clusters = slices.Clone(own.Clusters)
 	for i, c := range own.Clusters {
-		own.Clusters[i] = l.SpecAs(c.Alias, userOf(role, c.Alias))
+		own.Clusters[i] = l.SpecAs(c.Alias, cmp.Or(l.user, userOf(role, c.Alias)))
 	}
 	log := slog.New(slog.NewTextHandler(l, nil))
 	return l.begin(own, func(s spec.Spec, q *lease.Queue, clusters map[string]*kafka.Cluster) func(context.Context) error {
@@ -479,6 +481,85 @@ func TestRightsAreGrantedAfterTheStart(t *testing.T) {
 		l.grant(all...)
 		l.eventually(time.Minute, "the copy", func() bool { return l.copied("orders") })
 		l.exact("orders")
+	})
+}
+
+// The README's commands are run as a shell would, for a user of both roles, and nothing is lacking.
+func TestRightsReadyToPaste(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "source=\"kafka-acls.sh")
+	block, _, _ = strings.Cut(block, "```")
+	var entries []entry
+	var loop []string
+	for line := range strings.Lines(block) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(strings.ReplaceAll(line, "'", ""))
+		if len(words) > 0 && words[0] == "for" {
+			loop = strings.Split(strings.TrimSuffix(strings.Join(words[3:], " "), "; do"), " ")
+			continue
+		}
+		if len(words) == 0 || words[0] != "$source" && words[0] != "$target" {
+			continue
+		}
+		e := entry{Right: local.Right{Side: words[0][1:]}}
+		suffix := ""
+		for i := 1; i < len(words); i++ {
+			switch option := strings.TrimPrefix(words[i], "--"); option {
+			case "operation":
+				i++
+				e.Operations = append(e.Operations, words[i])
+			case "resource-pattern-type":
+				i++
+				suffix = "*"
+			case "cluster":
+				e.Resource = option
+			default:
+				i++
+				e.Resource, e.Name = option, words[i]
+			}
+		}
+		names := []string{e.Name + suffix}
+		if e.Name == "$topic" {
+			names = loop
+		}
+		for _, name := range names {
+			e.Name = strings.NewReplacer("kafka-dc-1", "A", "mirrormaker2-cluster-offsets", "mm2-offsets.A.internal").Replace(name)
+			one := e
+			if one.acls, err = e.ACLs("kferry", nil); err != nil {
+				t.Fatal(err)
+			}
+			if e.Name == "*" { // every one, not a prefix
+				for i := range one.acls {
+					one.acls[i].ResourceName, one.acls[i].ResourcePatternType = "*", kmsg.ACLResourcePatternTypeLiteral
+				}
+			}
+			entries = append(entries, one)
+		}
+	}
+	if len(entries) != 10 {
+		t.Fatalf("%d commands: %+v", len(entries), entries)
+	}
+	inLocked(t, func(l *locked) {
+		l.must(l.Kafka("A").CreateTopic("orders", 2, map[string]string{"retention.ms": "3600000"}))
+		l.write("orders", 20)
+		l.consume("app", "orders", 10)
+		l.grant(entries...)
+		l.user = "kferry"
+		l.start("coordinator")
+		l.start("worker")
+		l.eventually(time.Minute, "the copy", func() bool { return l.copied("orders") })
+		l.alter("orders", "retention.ms", "7200000")
+		l.ask("A", &kmsg.CreatePartitionsRequest{TimeoutMillis: 1000, Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: "orders", Count: 3}}})
+		l.allow("orders", "User:reader")
+		l.eventually(time.Minute, "positions, partitions and heartbeats", func() bool {
+			return l.Records("B", "A.checkpoints.internal") > 0 && len(l.Kafka("B").PartitionInfos("A.orders")) == 3 && l.Records("B", "heartbeats") > 20
+		})
+		if said := l.said(); strings.Contains(said, "lacks") {
+			l.Error(said)
+		}
 	})
 }
 
