@@ -122,7 +122,7 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
 		if at.fail(why); at.State == Failed {
-			at.Reason = lease.ReasonUnreachable
+			at.Reason = cmp.Or(lease.Away(why), lease.ReasonUnreachable)
 		}
 		if held := at.Cursor.Hold; held.Reason.Decide() {
 			at.hold(held.Reason, held.Detail)

@@ -62,6 +62,8 @@ type world struct {
 	cursors        *lease.Cursors
 	source, target *kafka.Cluster
 	partitions     int32
+	logins         map[string]*spec.Login // of whoever connects from now on, by alias
+	fronts         map[string]*front      // that they meet
 	serial         atomic.Int64
 }
 
@@ -124,7 +126,12 @@ func (w *world) made(made bool, err error) {
 
 func (w *world) open(alias string, dial local.Dial) *kafka.Cluster {
 	w.Helper()
-	c, err := kafka.Open(w.env.Spec(alias), kafka.Options{Dialer: dial})
+	cl := w.env.Spec(alias)
+	cl.Login = w.logins[alias]
+	if f := w.fronts[alias]; f != nil {
+		dial = f.before(dial)
+	}
+	c, err := kafka.Open(cl, kafka.Options{Dialer: dial})
 	w.must(err)
 	return c
 }

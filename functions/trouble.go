@@ -1,6 +1,7 @@
 package functions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -270,11 +271,8 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		cause = hold(lease.ReasonAuthorization, "%v", cause)
 	}
 	now := time.Now()
-	s := lease.State{Reason: lease.ReasonError, Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
+	s := lease.State{Reason: cmp.Or(lease.Away(cause), lease.ReasonError), Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
 		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
-	if errors.Is(cause, kafka.ErrUnanswered) {
-		s.Reason = lease.ReasonUnreachable
-	}
 	if s.Since.IsZero() {
 		s.Since = now
 	}
@@ -302,7 +300,7 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 }
 
 // passes says that the cause is likely to go away by itself: a cluster or the queue is away, or has just come back. Partitions share the
-// requests that find out, so that many tries cost little.
+// requests that find out, so that many tries cost little; those that would log in again wait for each other (login.Client).
 func passes(cause error) bool {
 	return kafka.Retriable(cause) || is(cause, lease.ErrUnreachable, lease.ErrNotLoaded)
 }

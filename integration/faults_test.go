@@ -12,6 +12,7 @@ import (
 
 	"github.com/kferry/kferry/integration/testbed"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // Whatever fails between a source and a target, nothing is lost, doubled or reordered, and the copy goes on by itself. The tests share
@@ -365,7 +366,11 @@ func (f far) coordinators(t *testing.T) {
 // setClocks leaves the states that workers leave whose clocks are an hour ahead, and behind.
 func (k *installation) setClocks(topic string) {
 	k.t.Helper()
-	queue, err := lease.Open(k.t.Context(), lease.Options{URL: k.env["NATS_URL"], Name: k.env["KFERRY_NAME"], LeaseTime: leaseTime})
+	at, err := spec.ParseNATS(k.env["NATS_URL"])
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	queue, err := lease.Open(k.t.Context(), lease.Options{NATS: at, Name: k.env["KFERRY_NAME"], LeaseTime: leaseTime})
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -32,10 +32,12 @@ type class struct {
 	identity     bool   // copies keep their names, and only one direction is copied
 	transactions bool   // sources are written to in transactions, whose markers are holes in the offsets
 	exactly      bool   // MirrorMaker's exactly-once support is asked for
+	tls          bool   // kferry reaches the backup over TLS alone
 }
 
-func TestMirrorConnectorsIntegrationBaseTest(t *testing.T) {
-	class{name: "base"}.run(t)
+// The one for MirrorConnectorsIntegrationBaseTest too: without TLS are the other classes, which change something else of it.
+func TestMirrorConnectorsIntegrationSSLTest(t *testing.T) {
+	class{name: "ssl", tls: true}.run(t)
 }
 
 func TestIdentityReplicationIntegrationTest(t *testing.T) {
@@ -59,6 +61,9 @@ const (
 
 func (c class) run(t *testing.T) {
 	primary, backup := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
+	if c.tls {
+		backup = backup.Over(testbed.TLS)
+	}
 	both := c.pair(t, primary, backup, "both")
 	sync := c.pair(t, primary, backup, "sync", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "metric.names.formats = legacy")
 	every := c.pair(t, primary, backup, "every", "sync.group.offsets.enabled = true", "sync.group.offsets.interval.seconds = 1", "offset.lag.max = 0",
@@ -147,9 +152,27 @@ offset.storage.replication.factor = 1
 	if c.exactly {
 		text += "P.exactly.once.source.support = enabled\nB.exactly.once.source.support = enabled\n"
 	}
+	if c.tls {
+		text += trustsBy(t, "B.", backup) + trustsBy(t, "B.producer.", backup)
+	}
 	text += strings.Join(more, "\n") + "\n"
 	p.installation = onText(t, primary, backup, p.primary, aliased(text, p.primary, p.backup))
 	return p
+}
+
+// trustsBy is what a properties file says to have a cluster reached over TLS: whom it trusts is in a store of Java's.
+func trustsBy(t *testing.T, prefix string, c *testbed.Cluster) string {
+	t.Helper()
+	const password = "changeit"
+	file := filepath.Join(t.TempDir(), "truststore.jks")
+	if err := os.WriteFile(file, c.Truststore("JKS", password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("B.", prefix, "FILE", file, "PASSWORD", password).Replace(`B.security.protocol = SSL
+B.ssl.truststore.location = FILE
+B.ssl.truststore.password = PASSWORD
+B.ssl.truststore.type = JKS
+`)
 }
 
 // aliased puts aliases in the places of P and B.

@@ -10,6 +10,8 @@ readonly JRE=kferry/jre
 readonly UPSTREAM_JRE=eclipse-temurin:17-jre
 readonly MAVEN=maven:3-eclipse-temurin-17
 readonly JUDGE=kferry/judge
+readonly KDC=kferry/kdc
+readonly DEBIAN=debian:12-slim
 readonly JAVA_RELEASE=17 # the oldest that Kafka 4 runs on
 readonly PULL_SECONDS=300
 readonly ENGINE_SECONDS=30
@@ -30,6 +32,7 @@ main() {
     image "apache/kafka:$version" kafka "$version"
   done
   judge
+  kdc
   kferry
 }
 
@@ -224,6 +227,54 @@ contained_javac() {
   tar -C "$context" -c . |
     docker run --rm -i -w /tmp "$MAVEN" sh -c 'tar -x && javac "$@" ./*.java >&2 && tar -c classes' javac "$@" |
     tar -x -C "$context"
+}
+
+# kdc has an image with a Kerberos KDC.
+kdc() {
+  local context="$work/kdc" recipe
+  recipe=$({ cat "$root/integration/images/kdc"/*; declare -f kdc system_of; } | digest)
+  if have "$KDC" && [ "$(made_by "$KDC")" = "$recipe" ]; then return; fi
+  cp -r "$root/integration/images/kdc" "$context"
+  say "building $KDC"
+  packages "$context" krb5-kdc krb5-admin-server
+  build "$KDC" "$recipe" "$context"
+}
+
+# packages CONTEXT NAME… lays a system of just these packages of Debian or Ubuntu out in root, by this machine's apt or by one in a
+# container.
+packages() {
+  local context=$1 script
+  shift
+  script="set -euo pipefail; $(declare -f system_of); system_of $*"
+  if has apt-get && has dpkg-deb; then
+    if may_install; then quietly apt-get update; fi
+    (cd "$context" && quietly bash -c "$script")
+    return
+  fi
+  pull "$DEBIAN" || die "no apt-get here, and cannot pull $DEBIAN"
+  quietly contained_packages "$context" "$script"
+}
+
+# contained_packages shares no folder with its container: what the script makes in it comes out.
+contained_packages() {
+  docker run --rm -w /made "$DEBIAN" bash -c 'apt-get update >&2 && bash -c "$1" >&2 && tar -c root' packages "$2" | tar -x -C "$1"
+}
+
+# system_of NAME… unpacks packages, the libraries that they need and a busybox into the folder root.
+system_of() {
+  local before="" all="libc6 busybox-static $*" folder deb name
+  while [ "$all" != "$before" ]; do # until no library needs another
+    before=$all
+    all=$({ tr ' ' '\n' <<<"$all"; apt-cache depends --important $all | awk '
+      /Depends:/ { if (!other && $NF ~ /^lib/) print $NF; other = /\|/ } # the first of alternatives
+    '; } | sort -u | xargs)
+  done
+  mkdir -p debs root/usr/bin root/usr/sbin root/usr/lib root/usr/lib64
+  for folder in bin sbin lib lib64; do ln -s "usr/$folder" "root/$folder"; done # as any newer system has them
+  (cd debs && apt-get -qq download $all)
+  for deb in debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C root; done
+  rm -rf debs root/usr/share root/usr/lib/*/gconv root/usr/lib/systemd
+  for name in sh cat mkdir rm base64; do [ -e "root/usr/bin/$name" ] || ln -s busybox "root/usr/bin/$name"; done
 }
 
 # kferry builds the image under test from the tree as it is.

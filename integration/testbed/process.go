@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,16 +15,41 @@ import (
 	"syscall"
 	"time"
 
+	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/testcontainers/testcontainers-go"
 )
 
 const buildWithin = 5 * time.Minute // of the kferry binary, with a cold cache
 
-// Kferry runs the image kferry:test, as it would run in production: not root, with nothing but /data to write to.
+// Kferry runs the image kferry:test, as it would run in production: not root, without a capability, with nothing but /data to write to.
 // The volume stays when the container is killed and started again.
 func Kferry(t T, args []string, env map[string]string) *Container {
 	t.Helper()
-	c, err := startContainer(t, "kferry", "kferry:test", testcontainers.WithCmd(args...), testcontainers.WithEnv(env))
+	return kferry(t, args, env, testcontainers.WithHostConfigModifier(confined))
+}
+
+// KferryAs runs the image as a user that it doesn't know, as OpenShift does, with data that is gone with the container.
+func KferryAs(t T, user string, args []string, env map[string]string) *Container {
+	t.Helper()
+	const data = "/scratch"
+	env = maps.Clone(env)
+	env["KFERRY_DATA"], env["TMPDIR"] = data, data
+	return kferry(t, args, env,
+		testcontainers.WithConfigModifier(func(c *apicontainer.Config) { c.User = user }),
+		testcontainers.WithHostConfigModifier(func(h *apicontainer.HostConfig) {
+			confined(h)
+			h.Tmpfs = map[string]string{data: "mode=1777"}
+		}))
+}
+
+// confined is what Kubernetes' "restricted" asks of a pod, and no write to the image's files.
+func confined(h *apicontainer.HostConfig) {
+	h.NetworkMode, h.ReadonlyRootfs, h.CapDrop, h.SecurityOpt = "host", true, []string{"ALL"}, []string{"no-new-privileges"}
+}
+
+func kferry(t T, args []string, env map[string]string, opts ...testcontainers.ContainerCustomizer) *Container {
+	t.Helper()
+	c, err := startContainer(t, "kferry", "kferry:test", append(opts, testcontainers.WithCmd(args...), testcontainers.WithEnv(env))...)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -275,7 +275,7 @@ func (t *troupe) enter(ctx context.Context, name string, plays func(*station) pa
 	if err != nil {
 		return err
 	}
-	if err := st.openQueue(ctx, name, "", line); err != nil {
+	if err := st.openQueue(ctx, name, spec.NATS{}, line); err != nil {
 		st.close()
 		return err
 	}

@@ -46,7 +46,7 @@ func newLimit(p Process) *cobra.Command {
 		}
 		return withFlows(cmd, in, args, func(st *station, flows []spec.Flow) error {
 			noQueue := st.findQueue(cmd.Context(), "limit")
-			if noQueue != nil && st.spec.Settings.NATSURL != "" {
+			if noQueue != nil && st.spec.Settings.NATS.URL != "" {
 				return noQueue // of a run that was killed the queue is still named
 			}
 			if change != nil {

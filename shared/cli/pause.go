@@ -41,7 +41,7 @@ func newPausing(p Process, name, short, long string, paused bool) *cobra.Command
 
 func (st *station) setPaused(cmd *cobra.Command, flow spec.Flow, paused bool) error {
 	noQueue := st.findQueue(cmd.Context(), cmd.Name())
-	if noQueue != nil && st.spec.Settings.NATSURL != "" {
+	if noQueue != nil && st.spec.Settings.NATS.URL != "" {
 		return noQueue // of a run that was killed the queue is still named
 	}
 	var err error

@@ -30,11 +30,11 @@ func newRole(p Process, name, short, long string, part func(*service) func(conte
 			return err
 		}
 		defer v.close()
-		if v.spec.Settings.NATSURL == "" {
+		if v.spec.Settings.NATS.URL == "" {
 			return usageError{errors.New("NATS_URL is not set; " + name +
 				" needs a NATS server with JetStream that it shares with the others, like nats://localhost:4222 (\"kferry run\" needs none)")}
 		}
-		if err := v.openQueue(cmd.Context(), name, v.spec.Settings.NATSURL, nil); err != nil {
+		if err := v.openQueue(cmd.Context(), name, v.spec.Settings.NATS, nil); err != nil {
 			return err
 		}
 		v.log.Info("started", "role", name, "flows", len(v.spec.Flows))

@@ -51,14 +51,14 @@ func newRun(p Process) *cobra.Command {
 // ownQueue brings up a queue in this process where no other one is named. Nobody else can hold a lease of it, so what an earlier
 // process left is purged: else its leases would have to run out first.
 func (v *service) ownQueue(ctx context.Context) (stop func(), err error) {
-	if v.spec.Settings.NATSURL != "" {
-		return func() {}, v.openQueue(ctx, "run", v.spec.Settings.NATSURL, nil)
+	if nats := v.spec.Settings.NATS; nats.URL != "" {
+		return func() {}, v.openQueue(ctx, "run", nats, nil)
 	}
 	server, err := local.StartNATS(v.spec.Settings.Data, local.NATSLogger(v.log), local.NATSShared())
 	if err != nil {
 		return nil, err
 	}
-	if err := v.openQueue(ctx, "run", server.URL(), server); err != nil {
+	if err := v.openQueue(ctx, "run", server.Address(), server); err != nil {
 		server.Close()
 		return nil, err
 	}

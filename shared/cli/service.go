@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"net"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -26,8 +25,8 @@ type service struct {
 	*station
 	screen   *screen
 	registry *prometheus.Registry
-	listener net.Listener // nil without HTTP
-	ready    atomic.Bool
+	door     *door
+	ready    atomic.Bool // and stays so until the service ends
 }
 
 // newService takes what the process needs before it can promise anything: the specification, the HTTP address, its clusters.
@@ -45,11 +44,13 @@ func newService(cmd *cobra.Command, in *input) (*service, error) {
 	for _, warning := range s.Warnings {
 		log.Warn(warning)
 	}
-	if v.listener, err = listen(s.Settings.HTTP); err != nil {
+	v.door = newDoor(s.Settings.HTTP, log)
+	watchable(v.door, v.registry, v.ready.Load)
+	if err := v.door.listen(); err != nil {
 		return nil, err
 	}
 	if v.station, err = newStation(s, log, v.registry, nil); err != nil {
-		v.closeListener()
+		v.door.close()
 		return nil, err
 	}
 	return v, nil
@@ -65,20 +66,19 @@ func limitMemory(records spec.Bytes) {
 // serve runs what is given, beside HTTP, until it is told to stop or one of them fails.
 func (v *service) serve(told context.Context, parts ...func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(told)
+	v.ready.Store(true)
 	g.Go(func() error {
 		<-ctx.Done()
+		v.ready.Store(false)
 		if told.Err() != nil {
 			v.log.Info("stopping; what is in flight is finished")
 		}
 		return nil
 	})
-	g.Go(func() error {
-		return serveHTTP(ctx, v.listener, v.registry, func() bool { return v.ready.Load() && ctx.Err() == nil }, v.log)
-	})
+	g.Go(func() error { return v.door.serve(ctx) })
 	for _, part := range parts {
 		g.Go(func() error { return part(ctx) })
 	}
-	v.ready.Store(true)
 	err := g.Wait()
 	if err == nil {
 		v.log.Info("stopped")
@@ -103,13 +103,6 @@ func (v *service) progress(c *coordinator.Coordinator, w *functions.Worker) func
 }
 
 func (v *service) close() {
-	v.closeListener()
+	v.door.close()
 	v.station.close()
-}
-
-// closeListener is for a service that never came to serve; a second close does nothing.
-func (v *service) closeListener() {
-	if v.listener != nil {
-		v.listener.Close()
-	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,10 +85,10 @@ func (st *station) watchThrottle(c spec.Cluster, cluster *kafka.Cluster) {
 	}
 }
 
-// openQueue connects to a server in this process, or where there is none to a URL.
-func (st *station) openQueue(ctx context.Context, role, url string, server inProcess) (err error) {
+// openQueue connects to a server in this process, or where there is none to one elsewhere.
+func (st *station) openQueue(ctx context.Context, role string, nats spec.NATS, server inProcess) (err error) {
 	st.queue, err = lease.Open(ctx, lease.Options{
-		URL: url, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
+		NATS: nats, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
 		Client: clientName(role), Logger: st.log,
 	})
 	return err
@@ -101,10 +100,18 @@ var errNoQueue = errors.New(`no queue was found; give NATS_URL, or the --data of
 // findQueue opens the queue that is named, or that of a kferry run on the same directory. With an error the station has none.
 func (st *station) findQueue(ctx context.Context, role string) error {
 	settings := st.spec.Settings
-	if url := cmp.Or(settings.NATSURL, local.FindNATS(settings.Data)); url != "" {
-		return st.openQueue(ctx, role, url, nil)
+	if nats := settings.NATS; nats.URL != "" {
+		return st.openQueue(ctx, role, nats, nil)
 	}
-	return errNoQueue
+	nats, err := local.FindNATS(settings.Data)
+	switch {
+	case err != nil:
+		return fmt.Errorf("find the queue of kferry run: %w", err)
+	case nats.URL == "":
+		return errNoQueue
+	}
+	nats.InboxPrefix, nats.Timeout = settings.NATS.InboxPrefix, settings.NATS.Timeout
+	return st.openQueue(ctx, role, nats, nil)
 }
 
 // clientName is how NATS' reports call a process.

@@ -66,12 +66,15 @@ var ErrUnanswered = errors.New("no answer")
 // ErrTLS means that a connection was made, and could not be secured. It is ErrUnanswered too.
 var ErrTLS = login.ErrTLS
 
+// ErrLogin means that a cluster does not take the login, or that there is none to give: no token, say. Nothing was carried out.
+var ErrLogin = login.ErrLogin
+
 // ErrClosed is the answer to calls after, or during, Close.
 var ErrClosed error = kgo.ErrClientClosed
 
-// Retriable says that the cause of an error may go away by itself: brokers restart, leaders move, replicas catch up.
+// Retriable says that the cause of an error may go away by itself: brokers restart, leaders move, replicas catch up, passwords are set right.
 func Retriable(err error) bool {
-	return errors.Is(err, ErrUnanswered) || kerr.IsRetriable(err)
+	return errors.Is(err, ErrUnanswered) || errors.Is(err, ErrLogin) || kerr.IsRetriable(err)
 }
 
 var (
@@ -147,11 +150,12 @@ func (c *Cluster) unanswered(err error) error {
 	if errors.Is(err, ErrClosed) || c.ctx.Err() != nil {
 		return fmt.Errorf("cluster %s: %w", c.alias, ErrClosed)
 	}
-	if _, broker := errors.AsType[*kerr.Error](err); broker {
-		return fmt.Errorf("cluster %s: %w", c.alias, err)
-	}
 	if dial := c.dial.Load(); dial != nil && errors.Is(err, context.DeadlineExceeded) {
 		err = *dial
+	}
+	err = c.login.Explain(err)
+	if _, broker := errors.AsType[*kerr.Error](err); broker || errors.Is(err, ErrLogin) {
+		return fmt.Errorf("cluster %s: %w", c.alias, err)
 	}
 	return fmt.Errorf("cluster %s (bootstrap servers %s): %w: %w", c.alias, strings.Join(c.servers, ","), ErrUnanswered, err)
 }

@@ -86,9 +86,10 @@ type Cluster struct {
 	servers []string
 	client  *kgo.Client
 	opts    []kgo.Opt // of client
+	login   *login.Client
 	budget  *Budget
 	topics  *metadata
-	login   *spec.Login
+	as      *spec.Login
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -129,19 +130,20 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	if o.Dialer == nil {
 		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	c.login = cl.Login
-	secured, err := login.Options(cl.Login, o.Dialer)
+	who, err := login.New(cl.Login, telling(cl, o))
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
 	}
-	c.opts = append(c.opts, secured...)
+	c.login, c.as = who, cl.Login
+	c.opts = append(c.opts, who.Options()...)
 	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
 	}
 	c.client = client
+	c.tasks.Go(func() { who.Run(c.ctx) })
 	return c, nil
 }
 

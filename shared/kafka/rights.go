@@ -78,5 +78,5 @@ func (c *Cluster) lacking(err error, may operation, kind resource, name string) 
 	if errors.Is(err, ErrClusterAuthorization) && may != toWrite { // Write on any topic is as good as IdempotentWrite on the cluster
 		kind, name = ofCluster, ""
 	}
-	return &DeniedError{may, kind, name, c.alias, strings.Join(c.servers, ","), c.login.Principal(), err}
+	return &DeniedError{may, kind, name, c.alias, strings.Join(c.servers, ","), c.as.Principal(), err}
 }

@@ -18,6 +18,7 @@ const changesBatch = 1_000
 type bucket struct {
 	stream jetstream.Stream
 	kv     jetstream.KeyValue
+	api    string // what the subjects of JetStream's API begin with
 }
 
 // An entry is a key's last write.
@@ -44,10 +45,19 @@ func (q *Queue) createBucket(ctx context.Context, name string, storage jetstream
 		return bucket{}, err
 	}
 	kv, err := q.js.KeyValue(ctx, name)
-	return bucket{stream: s, kv: kv}, wrap(err, "open bucket %s", name)
+	return bucket{stream: s, kv: kv, api: q.api}, wrap(err, "open bucket %s", name)
 }
 
+// subject is where the stream has a key.
 func (b bucket) subject(key string) string { return "$KV." + b.kv.Bucket() + "." + key }
+
+// written is where a key is written to: NATS has the subject behind the API's where that is another domain's or account's.
+func (b bucket) written(key string) string {
+	if b.api == defaultAPIPrefix {
+		return b.subject(key)
+	}
+	return b.api + b.subject(key)
+}
 
 // get returns the entry of a key, marked as deleted where there is none.
 func (b bucket) get(ctx context.Context, key string) (entry, error) {
@@ -99,7 +109,7 @@ func (b bucket) request(ctx context.Context, conn *nats.Conn, answers *nats.Subs
 		Filter string `json:"next_by_subj"`
 		Batch  int    `json:"batch"`
 	}{from, b.subject(filter), changesBatch}
-	to := "$JS.API.DIRECT.GET.KV_" + b.kv.Bucket()
+	to := b.api + "DIRECT.GET.KV_" + b.kv.Bucket()
 	if err := conn.PublishRequest(to, answers.Subject, encodeJSON(query)); err != nil {
 		return nil, false, err
 	}

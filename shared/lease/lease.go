@@ -301,7 +301,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	l.mu.Lock()
 	l.trust = time.Time{}
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, l.queue.callTime)
 	defer cancel()
 	_, err := l.queue.conn.RequestWithContext(ctx, l.reply, ackDone)
 	if errors.Is(err, nats.ErrNoResponders) {

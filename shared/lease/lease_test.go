@@ -9,6 +9,7 @@ import (
 
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/local"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 func TestTaskIsOfferedOnce(t *testing.T) {
@@ -331,7 +332,11 @@ func TestOpenNamesAServerThatDoesNotAnswer(t *testing.T) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err := lease.Open(ctx, lease.Options{URL: "nats://kferry:geheim@127.0.0.1:1"})
+	at, err := spec.ParseNATS("nats://kferry:geheim@127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = lease.Open(ctx, lease.Options{NATS: at})
 	if !errors.Is(err, lease.ErrUnreachable) || !strings.Contains(err.Error(), "nats://127.0.0.1:1") {
 		t.Errorf("open: %v", err)
 	}
@@ -360,7 +365,7 @@ func TestExternalServer(t *testing.T) {
 	}
 	defer server.Close()
 	open := func(name string) *lease.Queue {
-		q, err := lease.Open(t.Context(), lease.Options{URL: server.URL(), Name: name})
+		q, err := lease.Open(t.Context(), lease.Options{NATS: server.Address(), Name: name})
 		if err != nil {
 			t.Fatal(err)
 		}

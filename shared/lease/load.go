@@ -290,7 +290,7 @@ func (c *Cursors) incarnation(ctx context.Context) (uint64, error) {
 func (c *Cursors) mark(ctx context.Context, incarnation uint64) error {
 	return c.queue.call(ctx, "mark as loaded", func(ctx context.Context) error {
 		b := c.queue.current().cursors
-		_, err := c.queue.js.Publish(ctx, b.subject(loadedKey(escape(c.flow.Name()))), []byte(c.loadedFrom()),
+		_, err := c.queue.js.Publish(ctx, b.written(loadedKey(escape(c.flow.Name()))), []byte(c.loadedFrom()),
 			jetstream.WithExpectLastSequenceForSubject(incarnation, b.subject(incarnationKey)))
 		if errors.Is(lost(err), ErrLost) {
 			return errIncarnation

@@ -1,14 +1,13 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kferry/kferry/shared/kafka"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // DefaultLeaseTime is how long a silent worker keeps its leases.
@@ -23,11 +23,9 @@ const DefaultLeaseTime = 4 * time.Second
 
 // Bounds of every call.
 const (
-	callTime      = 5 * time.Second // from the call to its answer or an error
-	reconnectWait = 250 * time.Millisecond
-	pingInterval  = 2 * time.Second // a connection that leaves two unanswered is dead
-	minLeaseTime  = 100 * time.Millisecond
-	maxPulls      = 10_000 // claims waiting at one time, over all workers
+	defaultCallTime = 5 * time.Second // from the call to its answer or an error, unless the options have another one
+	minLeaseTime    = 100 * time.Millisecond
+	maxPulls        = 10_000 // claims waiting at one time, over all workers
 )
 
 // What callers decide by.
@@ -44,8 +42,8 @@ var (
 
 // Options say which NATS a queue lives on.
 type Options struct {
-	// URL of the server, or several with commas between. With InProcess only its credentials count.
-	URL string
+	// NATS is the server and how to log in. With InProcess only the login counts.
+	NATS spec.NATS
 	// InProcess is a server in this process: a *local.NATS.
 	InProcess interface{ InProcessConn() (net.Conn, error) }
 	// Name tells installations on one NATS apart. Default "kferry".
@@ -67,6 +65,10 @@ type Queue struct {
 	self    string // what tells it from others where they talk to each other
 	conn    *nats.Conn
 	js      jetstream.JetStream
+	api     string // what the subjects of JetStream's API begin with
+	trouble *trouble
+
+	callTime time.Duration
 
 	ensuring chan struct{} // of capacity 1: one process creates what is missing once, not once per call; callers can give up
 
@@ -118,7 +120,11 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	q := &Queue{options: o, server: redact(o), self: newSelf(), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1)}
+	q := &Queue{
+		options: o, server: serverOf(o), self: newSelf(), cursors: map[cursorsKey]*Cursors{}, ensuring: make(chan struct{}, 1),
+		callTime: cmp.Or(o.NATS.Timeout, defaultCallTime),
+	}
+	q.trouble = &trouble{options: o, server: q.server, told: map[string]time.Time{}}
 	q.states = newView(q, statesOf, "*.*.*.*", decodeState)
 	if err := q.connect(); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
@@ -128,36 +134,6 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		return nil, err
 	}
 	return q, nil
-}
-
-func (q *Queue) connect() error {
-	options := []nats.Option{
-		nats.Name(q.options.Client),
-		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.ReconnectWait(reconnectWait), nats.PingInterval(pingInterval),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				q.options.Logger.Warn("queue disconnected", "server", q.server, "error", err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { // nats.go would print it
-			q.options.Logger.Debug("queue connection", "server", q.server, "error", err)
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { q.options.Logger.Info("queue connected again", "server", q.server) }),
-	}
-	if q.options.InProcess != nil {
-		options = append(options, nats.InProcessServer(q.options.InProcess))
-	}
-	conn, err := nats.Connect(q.options.URL, options...)
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", q.server, err)
-	}
-	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(callTime), jetstream.WithPublishAsyncTimeout(callTime))
-	if err != nil {
-		conn.Close()
-		return fmt.Errorf("connect to %s: %w", q.server, err)
-	}
-	q.conn, q.js = conn, js
-	return nil
 }
 
 // Close drops the connection. Leases that were not released come back after their time.
@@ -199,7 +175,8 @@ func (q *Queue) current() store {
 // call runs a step within callTime. A step that finds its stream, consumer or bucket gone runs once more after they were created:
 // NATS has lost its store then, and everybody goes on with an empty one.
 func (q *Queue) call(ctx context.Context, name string, step func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, q.callTime)
 	defer cancel()
 	seen := q.current().generation
 	err := step(ctx)
@@ -208,7 +185,7 @@ func (q *Queue) call(ctx context.Context, name string, step func(context.Context
 			err = step(ctx)
 		}
 	}
-	return q.explain(name, err)
+	return q.explainSince(began, name, err)
 }
 
 // gone says whether an error means that there is nothing on the server under a name of ours.
@@ -226,10 +203,18 @@ func gone(err error) bool {
 
 // explain names the step, and the server where it is the server's fault.
 func (q *Queue) explain(name string, err error) error {
+	return q.explainSince(time.Now().Add(-q.callTime), name, err)
+}
+
+// explainSince is explain for a call that began then: what NATS said meanwhile, to nobody in particular, may be why.
+func (q *Queue) explainSince(began time.Time, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case !q.conn.IsConnected() || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || gone(err):
+		if why := q.trouble.why(began); why != nil {
+			err = fmt.Errorf("%w (%w)", why, err)
+		}
 		return fmt.Errorf("%s: %w at %s: %w", name, ErrUnreachable, q.server, err)
 	}
 	return fmt.Errorf("%s: %w", name, err)
@@ -274,14 +259,7 @@ func (q *Queue) create(ctx context.Context) (store, error) {
 	if err != nil {
 		return store{}, err
 	}
-	workers, err := q.js.CreateOrUpdateConsumer(ctx, q.options.Name+"-tasks", jetstream.ConsumerConfig{
-		Durable:       "workers",
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       q.options.LeaseTime,
-		MaxDeliver:    -1, // a task that kills its workers is the business of its state, not of the queue
-		MaxAckPending: -1, // leases held
-		MaxWaiting:    maxPulls,
-	})
+	workers, err := q.createConsumer(ctx, tasks)
 	if err != nil {
 		return store{}, fmt.Errorf("create consumer workers: %w", err)
 	}
@@ -294,6 +272,26 @@ func (q *Queue) create(ctx context.Context) (store, error) {
 		return store{}, err
 	}
 	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, nil
+}
+
+// createConsumer creates the one that workers share, or takes the one that is there: so that who may not create any can do with one.
+func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jetstream.Consumer, error) {
+	const name = "workers"
+	c, err := tasks.Consumer(ctx, name)
+	if err == nil && c.CachedInfo().Config.AckWait == q.options.LeaseTime {
+		return c, nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return tasks.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable:       name,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       q.options.LeaseTime,
+		MaxDeliver:    -1, // a task that kills its workers is the business of its state, not of the queue
+		MaxAckPending: -1, // leases held
+		MaxWaiting:    maxPulls,
+	})
 }
 
 // createStream creates a stream, or takes the one that is there as it is. A new one counts from a number that no earlier one of
@@ -319,24 +317,10 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-// redact is the server as people may see it.
-func redact(o Options) string {
+// serverOf is the server for people. Its URL holds no login.
+func serverOf(o Options) string {
 	if o.InProcess != nil {
 		return "the server in this process"
 	}
-	var shown []string
-	for server := range strings.SplitSeq(o.URL, ",") {
-		if at := strings.LastIndex(server, "@"); at >= 0 { // also where the rest is no URL
-			scheme, _, found := strings.Cut(server, "://")
-			server = server[at+1:]
-			if found {
-				server = scheme + "://" + server
-			}
-		}
-		if u, err := url.Parse(strings.TrimSpace(server)); err == nil {
-			server = u.Redacted()
-		}
-		shown = append(shown, server)
-	}
-	return strings.Join(shown, ",")
+	return o.NATS.URL
 }

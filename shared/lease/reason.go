@@ -1,5 +1,11 @@
 package lease
 
+import (
+	"errors"
+
+	"github.com/kferry/kferry/shared/kafka"
+)
+
 // A Reason says why a partition is held or a task failed. It is short and stable: metrics carry it as a label, cursors and
 // states as a field. What it means to people is Text.
 type Reason string
@@ -71,6 +77,19 @@ var reasons = map[Reason]struct{ text, accept string }{
 	ReasonFormat:           {"A newer kferry wrote this cursor or task.", ""},
 	ReasonDigest:           {"The worker's specification differs from the coordinator's or the cursor's.", ""},
 	ReasonError:            {"Something failed.", ""},
+}
+
+// Away is why a cluster can't be spoken to, "" where an error is no such thing.
+func Away(err error) Reason {
+	switch {
+	case errors.Is(err, kafka.ErrLogin):
+		return ReasonAuthentication
+	case errors.Is(err, kafka.ErrTLS):
+		return ReasonTLS
+	case errors.Is(err, kafka.ErrUnanswered):
+		return ReasonUnreachable
+	}
+	return ""
 }
 
 // Text is a sentence for people. A reason that a newer kferry wrote stands for itself.

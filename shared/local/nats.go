@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // Files beside the server's own.
@@ -27,6 +31,7 @@ const (
 	natsStart = 10 * time.Second // to answer after its start
 	// natsSync is how much a power failure may take back. Cursors are safe on the target; the rest is rebuilt.
 	natsSync = 10 * time.Second
+	mostURL  = 4 << 10
 )
 
 // NATS is a JetStream server in this process, on a directory of its own. It listens nowhere unless told so: a queue in the same
@@ -69,14 +74,42 @@ func NATSShared() NATSOption {
 	}
 }
 
-// FindNATS is the URL of the shared server that runs on a directory, token included, and "" where none does. One that was killed
-// is still named.
-func FindNATS(dir string) string {
-	text, err := os.ReadFile(filepath.Join(dir, urlName))
-	if err != nil {
-		return ""
+// FindNATS is the shared server that runs on a directory, with its token; one without a URL where none does. One that was killed is still
+// named. A file that somebody else may have put there is an error: it would send whoever believes it anywhere.
+func FindNATS(dir string) (spec.NATS, error) {
+	name := filepath.Join(dir, urlName)
+	file, err := os.OpenFile(name, os.O_RDONLY|noFollow, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return spec.NATS{}, nil
 	}
-	return string(text)
+	if err != nil {
+		return spec.NATS{}, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !own(info) {
+		err = fmt.Errorf("%s belongs to another user, or anybody may write to it; remove it, or choose another directory", name)
+	}
+	if err != nil {
+		return spec.NATS{}, err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, mostURL))
+	if err != nil {
+		return spec.NATS{}, err
+	}
+	n, err := spec.ParseNATS(string(text))
+	if err != nil {
+		return spec.NATS{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
+}
+
+// NATSServer changes how the server is set up.
+func NATSServer(change func(*server.Options)) NATSOption {
+	return func(n *NATS) error {
+		change(n.options)
+		return nil
+	}
 }
 
 // NATSLogger receives the server's warnings and errors.
@@ -116,12 +149,23 @@ func StartNATS(dir string, opts ...NATSOption) (*NATS, error) {
 	return n, nil
 }
 
-// announce says where a shared server is.
+// announce says where a shared server is, in a file that nobody else can read, at no moment: one that is there is replaced and not
+// written to, whatever it is.
 func (n *NATS) announce() error {
 	if !n.shared {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(n.options.StoreDir, urlName), []byte(n.URL()), 0o600); err != nil {
+	file, err := os.CreateTemp(n.options.StoreDir, urlName+".*") // new, and with 0600
+	if err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
+	_, err = file.WriteString(n.URL())
+	err = errors.Join(err, file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), filepath.Join(n.options.StoreDir, urlName))
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
 		return fmt.Errorf("start NATS: %w", err)
 	}
 	return nil
@@ -205,13 +249,25 @@ func (n *NATS) URL() string {
 	return u.String()
 }
 
+// Address is URL taken apart.
+func (n *NATS) Address() spec.NATS {
+	if n.options.DontListen {
+		return spec.NATS{}
+	}
+	address, err := spec.ParseNATS(n.URL())
+	if err != nil {
+		panic(fmt.Sprintf("local: the server is nowhere: %v", err))
+	}
+	return address
+}
+
 // lockDir creates a directory and takes it for this process: two servers on one store would destroy it, and the queue of
 // "kferry run" is purged at start because nobody else can hold a lease.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|noFollow, 0o600)
 	if err != nil {
 		return nil, err
 	}

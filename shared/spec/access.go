@@ -65,17 +65,14 @@ func (a Access) String() string {
 	if a.Mechanism != "" {
 		text += ", " + string(a.Mechanism)
 	}
-	if a.As != "" {
+	if a.As != "" && a.Mechanism != "" {
 		text += fmt.Sprintf(" as %q", a.As)
 	}
 	if strings.HasSuffix(a.Protocol, "PLAINTEXT") {
 		return text
 	}
-	switch {
-	case a.Certificate != "" && a.Mechanism != "":
+	if a.Certificate != "" {
 		text += ", with certificate " + a.Certificate
-	case a.Certificate != "":
-		text += ", by a certificate" + strings.TrimPrefix(a.Certificate, strings.TrimSuffix(a.As, " "))
 	}
 	trusts := "whom the system trusts"
 	if a.Trusts != nil {

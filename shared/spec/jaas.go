@@ -59,7 +59,7 @@ func (p *jaasParser) module() (JAAS, error) {
 		return m, p.wrong("is not the class of a login module; begin with one")
 	}
 	p.next()
-	if m.Flag = strings.ToLower(p.word); !slices.Contains(jaasFlags, m.Flag) {
+	if m.Flag = strings.ToLower(strings.ToUpper(p.word)); !slices.Contains(jaasFlags, m.Flag) { // as Java folds them
 		return m, p.wrong("is not a control flag; write %s behind the class", orList(jaasFlags))
 	}
 	for p.next(); p.kind != ';'; p.next() {

@@ -14,7 +14,8 @@ import (
 type Login struct {
 	config settings // what it was made of
 	key    string   // of its cluster
-	watch  *watch   // nil for one that never changes
+	watch  *watch   // nil for one that never changes by itself
+	ask    func() (Security, error)
 
 	mu      sync.Mutex // guards current and problem
 	current Security
@@ -24,11 +25,17 @@ type Login struct {
 // FixedLogin is one that never changes.
 func FixedLogin(s Security) *Login { return &Login{current: s} }
 
+// LoginFunc is what ask says each time, from any goroutine.
+func LoginFunc(ask func() (Security, error)) *Login { return &Login{ask: ask} }
+
 // Security is what holds now. What stands in files is looked at again, not more often than lookPause; as long as that is unreadable or
 // wrong, what held before goes on to, and Problem says why. The same content gives the same Security.
 func (l *Login) Security() (Security, error) {
 	if l == nil {
 		return Security{}, nil
+	}
+	if l.ask != nil {
+		return l.ask()
 	}
 	if l.watch != nil {
 		l.watch.look()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -205,19 +204,4 @@ func parseMemory(text string) (Bytes, error) {
 		err = fmt.Errorf("too little; give at least %s", leastMemory)
 	}
 	return amount, err
-}
-
-// checkNATS looks at a comma-separated list of server URLs. They may hold a password, so its errors don't repeat them.
-func checkNATS(text string) error {
-	for part := range strings.SplitSeq(text, ",") {
-		part = strings.TrimSpace(part)
-		if !strings.Contains(part, "://") {
-			part = "nats://" + part
-		}
-		server, err := url.Parse(part)
-		if err != nil || server.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, server.Scheme) {
-			return errors.New("not a list of NATS servers; give one or more of nats://host:port, separated by commas")
-		}
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -69,7 +70,8 @@ func (v value) hide() value {
 
 // bare is the place of a value alone, for messages that don't quote it and hold nothing of it.
 func (v value) bare() value {
-	return value{file: v.file, line: v.line, path: v.path}
+	v.text, v.reference, v.hidden = "", "", ""
+	return v
 }
 
 // A protocol is one of security.protocol.
@@ -107,13 +109,13 @@ func (c clientReader) get(key string) value {
 // there says whether a value is given and can be looked at.
 func (v value) there() bool { return v.set && !v.lost }
 
-// idle names a setting that has no effect.
+// idle names a setting that has no effect. Nothing of what it says is in why.
 func (c clientReader) idle(v value, why string) {
-	if v.file != "" || strings.HasPrefix(why, didYouMean) {
+	if v = v.bare(); v.file != "" || strings.HasPrefix(why, didYouMean) {
 		c.pass(v, why)
 		return
 	}
-	c.warn(v.bare(), "has no effect in kferry: %s", why)
+	c.warn(v, "has no effect in kferry: %s", why)
 }
 
 // nameIdle names what was given and not asked for.
@@ -125,7 +127,7 @@ func (c clientReader) nameIdle(p protocol, s Security) {
 		switch why, known := idleClientKey(key); {
 		case c.used[key]:
 		case !known:
-			c.idle(v, strings.TrimPrefix(suggest(key, clientKeys()), "; "))
+			c.idle(v, cmp.Or(strings.TrimPrefix(suggest(key, clientKeys()), "; "), "Kafka's clients have no such setting"))
 		case strings.HasPrefix(key, "ssl.") && !p.tls, strings.HasPrefix(key, "sasl.") && !p.sasl:
 			if beside = append(beside, key); !first.set {
 				first = v

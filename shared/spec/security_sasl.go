@@ -49,11 +49,12 @@ func (c clientReader) sasl() *SASL {
 	}
 	m, ok := c.module()
 	if !ok || s.Mechanism == "" {
-		c.config = settings{} // what would be named as idle now, may act
+		c.unclear()
 		return s
 	}
 	if fitting := modules[s.Mechanism]; m.given && !slices.Contains(fitting, m.class) {
 		c.wrongModule(m, s.Mechanism)
+		c.unclear()
 		return s
 	}
 	c.handlers(s.Mechanism)
@@ -61,6 +62,16 @@ func (c clientReader) sasl() *SASL {
 		c.leftover(m)
 	}
 	return s
+}
+
+// unclear has no setting of SASL named as idle: it may act when a mistake is mended.
+func (c clientReader) unclear() {
+	for key := range c.config {
+		if strings.HasPrefix(key, "sasl.") {
+			_, known := idleClientKey(key)
+			c.used[key] = known
+		}
+	}
 }
 
 // login reads what a mechanism needs.
@@ -112,10 +123,8 @@ func (c clientReader) module() (*loginModule, bool) {
 		option.text, option.set = string(text), true
 		if reference, there := written.Options[name]; there && err == nil && reference != text {
 			option.reference = string(reference)
+			option = option.hidePart(option.text)
 		} else if v.reference != hidden && err != nil {
-			option.reference = hidden
-		}
-		if option.reference != "" {
 			option = option.hide()
 		}
 		if slices.Contains(secretOptions, name) {
@@ -184,16 +193,16 @@ func (c clientReader) leftover(m *loginModule) {
 	for _, name := range slices.Sorted(maps.Keys(m.options)) {
 		switch meant := suggest(name, m.asked); {
 		case slices.Contains(m.asked, name):
-		case meant != "":
-			c.wrongf(m.place(name), "there is no such option%s", meant)
 		case idleOptions[name] != "":
 			c.idle(m.place(name), idleOptions[name])
+		case meant != "":
+			c.wrongf(m.place(name), "there is no such option%s", meant)
 		default:
 			unknown++
 		}
 	}
 	if unknown > 0 {
-		c.warn(m.at, "%s have no effect; the login module has %s", plural(unknown, "option"), orList(m.asked))
+		c.warn(m.at, "%s without effect, since the login module has no such; the names don't show, since they may be parts of a secret that lacks quotes", plural(unknown, "option"))
 	}
 }
 

@@ -99,8 +99,10 @@ func (c clientReader) certificate() *tls.Certificate {
 	case location.set:
 		at = location
 		store, ok = c.readFile(at, password, keyPassword, "ssl.keystore.password, or ssl.key.password where the key has one of its own")
-	case password.set || keyPassword.set:
-		c.wrongf(firstSet(password, keyPassword).bare(), "is given without a keystore; give ssl.keystore.location, or remove it")
+	case password.set:
+		c.wrongf(password.bare(), "is given without a keystore; give ssl.keystore.location, or remove it")
+	default:
+		c.needless(keyPassword, "there is no keystore") // nor is it a mistake to Kafka
 	}
 	if !ok {
 		return nil
@@ -187,19 +189,23 @@ func readBytes(path string) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("is empty; name a file, or remove it")
 	}
-	file, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, errors.New("there is no such file; mend the path, or mount it there")
-	} else if err != nil {
-		return nil, fmt.Errorf("can't be opened: %w; let kferry read it", errors.Unwrap(err))
+	case err == nil && !info.Mode().IsRegular(): // another might never end
+		return nil, errors.New("is not a file; name one")
+	case err == nil && info.Size() > keystore.MaxBytes:
+		return nil, fmt.Errorf("has more than %s; name a store or a PEM file", Bytes(keystore.MaxBytes))
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("can't be opened: %w; let this process read it", err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, keystore.MaxBytes+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("can't be read: %w; name a file", errors.Unwrap(err))
-	case len(data) > keystore.MaxBytes:
-		return nil, fmt.Errorf("has more than %s; name a store or a PEM file", Bytes(keystore.MaxBytes))
+	data, err := io.ReadAll(io.LimitReader(file, keystore.MaxBytes))
+	if err != nil {
+		return nil, fmt.Errorf("can't be read: %w; name another", err)
 	}
 	return data, nil
 }
@@ -241,7 +247,7 @@ func (c clientReader) versions() (least, most uint16) {
 	}
 	version, known := tlsVersions[protocol.text]
 	switch {
-	case protocol.text == "TLS" || version == tls.VersionTLS13:
+	case protocol.text == "TLS" || protocol.text == "SSL" || version == tls.VersionTLS13: // the same in Java
 	case !known:
 		c.wrong(protocol, fmt.Errorf("not a version of TLS; give TLSv1.3, which allows TLSv1.2 too%s", suggest(protocol.text, []string{"TLSv1.3", "TLSv1.2"})))
 	case version == 0:
@@ -249,7 +255,7 @@ func (c clientReader) versions() (least, most uint16) {
 	case least > version:
 		c.wrong(protocol, fmt.Errorf("leaves no version of %s; give TLSv1.3", list.text))
 	default:
-		most = version // as Kafka's documentation has it
+		most = version
 	}
 	return least, most
 }

@@ -46,7 +46,7 @@ func TestPlainVariables(t *testing.T) {
 func TestSettings(t *testing.T) {
 	defaults := load(t, plain()...)
 	want := spec.Settings{
-		Data: "kferry-data", HTTP: "127.0.0.1:8080", Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
+		Data: "kferry-data", NATS: spec.NATS{Timeout: 5 * time.Second}, HTTP: spec.HTTP{Address: "127.0.0.1:8080"}, Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
 		MM2Metrics: true, LogLevel: "info", LogFormat: "auto",
 	}
 	if defaults.Settings != want || defaults.Name != "kferry" {
@@ -57,7 +57,11 @@ func TestSettings(t *testing.T) {
 		"KFERRY_MEMORY=1 GiB", "KFERRY_LEASE=10s", "KFERRY_LOG_LEVEL=DEBUG", "KFERRY_LOG_FORMAT=json", "KFERRY_METRICS_MM2=false",
 	)...)
 	want = spec.Settings{
-		NATSURL: "nats://user:secret@n1:4222,n2", Data: "/data", HTTP: "", Slots: 5, Memory: spec.GiB, LeaseTime: 10 * time.Second,
+		NATS: spec.NATS{
+			URL: "nats://n1:4222,nats://n2", Timeout: 5 * time.Second,
+			Login: spec.NATSLogin{User: "user", Password: spec.Kept{Text: "secret"}},
+		},
+		Data: "/data", Slots: 5, Memory: spec.GiB, LeaseTime: 10 * time.Second,
 		LogLevel: "debug", LogFormat: "json",
 	}
 	if given.Settings != want || given.Name != "blue" {
@@ -312,14 +316,15 @@ func TestDefaultListsAreMirrorMakers(t *testing.T) {
 // TestFlowVariablesExcludeFiles has every variable that describes a flow refused beside a file, and no setting.
 func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
-		"KFERRY_MIRROR", "KFERRY_NAME", "NATS_URL", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_METRICS_MM2", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
+		"KFERRY_MIRROR", "KFERRY_NAME", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_METRICS_MM2", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
 		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT", "KFERRY_CLUSTERS", "KFERRY_SECRETS_DIR",
 		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
 	}
 	for _, v := range spec.Variables() {
 		_, err := spec.Load([]string{"testdata/right/founding.yaml"}, []string{v.Name + "=1"})
 		refused := err != nil && strings.Contains(err.Error(), v.Name+": describes a flow, and so does a file")
-		if refused == slices.Contains(settings, v.Name) {
+		setting := slices.Contains(settings, v.Name) || strings.HasPrefix(v.Name, "NATS_") || strings.HasPrefix(v.Name, "KFERRY_HTTP_")
+		if refused == setting {
 			t.Errorf("%s: %v", v.Name, err)
 		}
 	}

@@ -20,46 +20,72 @@ type Variable struct {
 
 // variables holds the text of every variable. Its tags are the documentation: Variables reads them.
 type variables struct {
-	Mirror        string `env:"KFERRY_MIRROR" meaning:"KafkaMirrorMaker2 resources or an mm2.properties: the path of the file, or the text itself"`
-	SourceAlias   string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
-	SourceServers string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
-	TargetAlias   string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
-	TargetServers string `env:"KFERRY_TARGET_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
-	Topics        string `env:"KFERRY_TOPICS" envDefault:".*" meaning:"topics to copy: regular expressions for whole names, separated by commas"`
-	TopicsExclude string `env:"KFERRY_TOPICS_EXCLUDE" envDefault:"mm2.*\\.internal,.*\\.replica,__.*" meaning:"topics to leave out; wins over KFERRY_TOPICS"`
-	Policy        string `env:"KFERRY_REPLICATION_POLICY" envDefault:"default" meaning:"names on the target: default puts the source's alias in front, identity keeps them; MirrorMaker 2's classes are taken too"`
-	Separator     string `env:"KFERRY_REPLICATION_POLICY_SEPARATOR" envDefault:"." meaning:"what stands between alias and topic"`
-	Replication   string `env:"KFERRY_REPLICATION_FACTOR" envDefault:"-1" meaning:"of topics that are created; -1 is the broker's default"`
-	Start         string `env:"KFERRY_START" envDefault:"earliest" meaning:"where to begin: earliest, latest, a time like 2026-11-24T08:00:00Z, or milliseconds since 1970"`
-	Isolation     string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
-	Refresh       string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
-	ConfigExclude string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
-	SyncConfigs   string `env:"KFERRY_SYNC_TOPIC_CONFIGS" envDefault:"true" meaning:"whether settings of copies follow those of their sources"`
-	SyncACLs      string `env:"KFERRY_SYNC_TOPIC_ACLS" envDefault:"true" meaning:"whether rights on copies follow those on their sources"`
-	Groups        string `env:"KFERRY_GROUPS" envDefault:".*" meaning:"consumer groups whose positions are translated: regular expressions for whole names, separated by commas"`
-	GroupsExclude string `env:"KFERRY_GROUPS_EXCLUDE" envDefault:"console-consumer-.*,connect-.*,__.*" meaning:"groups to leave out; wins over KFERRY_GROUPS"`
-	SyncGroups    string `env:"KFERRY_SYNC_GROUP_OFFSETS" envDefault:"false" meaning:"whether translated positions are committed on the target, for groups that nobody uses there"`
-	SyncsLocation string `env:"KFERRY_OFFSET_SYNCS_LOCATION" envDefault:"target" meaning:"cluster that holds the topic of offset-syncs: source or target"`
-	Heartbeats    string `env:"KFERRY_HEARTBEATS" envDefault:"true" meaning:"whether heartbeats are written to the target, and those of the source copied whatever the patterns say"`
-	TasksMax      string `env:"KFERRY_TASKS_MAX" envDefault:"0" meaning:"most partitions that are copied at one time, all workers together; 0 is no bound"`
-	OnHold        string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
-	OffsetsFactor string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topics that hold cursors, offset-syncs, checkpoints and heartbeats; -1 is the broker's default"`
-	RateBytes     string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
-	RateRecords   string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
-	TopicBytes    string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
-	TopicRecords  string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
-	Targets       string `env:"KFERRY_CLUSTERS" meaning:"clusters that this process copies to, separated by commas; flows to others are left to other processes"`
-	Secrets       string `env:"KFERRY_SECRETS_DIR" meaning:"directory of Secrets that ${secrets:namespace/name:key} refers to, mounted as namespace/name/key or name/key"`
-	Name          string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
-	NATSURL       string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
-	Data          string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
-	HTTP          string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
-	MM2Metrics    string `env:"KFERRY_METRICS_MM2" envDefault:"true" meaning:"whether /metrics has MirrorMaker 2's and Strimzi's names too, about twelve series for each partition"`
-	Slots         string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
-	Memory        string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
-	Lease         string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
-	LogLevel      string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
-	LogFormat     string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
+	Mirror           string `env:"KFERRY_MIRROR" meaning:"KafkaMirrorMaker2 resources or an mm2.properties: the path of the file, or the text itself"`
+	SourceAlias      string `env:"KFERRY_SOURCE_ALIAS" meaning:"name of the cluster to copy from"`
+	SourceServers    string `env:"KFERRY_SOURCE_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
+	TargetAlias      string `env:"KFERRY_TARGET_ALIAS" meaning:"name of the cluster to copy to"`
+	TargetServers    string `env:"KFERRY_TARGET_BOOTSTRAP_SERVERS" meaning:"its addresses, host:port, separated by commas"`
+	Topics           string `env:"KFERRY_TOPICS" envDefault:".*" meaning:"topics to copy: regular expressions for whole names, separated by commas"`
+	TopicsExclude    string `env:"KFERRY_TOPICS_EXCLUDE" envDefault:"mm2.*\\.internal,.*\\.replica,__.*" meaning:"topics to leave out; wins over KFERRY_TOPICS"`
+	Policy           string `env:"KFERRY_REPLICATION_POLICY" envDefault:"default" meaning:"names on the target: default puts the source's alias in front, identity keeps them; MirrorMaker 2's classes are taken too"`
+	Separator        string `env:"KFERRY_REPLICATION_POLICY_SEPARATOR" envDefault:"." meaning:"what stands between alias and topic"`
+	Replication      string `env:"KFERRY_REPLICATION_FACTOR" envDefault:"-1" meaning:"of topics that are created; -1 is the broker's default"`
+	Start            string `env:"KFERRY_START" envDefault:"earliest" meaning:"where to begin: earliest, latest, a time like 2026-11-24T08:00:00Z, or milliseconds since 1970"`
+	Isolation        string `env:"KFERRY_ISOLATION_LEVEL" envDefault:"read_committed" meaning:"read_committed leaves out open and aborted transactions, read_uncommitted copies them"`
+	Refresh          string `env:"KFERRY_REFRESH" envDefault:"5s" meaning:"how often to look for new topics and partitions"`
+	ConfigExclude    string `env:"KFERRY_CONFIG_PROPERTIES_EXCLUDE" meaning:"topic settings that stay behind: regular expressions, separated by commas; MirrorMaker 2's list where not set"`
+	SyncConfigs      string `env:"KFERRY_SYNC_TOPIC_CONFIGS" envDefault:"true" meaning:"whether settings of copies follow those of their sources"`
+	SyncACLs         string `env:"KFERRY_SYNC_TOPIC_ACLS" envDefault:"true" meaning:"whether rights on copies follow those on their sources"`
+	Groups           string `env:"KFERRY_GROUPS" envDefault:".*" meaning:"consumer groups whose positions are translated: regular expressions for whole names, separated by commas"`
+	GroupsExclude    string `env:"KFERRY_GROUPS_EXCLUDE" envDefault:"console-consumer-.*,connect-.*,__.*" meaning:"groups to leave out; wins over KFERRY_GROUPS"`
+	SyncGroups       string `env:"KFERRY_SYNC_GROUP_OFFSETS" envDefault:"false" meaning:"whether translated positions are committed on the target, for groups that nobody uses there"`
+	SyncsLocation    string `env:"KFERRY_OFFSET_SYNCS_LOCATION" envDefault:"target" meaning:"cluster that holds the topic of offset-syncs: source or target"`
+	Heartbeats       string `env:"KFERRY_HEARTBEATS" envDefault:"true" meaning:"whether heartbeats are written to the target, and those of the source copied whatever the patterns say"`
+	TasksMax         string `env:"KFERRY_TASKS_MAX" envDefault:"0" meaning:"most partitions that are copied at one time, all workers together; 0 is no bound"`
+	OnHold           string `env:"KFERRY_ON_HOLD" meaning:"what to do instead of holding a partition until a person decides: reason=hold, skip or restart, separated by commas; retention_gap=skip where not set"`
+	OffsetsFactor    string `env:"KFERRY_OFFSETS_REPLICATION_FACTOR" envDefault:"-1" meaning:"of the topics that hold cursors, offset-syncs, checkpoints and heartbeats; -1 is the broker's default"`
+	RateBytes        string `env:"KFERRY_RATE_BYTES" envDefault:"0" meaning:"most bytes a second that a flow reads from its source, all workers together, like 10MiB; 0 is no limit"`
+	RateRecords      string `env:"KFERRY_RATE_RECORDS" envDefault:"0" meaning:"most records a second that a flow reads from its source; 0 is no limit"`
+	TopicBytes       string `env:"KFERRY_RATE_BYTES_TOPICS" meaning:"the same for single topics, within the flow's limit: regular expressions for whole names, like orders=5MiB,invoices-.*=1MiB"`
+	TopicRecords     string `env:"KFERRY_RATE_RECORDS_TOPICS" meaning:"the same in records, like orders=1000"`
+	Targets          string `env:"KFERRY_CLUSTERS" meaning:"clusters that this process copies to, separated by commas; flows to others are left to other processes"`
+	Secrets          string `env:"KFERRY_SECRETS_DIR" meaning:"directory of Secrets that ${secrets:namespace/name:key} refers to, mounted as namespace/name/key or name/key"`
+	Name             string `env:"KFERRY_NAME" envDefault:"kferry" meaning:"name of the installation; tells those apart that share a NATS server"`
+	NATSURL          string `env:"NATS_URL" meaning:"NATS servers with JetStream, separated by commas; kferry run brings its own where not set"`
+	NATSContext      string `env:"NATS_CONTEXT" meaning:"name of a context of the nats CLI, for what the variables below and NATS_URL don't say"`
+	NATSUser         string `env:"NATS_USER" meaning:"who one is to NATS; without a password it is a token"`
+	NATSPassword     string `env:"NATS_PASSWORD" meaning:"password to NATS_USER"`
+	NATSPasswordFile string `env:"NATS_PASSWORD_FILE" meaning:"file that holds it; like every file of NATS it is read again at each connect"`
+	NATSToken        string `env:"NATS_TOKEN" meaning:"token that NATS asks for"`
+	NATSTokenFile    string `env:"NATS_TOKEN_FILE" meaning:"file that holds it"`
+	NATSCreds        string `env:"NATS_CREDS" meaning:"file of user credentials: a JWT and its seed"`
+	NATSNKey         string `env:"NATS_NKEY" meaning:"file of a user's NKey seed"`
+	NATSJWT          string `env:"NATS_JWT" meaning:"a user's JWT, with NATS_SEED"`
+	NATSJWTFile      string `env:"NATS_JWT_FILE" meaning:"file that holds it"`
+	NATSSeed         string `env:"NATS_SEED" meaning:"the NKey seed to NATS_JWT"`
+	NATSSeedFile     string `env:"NATS_SEED_FILE" meaning:"file that holds it"`
+	NATSCert         string `env:"NATS_CERT" meaning:"file of the certificate, PEM, that NATS is shown"`
+	NATSKey          string `env:"NATS_KEY" meaning:"file of its key, PEM"`
+	NATSCA           string `env:"NATS_CA" meaning:"file of the certificates, PEM, that NATS' own is checked by; the system's where not set"`
+	NATSTLSFirst     string `env:"NATS_TLS_FIRST" meaning:"whether TLS begins before the server's greeting, as its handshake_first wants it"`
+	NATSDomain       string `env:"NATS_DOMAIN" meaning:"JetStream's domain"`
+	NATSAPIPrefix    string `env:"NATS_API_PREFIX" meaning:"beginning of the subjects of JetStream's API, where another account exports it"`
+	NATSInboxPrefix  string `env:"NATS_INBOX_PREFIX" meaning:"beginning of the subjects that answers come to; _INBOX where not set"`
+	NATSTimeout      string `env:"NATS_TIMEOUT" envDefault:"5s" meaning:"time to connect to NATS, and for each answer"`
+	Data             string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
+	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
+	HTTPToken        string `env:"KFERRY_HTTP_TOKEN" meaning:"bearer token of whoever changes something over HTTP; off the loopback needed for that"`
+	HTTPTokenFile    string `env:"KFERRY_HTTP_TOKEN_FILE" meaning:"file that holds it, read again when it changes"`
+	HTTPCert         string `env:"KFERRY_HTTP_TLS_CERT" meaning:"file of the certificate, PEM, that makes it HTTPS, read again when it changes"`
+	HTTPKey          string `env:"KFERRY_HTTP_TLS_KEY" meaning:"file of its key, PEM"`
+	HTTPClientCA     string `env:"KFERRY_HTTP_TLS_CLIENT_CA" meaning:"file of certificates, PEM; whoever shows one of theirs needs no token"`
+	HTTPOpen         string `env:"KFERRY_HTTP_OPEN" envDefault:"false" meaning:"whether anybody who reaches it may change things"`
+	MM2Metrics       string `env:"KFERRY_METRICS_MM2" envDefault:"true" meaning:"whether /metrics has MirrorMaker 2's and Strimzi's names too, about twelve series for each partition"`
+	Slots            string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
+	Memory           string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
+	Lease            string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
+	LogLevel         string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
+	LogFormat        string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
 }
 
 const (
@@ -133,15 +159,10 @@ func (e environment) value(name, text string) value {
 }
 
 func (e environment) settings(r *report) Settings {
-	if url := e.value("NATS_URL", e.NATSURL); url.set {
-		if err := checkNATS(url.text); err != nil {
-			r.wrongf(url, "%v", err)
-		}
-	}
 	return Settings{
-		NATSURL:    e.NATSURL,
+		NATS:       e.nats(r),
 		Data:       e.Data,
-		HTTP:       read(r, e.value("KFERRY_HTTP", e.HTTP), parseListen, ""),
+		HTTP:       e.http(r),
 		Slots:      read(r, e.value("KFERRY_SLOTS", e.Slots), parseCount(1, mostSlots), 0),
 		Memory:     read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
 		LeaseTime:  read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),

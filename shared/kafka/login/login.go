@@ -5,10 +5,12 @@
 //     without a restart. Connections that stand are left alone until they end or the broker wants to be told again (KIP-368).
 //   - Nothing is sent in plain text to a cluster that is meant to be secured.
 //   - No error holds a secret.
+//   - A login that was refused is tried again once a pause, whoever asks and however often: accounts are locked for less.
 package login
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,22 +21,52 @@ import (
 // A Dial opens connections.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Options has a client connect by dial, as a login wants it.
-func Options(l *spec.Login, dial Dial) ([]kgo.Opt, error) {
+// A Client is one client's way in: all its connections share a token, and the pause after a refusal.
+type Client struct {
+	dial Dial
+	sasl *mechanism // nil is none
+}
+
+// New has a client connect by dial, as a login wants it. It touches no network.
+func New(l *spec.Login, dial Dial) (*Client, error) {
 	s, err := l.Security()
 	if err != nil {
 		return nil, err
 	}
-	if s.TLS != nil {
-		dial = secured(l, dial)
-	}
-	opts := []kgo.Opt{kgo.Dialer(dial)}
+	c := &Client{dial: secured(l, dial)}
 	if s.SASL != nil {
-		m, err := newMechanism(l, s.SASL)
-		if err != nil {
+		if c.sasl, err = newMechanism(l, s.SASL, dial, c.dial); err != nil {
 			return nil, err
 		}
-		opts = append(opts, kgo.SASL(m))
+		c.dial = c.sasl.connect
 	}
-	return opts, nil
+	return c, nil
+}
+
+// Options has franz-go go that way.
+func (c *Client) Options() []kgo.Opt {
+	opts := []kgo.Opt{kgo.Dialer(c.dial)}
+	if c.sasl != nil {
+		opts = append(opts, kgo.SASL(c.sasl), kgo.WithHooks(c.sasl))
+	}
+	return opts
+}
+
+// Run gets tokens, where some are needed, before those that are used expire. It ends with its context, and connections wait for it.
+func (c *Client) Run(ctx context.Context) {
+	if c.sasl != nil {
+		c.sasl.tokens.run(ctx)
+	}
+}
+
+// Explain is an error of a request with what it means for TLS or the login, where it means anything: an *Error for the latter. What
+// franz-go says around it is left out.
+func (c *Client) Explain(err error) error {
+	if f, is := errors.AsType[*failure](err); is {
+		return f
+	}
+	if c.sasl == nil {
+		return err
+	}
+	return c.sasl.explain(err)
 }
