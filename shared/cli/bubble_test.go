@@ -29,11 +29,16 @@ type bubble struct {
 // inBubble runs a test on clusters of those aliases.
 func inBubble(t *testing.T, aliases []string, test func(b *bubble)) {
 	t.Helper()
+	var clusters []local.Cluster
+	for _, alias := range aliases {
+		clusters = append(clusters, local.Cluster{Alias: alias})
+	}
+	inBubbleOf(t, clusters, test)
+}
+
+func inBubbleOf(t *testing.T, clusters []local.Cluster, test func(b *bubble)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		var clusters []local.Cluster
-		for _, alias := range aliases {
-			clusters = append(clusters, local.Cluster{Alias: alias})
-		}
 		env, err := local.Start(local.Setup{Virtual: true, Dir: t.TempDir(), Clusters: clusters})
 		if err != nil {
 			t.Fatal(err)
