@@ -49,7 +49,7 @@ var rules = map[string]rule{
 	},
 	"shared/kafka": {ours: []string{"shared/kafka/login", "shared/spec", "shared/mm2", "shared/batch"}, foreign: with("github.com/twmb/franz-go")},
 	// login is how franz-go connects, apart from kafka since it brings libraries of its own.
-	"shared/kafka/login": {ours: []string{"shared/spec"}, foreign: with("github.com/twmb/franz-go", "github.com/aws/aws-sdk-go-v2", "github.com/jcmturner/gokrb5")},
+	"shared/kafka/login": {ours: []string{"shared/spec", "shared/keystore"}, foreign: with("github.com/twmb/franz-go", "github.com/aws/aws-sdk-go-v2", "github.com/jcmturner/gokrb5")},
 	"shared/lease":       {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}, foreign: with("github.com/nats-io/nats.go")},
 	"shared/groups":      {ours: []string{"shared/offsets", "shared/lease", "shared/kafka", "shared/spec", "shared/mm2"}},
 	"shared/offsets":     {ours: []string{"shared/kafka", "shared/spec", "shared/mm2"}},

@@ -162,6 +162,9 @@ func (f *flow) discover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if found, err = f.withHidden(ctx, found); err != nil {
+			return err
+		}
 		found.warnings = append(found.warnings, f.showHeartbeats(ctx, found)...)
 		f.discovered, f.topics = time.Now(), found
 		f.lanes.set(f.flow, found.names())
@@ -173,9 +176,21 @@ func (f *flow) discover(ctx context.Context) error {
 			return err
 		}
 		f.topics.target = target
+		if f.topics, err = f.withHidden(ctx, f.topics); err != nil {
+			return err
+		}
 		f.following.know(f.topics)
 	}
 	return nil
+}
+
+// withHidden adds the topics that the clusters keep from kferry, of those that have cursors.
+func (f *flow) withHidden(ctx context.Context, found topics) (topics, error) {
+	cursors, err := f.cursors.All(ctx)
+	if err != nil {
+		return found, fmt.Errorf("cursors: %w", err)
+	}
+	return f.hidden(ctx, found, cursors)
 }
 
 // warn logs what has not been said before.

@@ -2,14 +2,12 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/kferry/kferry/shared/follow"
-	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -222,8 +220,8 @@ func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]
 		return nil
 	}
 	look, err := follow.Read(ctx, p.flow, p.source, p.target, topics, follow.Notes(notes), follow.Of(p.flow))
-	if errors.Is(err, kafka.ErrUnanswered) || ctx.Err() != nil {
-		return nil // it is told already that a cluster doesn't answer
+	if lease.Away(err) != "" || ctx.Err() != nil {
+		return nil // it is told already that a cluster can't be spoken to
 	}
 	if err != nil {
 		return []string{unlikeError(p.flow, err)}

@@ -121,8 +121,9 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 	p.gone(v) // where the source says nothing, that is all that has a cursor
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
-		at.fail(why)
-		at.Reason = cmp.Or(lease.Away(why), lease.ReasonUnreachable)
+		if at.fail(why); at.State == Failed {
+			at.Reason = cmp.Or(lease.Away(why), lease.ReasonUnreachable)
+		}
 		if held := at.Cursor.Hold; held.Reason.Decide() {
 			at.hold(held.Reason, held.Detail)
 			at.Since, at.Decision = held.Since, at.decision(f, held.Reason)
@@ -368,25 +369,33 @@ func (at *Partition) comeBack(c Comeback) {
 	at.State, at.Detail, at.Lag = Cycle, c.Why, 0
 }
 
+// fail is about what can't be known. What a cluster refuses to tell waits for a right, not for the cluster.
 func (at *Partition) fail(err error) {
 	at.State, at.Detail = Failed, err.Error()
+	if kafka.Denied(err) {
+		at.hold(lease.ReasonAuthorization, err.Error())
+	}
 }
 
 // gone lists the partitions that were copied and are no longer on the source. A filter that no longer selects a topic is no news.
 func (p *Plan) gone(v View) {
-	partitions := map[string]int{}
+	partitions, hidden := map[string]int{}, map[string]error{}
 	for _, topic := range v.Source {
-		partitions[topic.Name] = len(topic.Partitions)
+		partitions[topic.Name], hidden[topic.Name] = len(topic.Partitions), topic.Err
 	}
 	for tp, cursor := range v.Cursors {
 		if int(tp.Partition) < partitions[tp.Topic] || !v.Flow.Selects(tp.Topic) {
 			continue
 		}
-		p.Partitions = append(p.Partitions, Partition{
+		at := Partition{
 			Topic: tp.Topic, Target: v.Flow.RemoteTopic(tp.Topic), Partition: tp.Partition, State: Gone,
 			Detail: "no longer on the source; its copy stays",
 			Begun:  true, Cursor: cursor, Offset: cursor.Offset, End: cursor.Offset,
-		})
+		}
+		if err := hidden[tp.Topic]; err != nil {
+			at.fail(err)
+		}
+		p.Partitions = append(p.Partitions, at)
 	}
 }
 

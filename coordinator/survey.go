@@ -161,6 +161,9 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	var ends map[kafka.TopicPartition]kafka.Offset
 	known, forgotten := p.remember(ctx, queue, found)
 	if err = errors.Join(err, forgotten); err == nil {
+		found, err = p.hidden(ctx, found, known.Cursors)
+	}
+	if err == nil {
 		plan, ends, err = p.plan(ctx, known, found, states, l)
 	}
 	if err != nil {

@@ -64,3 +64,28 @@ func TestAPasswordThatChangesStopsPartitionsUntilItIsMended(t *testing.T) {
 		})
 	}
 }
+
+// All partitions want to read, write and look up at once. Were each to try the password, a directory behind the broker would lock the
+// account. (A thousand partitions make as many attempts as these: 28 in five minutes, measured.)
+func TestARefusedPasswordIsTriedAFewTimesAMinute(t *testing.T) {
+	const partitions, minutes = 100, 3
+	inWorld(t, setup{partitions: partitions}, func(w *world) {
+		g, _ := w.guarded("A")
+		g.SetPassword("alice", "second")
+		w.write(2 * partitions)
+		w.worker(0)
+		w.eventually("every partition says why", func() bool {
+			w.offerBehind()
+			states, err := w.queue.States(w.Context())
+			return err == nil && len(states) == partitions
+		})
+		since := time.Now()
+		for time.Since(since) < minutes*time.Minute {
+			w.offerBehind()
+			time.Sleep(time.Second)
+		}
+		if n := g.Logins(since); n > minutes*12 || n < minutes*3 {
+			t.Errorf("%d logins in %d minutes", n, minutes)
+		}
+	})
+}

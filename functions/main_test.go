@@ -63,6 +63,7 @@ type world struct {
 	source, target *kafka.Cluster
 	partitions     int32
 	logins         map[string]*spec.Login // of whoever connects from now on, by alias
+	fronts         map[string]*front      // that they meet
 	serial         atomic.Int64
 }
 
@@ -127,6 +128,9 @@ func (w *world) open(alias string, dial local.Dial) *kafka.Cluster {
 	w.Helper()
 	cl := w.env.Spec(alias)
 	cl.Login = w.logins[alias]
+	if f := w.fronts[alias]; f != nil {
+		dial = f.before(dial)
+	}
 	c, err := kafka.Open(cl, kafka.Options{Dialer: dial})
 	w.must(err)
 	return c

@@ -88,7 +88,7 @@ func (m *mirror) refused(err error, b batch.Batch) error {
 		return what(lease.ReasonCorruptBatch)
 	case is(err, kafka.ErrUnsupportedVersion, kafka.ErrUnsupportedForFormat, kafka.ErrUnsupportedCompression, kafka.ErrTransactionalIDAuth):
 		return what(lease.ReasonUnsupported)
-	case is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization):
+	case kafka.Denied(err):
 		return hold(lease.ReasonAuthorization, "no right to write to %s: %v", m.to, err)
 	case is(err, lease.ErrLost, kafka.ErrUnknownTopicID, kafka.ErrInconsistentTopicID):
 		return fmt.Errorf("write to %s: %w", m.to, err) // the next claim sees what became of the topic
@@ -180,7 +180,7 @@ func (m *mirror) diverged(soft context.Context, err error) error {
 // permanent makes a hold of what will not pass by itself within a few tries: a missing right, a request that the broker does not know.
 func permanent(err error) error {
 	switch {
-	case is(err, kafka.ErrTopicAuthorization, kafka.ErrClusterAuthorization):
+	case kafka.Denied(err):
 		return hold(lease.ReasonAuthorization, "%v", err)
 	case errors.Is(err, kafka.ErrUnsupportedVersion):
 		return hold(lease.ReasonUnsupported, "%v", err)
@@ -267,6 +267,9 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 	if err != nil {
 		return err
 	}
+	if _, held := errors.AsType[*holdError](cause); !held && kafka.Denied(cause) {
+		cause = hold(lease.ReasonAuthorization, "%v", cause)
+	}
 	now := time.Now()
 	s := lease.State{Reason: cmp.Or(lease.Away(cause), lease.ReasonError), Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
 		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
@@ -299,7 +302,7 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 // passes says that the cause is likely to go away by itself: a cluster or the queue is away, or has just come back. Partitions share the
 // requests that find out, so that many tries cost little; those that would log in again wait for each other (login.Client).
 func passes(cause error) bool {
-	return kafka.Retriable(cause) || is(cause, kafka.ErrLogin, lease.ErrUnreachable, lease.ErrNotLoaded)
+	return kafka.Retriable(cause) || is(cause, lease.ErrUnreachable, lease.ErrNotLoaded)
 }
 
 func is(err error, targets ...error) bool {

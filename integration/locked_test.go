@@ -19,10 +19,14 @@ import (
 func TestLockedOutWhileRunning(t *testing.T) {
 	v := newVault(t)
 	v.admit()
-	v.spoil()
-	v.demandLockedOut()
-	v.demandTheOthersGoOn()
-	v.mend()
+	slow := func(l lockout) bool { return l.reason == "authorization" } // which is looked at again after half a minute
+	first := slices.DeleteFunc(slices.Clone(lockouts), func(l lockout) bool { return !slow(l) })
+	rest := slices.DeleteFunc(slices.Clone(lockouts), slow)
+	for _, some := range [][]lockout{first, rest} {
+		v.spoil(some)
+		v.demandLockedOut(some)
+		v.mend(some)
+	}
 	v.demandMended()
 }
 
@@ -170,12 +174,14 @@ const (
 // vault is an installation in one process, each flow of which has a login of its own.
 type vault struct {
 	*installation
-	locked *testbed.Cluster // with locks
-	plain  *testbed.Cluster // what flows to and from it end at
-	next   *testbed.Authority
-	tokens map[string]*testbed.Tokens
-	live   map[string]*testbed.Traffic
-	dir    string
+	run     *testbed.Process
+	locked  *testbed.Cluster // with locks
+	plain   *testbed.Cluster // what flows to it come from
+	central *testbed.Cluster // where flows from it lead
+	next    *testbed.Authority
+	tokens  map[string]*testbed.Tokens
+	live    map[string]*testbed.Traffic
+	dir     string
 }
 
 func newVault(t *testing.T) *vault {
@@ -184,9 +190,10 @@ func newVault(t *testing.T) *vault {
 	v := &vault{
 		locked: testbed.Kafka(t, testbed.V43, testbed.WithProxy(), testbed.WithSecurity(authority, renewed, expired, misnamed),
 			testbed.WithAuthorizer(), testbed.WithConfig("allow.everyone.if.no.acl.found", "true")),
-		plain:  testbed.Shared(t, testbed.V43),
-		next:   testbed.NewAuthority(t, "second authority"),
-		tokens: map[string]*testbed.Tokens{}, live: map[string]*testbed.Traffic{},
+		plain:   testbed.Shared(t, testbed.V33),
+		central: testbed.Shared(t, testbed.V43),
+		next:    testbed.NewAuthority(t, "second authority"),
+		tokens:  map[string]*testbed.Tokens{}, live: map[string]*testbed.Traffic{},
 		dir: t.TempDir(),
 	}
 	v.installation = &installation{t: t}
@@ -209,7 +216,7 @@ func newVault(t *testing.T) *vault {
 	}
 	text := fmt.Sprintf(`clusters = %s
 central.bootstrap.servers = %s
-plain.bootstrap.servers = %[2]s
+plain.bootstrap.servers = %s
 %s%sreplication.factor = 1
 emit.heartbeats.enabled = false
 emit.checkpoints.enabled = false
@@ -218,8 +225,8 @@ sync.topic.acls.enabled = false
 sync.topic.configs.enabled = false
 heartbeats.replication.enabled = false
 refresh.topics.interval.seconds = 2
-`, strings.Join(names, ", "), v.plain.Bootstrap(), clusters.String(), flows.String())
-	v.installation = onText(t, v.locked, v.plain, "locked", text)
+`, strings.Join(names, ", "), v.central.Bootstrap(), v.plain.Bootstrap(), clusters.String(), flows.String())
+	v.installation = onText(t, v.locked, v.central, "locked", text)
 	return v
 }
 
@@ -235,7 +242,7 @@ func (v *vault) ways(l lockout) (source, target *testbed.Cluster, copied string)
 	if l.target {
 		return v.plain, v.locked, "plain." + l.name
 	}
-	return v.locked, v.plain, l.name + "." + l.name
+	return v.locked, v.central, l.name + "." + l.name
 }
 
 // of is the directory of a flow's files.
@@ -288,7 +295,7 @@ func (v *vault) admit() {
 		next := testbed.Produce(v.t, source, l.name, testbed.Load{Records: lockedBatch})
 		v.live[l.name] = testbed.Live(v.t, source, l.name, testbed.Load{First: next}, lockedPerSec)
 	}
-	v.start("run")
+	v.run = v.start("run")
 	for _, l := range lockouts {
 		if !l.late {
 			v.grow(l)
@@ -308,19 +315,19 @@ func (v *vault) grow(l lockout) {
 	})
 }
 
-func (v *vault) spoil() {
+func (v *vault) spoil(some []lockout) {
 	v.t.Helper()
-	for _, l := range lockouts {
+	for _, l := range some {
 		if l.spoil != nil {
 			l.spoil(v, l)
 		}
 	}
-	for _, l := range lockouts {
+	for _, l := range some {
 		v.cut(l)
 	}
 }
 
-// locked says whether status has a flow as it is to be.
+// shown says whether status has a flow as it is to be.
 func (l lockout) shown(s status) bool {
 	for _, f := range s.Flows {
 		if f.Flow != l.flow() {
@@ -348,16 +355,32 @@ func (l lockout) shown(s status) bool {
 	return false
 }
 
-// demandLockedOut waits until every lockout is there, in status and in the metrics.
-func (v *vault) demandLockedOut() {
+// counted says whether the metrics to alert on have a flow as it is to be.
+func (l lockout) counted(got map[string]float64) bool {
+	failing := got[fmt.Sprintf(`kferry_flow_failing{flow="%s"}`, l.flow())] == 1
+	held := got[fmt.Sprintf(`kferry_partitions_held{flow="%s",reason="authorization"}`, l.flow())] == 1
+	return failing == (l.reason == "tls" || l.reason == "authentication") && held == (l.reason == "authorization")
+}
+
+// demandLockedOut waits until status and metrics have every one of some lockouts, while records of all other flows are copied.
+func (v *vault) demandLockedOut(some []lockout) {
 	v.t.Helper()
 	var s status
 	deadline := time.Now().Add(goneAround)
 	testbed.Eventually(v.t, 2*goneAround, "status", func() bool {
-		s = v.statusWith(1)
-		return time.Now().After(deadline) || !slices.ContainsFunc(lockouts, func(l lockout) bool { return !l.shown(s) })
+		s = v.statusWith(1) // of a login that is wrong from the beginning
+		return time.Now().After(deadline) || !slices.ContainsFunc(some, func(l lockout) bool { return !l.shown(s) })
 	})
-	for _, l := range lockouts {
+	testbed.Eventually(v.t, soon, "metrics", func() bool {
+		got := metrics(v.t, v.run)
+		return !slices.ContainsFunc(some, func(l lockout) bool { return !l.counted(got) })
+	})
+	for _, l := range some {
+		if l.reason == "" {
+			v.grow(l)
+		}
+	}
+	for _, l := range some {
 		v.t.Run(l.name, func(t *testing.T) {
 			for _, f := range s.Flows {
 				if f.Flow == l.flow() {
@@ -371,19 +394,9 @@ func (v *vault) demandLockedOut() {
 	}
 }
 
-// demandTheOthersGoOn waits for records of all flows that nothing is wrong with.
-func (v *vault) demandTheOthersGoOn() {
+func (v *vault) mend(some []lockout) {
 	v.t.Helper()
-	for _, l := range lockouts {
-		if l.reason == "" {
-			v.grow(l)
-		}
-	}
-}
-
-func (v *vault) mend() {
-	v.t.Helper()
-	for _, l := range lockouts {
+	for _, l := range some {
 		if l.mend != nil {
 			l.mend(v, l)
 		}

@@ -10,8 +10,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -44,6 +46,9 @@ const (
 	memoryBar   = 128 << 20
 	sourceAlias = "source"
 	sampleEvery = 20 * time.Millisecond
+
+	bare    = "kferry"
+	overTLS = "kferry, TLS" // on both sides
 )
 
 func main() {
@@ -65,7 +70,9 @@ func main() {
 	defer stop()
 	var results, proofs []result
 	err = testbed.Program(ctx, func(t testbed.T) {
-		source, target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g")), testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"))
+		authority := testbed.NewAuthority(t, "bench")
+		source := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.WithSecurity(authority))
+		target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.WithSecurity(authority))
 		for _, s := range chosen {
 			s.records = int(float64(s.records) * *scale)
 			copies, compared := s.measure(t, source, target, *runs)
@@ -116,7 +123,7 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) (co
 	testbed.Produce(t, source, topic, testbed.Load{
 		Records: s.records, ValueBytes: s.valueBytes, BatchBytes: s.batchBytes, Codec: codec(s.codec), PlainKeys: true,
 	})
-	var plain, kferry []result
+	var plain, kferry, secured []result
 	for i := range runs {
 		copied := fmt.Sprintf("plain-%d.%s", i, topic)
 		target.CreateTopic(copied, partitions, 1)
@@ -126,13 +133,14 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) (co
 		remove(t, target, copied)
 
 		alias := fmt.Sprintf("%s-%d", sourceAlias, i)
+		copied = alias + "-tls." + topic
+		secured = append(secured, s.run(t, overTLS, target, copied, func() *testbed.Process {
+			return mirror(t, source.Over(testbed.TLS), target.Over(testbed.TLS), topic, alias+"-tls", trusting(t, source))
+		}))
+		remove(t, target, copied)
 		copied = alias + "." + topic
-		kferry = append(kferry, s.run(t, "kferry", target, copied, func() *testbed.Process {
-			return testbed.Run(t, []string{"run", "--until-caught-up", "--data", t.TempDir()}, map[string]string{
-				"KFERRY_SOURCE_ALIAS": alias, "KFERRY_SOURCE_BOOTSTRAP_SERVERS": source.Bootstrap(),
-				"KFERRY_TARGET_ALIAS": "target", "KFERRY_TARGET_BOOTSTRAP_SERVERS": target.Bootstrap(),
-				"KFERRY_TOPICS": topic, "KFERRY_HTTP": "off",
-			})
+		kferry = append(kferry, s.run(t, bare, target, copied, func() *testbed.Process {
+			return mirror(t, source, target, topic, alias, nil)
 		}))
 		if i == runs-1 { // when nothing is measured any more
 			testbed.Compare(t, source, topic, target, copied)
@@ -140,7 +148,30 @@ func (s set) measure(t testbed.T, source, target *testbed.Cluster, runs int) (co
 		}
 		remove(t, target, copied)
 	}
-	return []result{median(plain), median(kferry)}, proofs
+	return []result{median(plain), median(kferry), median(secured)}, proofs
+}
+
+// mirror is kferry that copies a topic, and ends.
+func mirror(t testbed.T, source, target *testbed.Cluster, topic, alias string, more map[string]string) *testbed.Process {
+	environ := map[string]string{
+		"KFERRY_SOURCE_ALIAS": alias, "KFERRY_SOURCE_BOOTSTRAP_SERVERS": source.Bootstrap(),
+		"KFERRY_TARGET_ALIAS": "target", "KFERRY_TARGET_BOOTSTRAP_SERVERS": target.Bootstrap(),
+		"KFERRY_TOPICS": topic, "KFERRY_HTTP": "off",
+	}
+	maps.Copy(environ, more)
+	return testbed.Run(t, []string{"run", "--until-caught-up", "--data", t.TempDir()}, environ)
+}
+
+// trusting has both sides speak TLS with brokers of the cluster's authority.
+func trusting(t testbed.T, c *testbed.Cluster) map[string]string {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, c.Authority().PEM(), 0o600); err != nil {
+		t.Fatalf("authority: %v", err)
+	}
+	return map[string]string{
+		"KFERRY_SOURCE_SECURITY_PROTOCOL": "SSL", "KFERRY_SOURCE_TLS_CA_FILE": file,
+		"KFERRY_TARGET_SECURITY_PROTOCOL": "SSL", "KFERRY_TARGET_TLS_CA_FILE": file,
+	}
 }
 
 func self(t testbed.T) string {
@@ -234,7 +265,7 @@ func verdict(results []result) error {
 		switch {
 		case r.copier == "plain":
 			plain = r
-		case r.cpu.Seconds() > r.set.bar*plain.cpu.Seconds():
+		case r.copier == bare && r.cpu.Seconds() > r.set.bar*plain.cpu.Seconds():
 			return fmt.Errorf("%s: kferry took %.2f of plain's CPU, the bar is %.2f", r.set.name, r.cpu.Seconds()/plain.cpu.Seconds(), r.set.bar)
 		case r.peak > memoryBar:
 			return fmt.Errorf("%s: kferry's peak memory was %d MiB, the bar is %d", r.set.name, r.peak>>20, memoryBar>>20)

@@ -70,6 +70,9 @@ func (a *Authority) Issue(s Subject) *Certificate {
 // PEM is the authority's certificate.
 func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.cert.Raw) }
 
+// Certificate is the authority's own.
+func (a *Authority) Certificate() *x509.Certificate { return a.cert }
+
 // Pool is whom to trust who trusts this authority alone.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()

@@ -92,8 +92,9 @@ func token(key *rsa.PrivateKey, user string, lifetime time.Duration) string {
 		return base64.RawURLEncoding.EncodeToString(text)
 	}
 	now := time.Now()
+	expires := now.Add(lifetime + time.Second) // for Unix cuts off up to a second, and whoever asked is told the lifetime
 	text := part(map[string]string{"alg": "RS256", "typ": "JWT", "kid": tokenKeyID}) + "." +
-		part(map[string]any{"sub": user, "scope": "kafka", "iat": now.Unix(), "exp": now.Add(lifetime).Unix()})
+		part(map[string]any{"sub": user, "scope": "kafka", "iat": now.Unix(), "exp": expires.Unix()})
 	sum := sha256.Sum256([]byte(text))
 	signature, _ := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum[:])
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)

@@ -13,6 +13,7 @@ import (
 
 func newConvert(p Process) *cobra.Command {
 	var to string
+	var secrets bool
 	var formats []string
 	for _, f := range spec.Formats {
 		formats = append(formats, string(f))
@@ -22,12 +23,14 @@ func newConvert(p Process) *cobra.Command {
 		Short: "Write a specification in another form",
 		Long: "convert reads the specification as the other commands do and writes it in another form: " + strings.Join(formats, ", ") + ". What that\n" +
 			"form can't say and nothing depends on is named in comments; where more would be lost nothing is written. Cursors stay where they\n" +
-			"are: kferry.connector and offsets.storage.topic say so where the other form would keep them elsewhere.",
+			"are: kferry.connector and offsets.storage.topic say so where the other form would keep them elsewhere. A reference to a secret is written as it was read, never what it stands for;\n" +
+			"secrets that the input holds as they are, only with --show-secrets.",
 		Example: "  kferry convert --to strimzi-v1 -f mm2.properties > mirror.yaml",
 		Args:    noArguments,
 	}
 	in := newInput(p, cmd)
 	cmd.Flags().StringVar(&to, "to", "", strings.Join(formats[:len(formats)-1], ", ")+" or "+formats[len(formats)-1])
+	cmd.Flags().BoolVar(&secrets, "show-secrets", false, "write secrets that the input holds as they are; those that it refers to stay references")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains(formats, to) {
 			return usageError{fmt.Errorf("--to %q: give %s", to, strings.Join(formats, " or "))}
@@ -36,7 +39,7 @@ func newConvert(p Process) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		text, leftOut, err := spec.Write(s, spec.Format(to))
+		text, leftOut, err := spec.Write(s, spec.Format(to), secrets)
 		if err != nil {
 			return err
 		}

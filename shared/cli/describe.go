@@ -17,9 +17,9 @@ import (
 // describe says in plain words what a specification means: for each flow what is copied, what follows, and where things are kept.
 func describe(to io.Writer, s spec.Spec) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "CLUSTER\tBOOTSTRAP SERVERS")
+	fmt.Fprintln(table, "CLUSTER\tBOOTSTRAP SERVERS\tSECURITY")
 	for _, c := range s.Clusters {
-		fmt.Fprintf(table, "%s\t%s\n", c.Alias, strings.Join(c.BootstrapServers, ","))
+		fmt.Fprintf(table, "%s\t%s\t%s\n", c.Key(), strings.Join(c.BootstrapServers, ","), c.Login.Access())
 	}
 	for _, f := range s.Flows {
 		fmt.Fprintf(table, "\n%s%s\n", f.Name(), state(f))
@@ -193,8 +193,10 @@ type description struct {
 }
 
 type clusterDescription struct {
-	Alias            string   `json:"alias"`
-	BootstrapServers []string `json:"bootstrapServers"`
+	Alias            string      `json:"alias"`
+	Flow             string      `json:"flow,omitempty"` // that logs in so, "" is all without a login of their own
+	BootstrapServers []string    `json:"bootstrapServers"`
+	Security         spec.Access `json:"security"`
 }
 
 type flowDescription struct {
@@ -279,7 +281,7 @@ func describeJSON(to io.Writer, s spec.Spec, err error) error {
 		d.Mistakes = append(d.Mistakes, err.Error())
 	}
 	for _, c := range s.Clusters {
-		d.Clusters = append(d.Clusters, clusterDescription{c.Alias, c.BootstrapServers})
+		d.Clusters = append(d.Clusters, clusterDescription{c.Alias, c.Flow, c.BootstrapServers, c.Login.Access()})
 	}
 	for _, f := range s.Flows {
 		d.Flows = append(d.Flows, describeFlow(f))

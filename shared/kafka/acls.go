@@ -61,7 +61,7 @@ func (c *Cluster) describeACLs(ctx context.Context, topic string, pattern kmsg.A
 	}
 	resp, err := anyBroker[*kmsg.DescribeACLsResponse](ctx, c, req)
 	if err == nil {
-		err = answer(resp.ErrorCode, resp.ErrorMessage)
+		err = c.lacking(answer(resp.ErrorCode, resp.ErrorMessage), toDescribe, ofCluster, "")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("describe ACLs: %w", err)
@@ -115,7 +115,7 @@ func (c *Cluster) CreateACLs(ctx context.Context, acls []ACL) error {
 			return fmt.Errorf("create ACLs: %w", err)
 		}
 		for i, r := range resp.Results {
-			if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+			if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toAlter, ofCluster, ""); err != nil {
 				return fmt.Errorf("create ACL %s: %w", some[min(i, len(some)-1)], err)
 			}
 		}
@@ -142,7 +142,7 @@ func (c *Cluster) DeleteACLs(ctx context.Context, acls []ACL) error {
 			return fmt.Errorf("delete ACLs: %w", err)
 		}
 		for i, r := range resp.Results {
-			if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+			if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toAlter, ofCluster, ""); err != nil {
 				return fmt.Errorf("delete ACL %s: %w", some[min(i, len(some)-1)], err)
 			}
 		}

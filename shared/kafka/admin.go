@@ -77,7 +77,7 @@ func (c *Cluster) someConfigs(ctx context.Context, names []string, keys map[stri
 		return err
 	}
 	for _, r := range resp.Resources {
-		config := TopicConfig{Err: answer(r.ErrorCode, r.ErrorMessage)}
+		config := TopicConfig{Err: c.lacking(answer(r.ErrorCode, r.ErrorMessage), toDescribeConfigs, ofTopic, r.ResourceName)}
 		for _, entry := range r.Configs {
 			config.Entries = append(config.Entries, newConfigEntry(entry))
 		}
@@ -136,7 +136,7 @@ func (c *Cluster) AlterConfigs(ctx context.Context, change ConfigChange) error {
 		return fmt.Errorf("alter configuration of %s: the broker left it out: %w", change.Topic, ErrUnanswered)
 	}
 	for _, r := range resp.Resources {
-		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+		if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toAlterConfigs, ofTopic, change.Topic); err != nil {
 			return fmt.Errorf("alter configuration of %s: %w", change.Topic, err)
 		}
 	}
@@ -171,7 +171,7 @@ func (c *Cluster) CreateTopic(ctx context.Context, t NewTopic) error {
 		return fmt.Errorf("create topic %s: %w", t.Name, err)
 	}
 	for _, r := range resp.Topics {
-		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+		if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toCreate, ofTopic, t.Name); err != nil {
 			return fmt.Errorf("create topic %s: %w", t.Name, err)
 		}
 	}
@@ -193,7 +193,7 @@ func (c *Cluster) AddPartitions(ctx context.Context, topic string, total int32) 
 		return fmt.Errorf("raise %s to %d partitions: %w", topic, total, err)
 	}
 	for _, r := range resp.Topics {
-		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+		if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toAlter, ofTopic, topic); err != nil {
 			return fmt.Errorf("raise %s to %d partitions: %w", topic, total, err)
 		}
 	}
@@ -257,7 +257,7 @@ func (c *Cluster) describeProducers(ctx context.Context, broker int32, tp TopicP
 		return nil, fmt.Errorf("broker %d left it out: %w", broker, ErrUnanswered)
 	}
 	p := resp.Topics[0].Partitions[0]
-	if err := answer(p.ErrorCode, p.ErrorMessage); err != nil {
+	if err := c.lacking(answer(p.ErrorCode, p.ErrorMessage), toRead, ofTopic, tp.Topic); err != nil {
 		return nil, err
 	}
 	producers := make([]Producer, 0, len(p.ActiveProducers))
@@ -313,7 +313,7 @@ func (c *Cluster) logBytes(ctx context.Context, broker int32, topics map[string]
 	if err != nil {
 		return err
 	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+	if err := c.lacking(kerr.ErrorForCode(resp.ErrorCode), toDescribe, ofCluster, ""); err != nil {
 		return err
 	}
 	for _, dir := range resp.Dirs {

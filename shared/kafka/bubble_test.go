@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ type world struct {
 	fake    *kfake.Cluster
 	cluster *kafka.Cluster
 	network *kfake.VirtualNetwork
+	dialled atomic.Int64 // connections
 }
 
 type setup struct {
@@ -54,9 +56,16 @@ func inBubble(t *testing.T, s setup, test func(w *world)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer cluster.Close()
-		test(&world{T: t, ctx: t.Context(), fake: fake, cluster: cluster, network: network})
+		w := &world{T: t, ctx: t.Context(), fake: fake, cluster: cluster, network: network}
+		defer func() { w.cluster.Close() }()
+		test(w)
 	})
+}
+
+// dial counts.
+func (w *world) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	w.dialled.Add(1)
+	return w.network.DialContext(ctx, network, address)
 }
 
 // must fails the test at an error.

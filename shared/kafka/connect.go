@@ -25,11 +25,11 @@ func (c *Cluster) Members(ctx context.Context, group string) (int, error) {
 	req.Groups = []string{group}
 	resp, err := anyBroker[*kmsg.DescribeGroupsResponse](ctx, c, req)
 	if err != nil {
-		return 0, fmt.Errorf("describe group %s: %w", group, err)
+		return 0, fmt.Errorf("describe group %s: %w", group, c.lacking(err, toDescribe, ofGroup, group))
 	}
 	members := 0
 	for _, g := range resp.Groups {
-		err := answer(g.ErrorCode, g.ErrorMessage)
+		err := c.lacking(answer(g.ErrorCode, g.ErrorMessage), toDescribe, ofGroup, group)
 		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 			return 0, fmt.Errorf("describe group %s: %w", group, err)
 		}
@@ -67,9 +67,9 @@ func (c *Cluster) Fence(ctx context.Context, transactionalID string) error {
 		req.TransactionalID, req.TransactionTimeoutMillis = &transactionalID, fenceTimeout
 		resp, err := anyBroker[*kmsg.InitProducerIDResponse](ctx, c, req)
 		if err != nil {
-			return err
+			return c.lacking(err, toWrite, ofTransactionalID, transactionalID)
 		}
-		return kerr.ErrorForCode(resp.ErrorCode)
+		return c.lacking(kerr.ErrorForCode(resp.ErrorCode), toWrite, ofTransactionalID, transactionalID)
 	})
 	if err != nil {
 		return fmt.Errorf("fence transactional id %s: %w", transactionalID, err)

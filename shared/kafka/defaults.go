@@ -30,7 +30,7 @@ func (c *Cluster) DefaultReplication(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("%s of broker %d: %w", key, broker, err)
 	}
 	for _, r := range resp.Resources {
-		if err := answer(r.ErrorCode, r.ErrorMessage); err != nil {
+		if err := c.lacking(answer(r.ErrorCode, r.ErrorMessage), toDescribeConfigs, ofCluster, ""); err != nil {
 			return 0, fmt.Errorf("%s of broker %d: %w", key, broker, err)
 		}
 		for _, entry := range r.Configs {

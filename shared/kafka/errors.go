@@ -72,9 +72,9 @@ var ErrLogin = login.ErrLogin
 // ErrClosed is the answer to calls after, or during, Close.
 var ErrClosed error = kgo.ErrClientClosed
 
-// Retriable says that the cause of an error may go away by itself: brokers restart, leaders move, replicas catch up.
+// Retriable says that the cause of an error may go away by itself: brokers restart, leaders move, replicas catch up, passwords are set right.
 func Retriable(err error) bool {
-	return errors.Is(err, ErrUnanswered) || kerr.IsRetriable(err)
+	return errors.Is(err, ErrUnanswered) || errors.Is(err, ErrLogin) || kerr.IsRetriable(err)
 }
 
 var (

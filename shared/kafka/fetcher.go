@@ -343,7 +343,7 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 		case !ok:
 			call.answer <- fetchAnswer{err: fmt.Errorf("broker %d left it out: %w", f.broker, ErrUnanswered)}
 		case p.ErrorCode != 0:
-			call.answer <- fetchAnswer{err: kerr.ErrorForCode(p.ErrorCode)}
+			call.answer <- fetchAnswer{err: f.c.lacking(kerr.ErrorForCode(p.ErrorCode), toRead, ofTopic, tp.Topic)}
 		case p.DivergingEpoch.EndOffset >= 0:
 			call.answer <- fetchAnswer{err: &DivergedError{p.DivergingEpoch.EndOffset, p.DivergingEpoch.Epoch}}
 		case call.waitsOn(p):

@@ -75,7 +75,7 @@ func (c *Cluster) Groups(ctx context.Context) ([]Group, error) {
 			for _, g := range list.Groups {
 				listed[g.Group] = Group{g.Group, g.GroupType, g.ProtocolType, GroupState(g.GroupState)}
 			}
-			return kerr.ErrorForCode(list.ErrorCode)
+			return c.lacking(kerr.ErrorForCode(list.ErrorCode), toDescribe, ofCluster, "")
 		})
 	})
 	if err != nil {
@@ -112,12 +112,12 @@ func (c *Cluster) GroupOffsets(ctx context.Context, groups []string) (map[string
 		err := c.shards(ctx, req, func(req kmsg.Request, resp kmsg.Response, err error) error {
 			if err != nil {
 				for _, g := range req.(*kmsg.OffsetFetchRequest).Groups {
-					all[g.Group] = GroupOffsets{Err: fmt.Errorf("positions of group %s: %w", g.Group, err)}
+					all[g.Group] = GroupOffsets{Err: fmt.Errorf("positions of group %s: %w", g.Group, c.lacking(err, toDescribe, ofGroup, g.Group))}
 				}
 				return nil
 			}
 			for _, g := range resp.(*kmsg.OffsetFetchResponse).Groups {
-				all[g.Group] = newGroupOffsets(g)
+				all[g.Group] = c.newGroupOffsets(g)
 			}
 			return nil
 		})
@@ -128,15 +128,15 @@ func (c *Cluster) GroupOffsets(ctx context.Context, groups []string) (map[string
 	return all, nil
 }
 
-func newGroupOffsets(g kmsg.OffsetFetchResponseGroup) GroupOffsets {
+func (c *Cluster) newGroupOffsets(g kmsg.OffsetFetchResponseGroup) GroupOffsets {
 	offsets := GroupOffsets{Commits: map[TopicPartition]Commit{}}
-	if err := kerr.ErrorForCode(g.ErrorCode); err != nil && !errors.Is(err, ErrGroupNotFound) {
+	if err := c.lacking(kerr.ErrorForCode(g.ErrorCode), toDescribe, ofGroup, g.Group); err != nil && !errors.Is(err, ErrGroupNotFound) {
 		return GroupOffsets{Err: fmt.Errorf("positions of group %s: %w", g.Group, err)}
 	}
 	for _, t := range g.Topics {
 		for _, p := range t.Partitions {
 			tp := TopicPartition{t.Topic, p.Partition}
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			if err := c.lacking(kerr.ErrorForCode(p.ErrorCode), toDescribe, ofTopic, t.Topic); err != nil {
 				if offsets.Unknown == nil {
 					offsets.Unknown = map[TopicPartition]error{}
 				}
@@ -183,11 +183,11 @@ func (c *Cluster) groupStates(ctx context.Context, groups []string, all map[stri
 	req.Groups = groups
 	err := c.shards(ctx, req, func(req kmsg.Request, resp kmsg.Response, err error) error {
 		if err != nil {
-			unknownStates(req.(*kmsg.DescribeGroupsRequest).Groups, err, all)
+			c.unknownStates(req.(*kmsg.DescribeGroupsRequest).Groups, err, all)
 			return nil
 		}
 		for _, g := range resp.(*kmsg.DescribeGroupsResponse).Groups {
-			all[g.Group] = newGroupAnswer(g.Group, g.State, g.ErrorCode)
+			all[g.Group] = c.newGroupAnswer(g.Group, g.State, g.ErrorCode)
 		}
 		return nil
 	})
@@ -205,24 +205,24 @@ func (c *Cluster) groupStates(ctx context.Context, groups []string, all map[stri
 	newer.Groups = missing
 	return c.shards(ctx, newer, func(req kmsg.Request, resp kmsg.Response, err error) error {
 		if err != nil {
-			unknownStates(req.(*kmsg.ConsumerGroupDescribeRequest).Groups, err, all)
+			c.unknownStates(req.(*kmsg.ConsumerGroupDescribeRequest).Groups, err, all)
 			return nil
 		}
 		for _, g := range resp.(*kmsg.ConsumerGroupDescribeResponse).Groups {
-			all[g.Group] = newGroupAnswer(g.Group, g.State, g.ErrorCode)
+			all[g.Group] = c.newGroupAnswer(g.Group, g.State, g.ErrorCode)
 		}
 		return nil
 	})
 }
 
-func unknownStates(groups []string, err error, all map[string]GroupAnswer) {
+func (c *Cluster) unknownStates(groups []string, err error, all map[string]GroupAnswer) {
 	for _, name := range groups {
-		all[name] = GroupAnswer{Err: fmt.Errorf("state of group %s: %w", name, err)}
+		all[name] = GroupAnswer{Err: fmt.Errorf("state of group %s: %w", name, c.lacking(err, toDescribe, ofGroup, name))}
 	}
 }
 
-func newGroupAnswer(name, state string, code int16) GroupAnswer {
-	switch err := kerr.ErrorForCode(code); {
+func (c *Cluster) newGroupAnswer(name, state string, code int16) GroupAnswer {
+	switch err := c.lacking(kerr.ErrorForCode(code), toDescribe, ofGroup, name); {
 	case errors.Is(err, ErrGroupNotFound):
 		return GroupAnswer{State: GroupDead}
 	case err != nil:
@@ -275,11 +275,15 @@ func (c *Cluster) commitSome(ctx context.Context, group string, commits map[Topi
 	}
 	resp, err := anyBroker[*kmsg.OffsetCommitResponse](ctx, c, req)
 	if err != nil {
-		return fmt.Errorf("commit positions of group %s: %w", group, err)
+		return fmt.Errorf("commit positions of group %s: %w", group, c.lacking(err, toDescribe, ofGroup, group))
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			err := kerr.ErrorForCode(p.ErrorCode)
+			if errors.Is(err, ErrGroupAuthorization) {
+				err = c.lacking(err, toRead, ofGroup, group)
+			}
+			if err = c.lacking(err, toRead, ofTopic, t.Topic); err != nil {
 				refused[TopicPartition{t.Topic, p.Partition}] = err
 			}
 		}

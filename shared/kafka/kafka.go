@@ -89,6 +89,7 @@ type Cluster struct {
 	login   *login.Client
 	budget  *Budget
 	topics  *metadata
+	as      *spec.Login
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -129,12 +130,12 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	if o.Dialer == nil {
 		o.Dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	who, err := login.New(cl.Login, o.Dialer)
+	who, err := login.New(cl.Login, telling(cl, o))
 	if err != nil {
 		c.cancel()
 		return nil, fmt.Errorf("cluster %s: %w", cl.Alias, err)
 	}
-	c.login = who
+	c.login, c.as = who, cl.Login
 	c.opts = append(c.opts, who.Options()...)
 	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
@@ -215,6 +216,20 @@ func (c *Cluster) aside(l lane) *kgo.Client {
 		return c.client // which is closed, and says so
 	}
 	return c.asides[l]
+}
+
+// renew has the next one who asks get another client in the place of one that was refused a producer id: franz-go never asks again. Nothing
+// was ever written by it.
+func (c *Cluster) renew(l lane, refused *kgo.Client) {
+	c.mu.Lock()
+	current := c.asides[l] == refused && !c.closed
+	if current {
+		c.asides[l] = nil
+	}
+	c.mu.Unlock()
+	if current {
+		refused.Close()
+	}
 }
 
 // start runs a task in the background. In a closed cluster its caller runs it, to learn that it is closed.

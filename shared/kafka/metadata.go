@@ -119,7 +119,7 @@ func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error
 	topics := make([]Topic, 0, len(resp.Topics))
 	for _, t := range resp.Topics {
 		if t.Topic != nil {
-			topics = append(topics, newTopic(t))
+			topics = append(topics, c.newTopic(t))
 		}
 	}
 	for _, name := range names {
@@ -131,8 +131,8 @@ func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error
 	return topics, nil
 }
 
-func newTopic(t kmsg.MetadataResponseTopic) Topic {
-	topic := Topic{Name: *t.Topic, ID: t.TopicID, Internal: t.IsInternal, Err: kerr.ErrorForCode(t.ErrorCode)}
+func (c *Cluster) newTopic(t kmsg.MetadataResponseTopic) Topic {
+	topic := Topic{Name: *t.Topic, ID: t.TopicID, Internal: t.IsInternal, Err: c.lacking(kerr.ErrorForCode(t.ErrorCode), toDescribe, ofTopic, *t.Topic)}
 	slices.SortFunc(t.Partitions, func(a, b kmsg.MetadataResponseTopicPartition) int { return int(a.Partition - b.Partition) })
 	for i, p := range t.Partitions {
 		if p.Partition != int32(i) {

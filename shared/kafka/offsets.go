@@ -214,7 +214,7 @@ func (c *Cluster) listOffsets(ctx context.Context, key offsetsKey, calls []*offs
 	answers := make(map[TopicPartition]Offset, len(calls))
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			answers[TopicPartition{t.Topic, p.Partition}] = Offset{p.Offset, p.LeaderEpoch, kerr.ErrorForCode(p.ErrorCode)}
+			answers[TopicPartition{t.Topic, p.Partition}] = Offset{p.Offset, p.LeaderEpoch, c.lacking(kerr.ErrorForCode(p.ErrorCode), toDescribe, ofTopic, t.Topic)}
 		}
 	}
 	return answers, nil
@@ -248,6 +248,9 @@ func (c *Cluster) leaderEpochs(ctx context.Context, broker int32, calls []*offse
 		for _, p := range t.Partitions {
 			tp := TopicPartition{t.Topic, p.Partition}
 			answers[tp] = logEnd(p, epochs[tp])
+			if err := answers[tp].Err; err != nil {
+				answers[tp] = Offset{Err: c.lacking(err, toDescribe, ofTopic, t.Topic)}
+			}
 		}
 	}
 	return answers, nil
@@ -311,5 +314,5 @@ func (c *Cluster) epochEnd(ctx context.Context, l leader, tp TopicPartition, epo
 		return 0, fmt.Errorf("broker %d left it out: %w", l.broker, ErrUnanswered)
 	}
 	answer := resp.Topics[0].Partitions[0]
-	return answer.EndOffset, kerr.ErrorForCode(answer.ErrorCode)
+	return answer.EndOffset, c.lacking(kerr.ErrorForCode(answer.ErrorCode), toDescribe, ofTopic, tp.Topic)
 }

@@ -235,7 +235,7 @@ func (p *producer) answer(calls []*produceCall, resp *kmsg.ProduceResponse, err 
 			call.err = fmt.Errorf("broker %d left it out: %w", p.broker, ErrUnanswered)
 		default:
 			call.produced = Produced{result.BaseOffset, result.LogAppendTime, result.LogStartOffset}
-			call.err = refusal(result)
+			call.err = p.c.lacking(refusal(result), toWrite, ofTopic, call.tp.Topic)
 		}
 	}
 	p.group.edit(func(queue []*produceCall) []*produceCall { p.judge(calls); return queue })

@@ -71,7 +71,7 @@ func (c *Cluster) readPartition(broker int32, want Want, maxBytes int32) (*kmsg.
 		return nil, fmt.Errorf("broker %d left it out: %w", broker, ErrUnanswered)
 	}
 	p := &resp.Topics[0].Partitions[0]
-	return p, kerr.ErrorForCode(p.ErrorCode)
+	return p, c.lacking(kerr.ErrorForCode(p.ErrorCode), toRead, ofTopic, want.Topic)
 }
 
 // readAllBytes is how much ReadAll asks for at once.

@@ -32,6 +32,9 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 	defer cancel()
 	client := c.aside(writes)
 	err := c.introduce(limited, client)
+	if errors.Is(err, ErrClusterAuthorization) {
+		c.renew(writes, client)
+	}
 	if err == nil {
 		err = client.ProduceSync(limited, batch...).FirstErr()
 	}
@@ -47,7 +50,7 @@ func (c *Cluster) Write(ctx context.Context, topic string, records []Record) err
 		client.PurgeTopicsFromProducing(topic)
 		return fmt.Errorf("write to %s, which was deleted: %w", topic, err)
 	}
-	return fmt.Errorf("write to %s: %w", topic, c.unanswered(err))
+	return fmt.Errorf("write to %s: %w", topic, c.lacking(c.unanswered(err), toWrite, ofTopic, topic))
 }
 
 // introduce gets the client its producer id, which costs a request once. It is asked for by one caller at a time, who can give up:

@@ -54,6 +54,9 @@ type Key struct {
 	private func() (crypto.PrivateKey, error)
 }
 
+// Private decrypts the key.
+func (k Key) Private() (crypto.PrivateKey, error) { return k.private() }
+
 // Read reads a store. A storePassword of "" is none: what is not encrypted can be read without. A keyPassword of "" is the store's. No key is
 // decrypted yet, since a truststore may hold keys that have passwords of their own.
 func Read(data []byte, storePassword, keyPassword string) (Store, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -128,6 +129,9 @@ func (s Side) client() []kgo.Opt {
 	options := []kgo.Opt{kgo.SeedBrokers(s.Cluster.BootstrapServers...)}
 	if s.Dial != nil {
 		options = append(options, kgo.Dialer(s.Dial))
+	}
+	if now, err := s.Cluster.Login.Security(); err == nil && now.SASL != nil {
+		options = append(options, kgo.SASL(plain.Auth{User: now.SASL.Username, Pass: string(now.SASL.Password)}.AsMechanism()))
 	}
 	return options
 }

@@ -24,7 +24,19 @@ func (c Cluster) start(nth int, virtual bool, listen kfake.Opt) (*running, error
 	if err != nil {
 		return nil, err
 	}
-	return &running{cluster, spec.Cluster{Alias: c.Alias, BootstrapServers: cluster.ListenAddrs()}}, nil
+	described := spec.Cluster{Alias: c.Alias, BootstrapServers: cluster.ListenAddrs()}
+	if len(c.Users) > 0 {
+		described.Login = loginOf(root)
+	}
+	return &running{cluster, described}, nil
+}
+
+// root may do everything where there are users.
+const root = "root"
+
+// loginOf is the login of a user.
+func loginOf(user string) *spec.Login {
+	return spec.FixedLogin(spec.Security{SASL: &spec.SASL{Mechanism: spec.PLAIN, Username: user, Password: spec.Secret(user)}})
 }
 
 func (c Cluster) options(nth int, virtual bool) ([]kfake.Opt, error) {
@@ -32,6 +44,12 @@ func (c Cluster) options(nth int, virtual bool) ([]kfake.Opt, error) {
 	options := []kfake.Opt{kfake.NumBrokers(brokers), kfake.ClusterID("local-" + c.Alias), kfake.BrokerConfigs(c.Configs)}
 	for topic, partitions := range c.Topics {
 		options = append(options, kfake.SeedTopics(partitions, topic))
+	}
+	if len(c.Users) > 0 {
+		options = append(options, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser(string(spec.PLAIN), root, root))
+	}
+	for _, user := range c.Users {
+		options = append(options, kfake.User(string(spec.PLAIN), user, user))
 	}
 	if virtual {
 		options = append(options, kfake.Ports(ports(nth, brokers)...))

@@ -38,6 +38,9 @@ type Cluster struct {
 	Topics  map[string]int32 // partitions by name
 	// Configs are the brokers' settings, as kfake.BrokerConfigs takes them.
 	Configs map[string]string
+	// Users log in with SASL PLAIN, their names being their passwords, and may do what ACLs allow them. Whatever has its login from the Env
+	// may do everything. A cluster without Users is open to everybody.
+	Users []string
 }
 
 // Dial opens a connection, as net.Dialer.DialContext does.
@@ -99,6 +102,13 @@ func (e *Env) Close() {
 
 // Spec is a cluster as an operator describes it.
 func (e *Env) Spec(alias string) spec.Cluster { return e.cluster(alias).spec }
+
+// SpecAs is Spec for one of the cluster's users.
+func (e *Env) SpecAs(alias, user string) spec.Cluster {
+	c := e.Spec(alias)
+	c.Login = loginOf(user)
+	return c
+}
 
 // Kafka is a cluster's other side: its topics, and the faults it can be made to have.
 func (e *Env) Kafka(alias string) *kfake.Cluster { return e.cluster(alias).Cluster }

@@ -46,7 +46,8 @@ func (l *Login) Access() Access {
 func (s *SASL) as() string {
 	switch {
 	case s.OAuth != nil:
-		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, s.OAuth.Unsecured["unsecuredLoginStringClaim_sub"])
+		claimed, _ := s.OAuth.Unsecured["sub"].(string)
+		return cmp.Or(s.OAuth.Username, s.OAuth.ClientID, claimed)
 	case s.IAM != nil:
 		return cmp.Or(s.IAM.RoleARN, s.IAM.Profile)
 	case s.Kerberos != nil:
@@ -64,17 +65,14 @@ func (a Access) String() string {
 	if a.Mechanism != "" {
 		text += ", " + string(a.Mechanism)
 	}
-	if a.As != "" {
+	if a.As != "" && a.Mechanism != "" {
 		text += fmt.Sprintf(" as %q", a.As)
 	}
 	if strings.HasSuffix(a.Protocol, "PLAINTEXT") {
 		return text
 	}
-	switch {
-	case a.Certificate != "" && a.Mechanism != "":
+	if a.Certificate != "" {
 		text += ", with certificate " + a.Certificate
-	case a.Certificate != "":
-		text += ", by a certificate" + strings.TrimPrefix(a.Certificate, strings.TrimSuffix(a.As, " "))
 	}
 	trusts := "whom the system trusts"
 	if a.Trusts != nil {

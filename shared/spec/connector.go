@@ -102,6 +102,18 @@ func (r *resolver) flow(m mirror) Flow {
 		Heartbeats: r.on(copying["heartbeats.replication.enabled"], true),
 	}
 	r.checkSyncs(m, f)
+	f.references = referencesIn(m.checkpointConnector.config, copying)
+	for _, key := range []string{"offset.storage.topic", "group.id"} {
+		if v := r.worker(m, key); v.reference != "" {
+			f.references[key] = v.reference
+		}
+	}
+	if v := copying["offsets.storage.topic"]; v.set {
+		delete(f.references, "offset.storage.topic")
+		if v.reference != "" {
+			f.references["offset.storage.topic"] = v.reference
+		}
+	}
 	f.Given = r.since(before)
 	return f
 }
@@ -175,6 +187,8 @@ func (r *resolver) filter(m mirror) Filter {
 	return Filter{
 		Topics:  read(r.report, config["topics"], ParsePatterns, allTopics),
 		Exclude: read(r.report, r.first(config, "topics.exclude", "topics.blacklist"), ParsePatterns, defaultTopicsExclude),
+
+		references: referencesIn(config),
 	}
 }
 

@@ -51,6 +51,8 @@ type Flow struct {
 	Heartbeats bool
 	// Given are the settings that the input's files hold for it, for people.
 	Given []Given
+
+	references map[string]string // that settings were read from, by key
 }
 
 // A Given is a setting, what it is set to, and where that stands.
@@ -108,7 +110,9 @@ type Groups struct {
 }
 
 // Selects says whether a group's positions are translated.
-func (g Groups) Selects(group string) bool { return Filter{g.Include, g.Exclude}.selects(group) }
+func (g Groups) Selects(group string) bool {
+	return Filter{Topics: g.Include, Exclude: g.Exclude}.selects(group)
+}
 
 // A Heartbeat is one that is written to a cluster every Interval, so that MirrorMaker's tools see who copies there.
 type Heartbeat struct {
@@ -121,6 +125,13 @@ type Heartbeat struct {
 // A Filter selects topics by name.
 type Filter struct {
 	Topics, Exclude Patterns
+
+	references map[string]string // that they were read from, by key
+}
+
+// text is how patterns are written.
+func (f Filter) text(key string, p Patterns) string {
+	return referenceOf(f.references, key, p.String())
 }
 
 // Isolation decides whether records of open and aborted transactions are copied.

@@ -37,7 +37,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		for _, format := range spec.Formats { // what can't be said is an error, whatever was read
-			if text, _, err := spec.Write(s, format); (text == "") != (err != nil) {
+			if text, _, err := spec.Write(s, format, false); (text == "") != (err != nil) {
 				t.Errorf("%s: %q, %v", format, text, err)
 			}
 		}

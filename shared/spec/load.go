@@ -59,6 +59,7 @@ func (src *source) load() (Spec, error) {
 	}
 	s.Name, s.Settings, s.Warnings = e.name(&r), e.settings(&r), r.said()
 	s.References = slices.Compact(slices.Sorted(slices.Values(r.references)))
+	s.refers = r.refers
 	s.origin = &source{lookups: src.lookups, docs: slices.Concat(in.secrets, src.docs), environ: secretsOf(e)}
 	if err := r.err(); err != nil {
 		return Spec{Warnings: s.Warnings}, err

@@ -176,49 +176,62 @@ type SASL struct {
 type OAuth struct {
 	Token     Secret // one that is given (oauth.access.token); it is used until somebody replaces it
 	TokenFile string // read before each login (oauth.access.token.location, or a file:// endpoint)
-	// Unsecured are the options that make an unsigned token, for development, by their own names (unsecuredLoginStringClaim_sub and so on);
-	// nil for none.
-	Unsecured map[string]string
+	// Unsecured are the claims of an unsigned token, for development (unsecuredLoginStringClaim_sub and so on), each a string, a float64 or
+	// a []string; nil for none. Times are not among them: MaxLifetime is how long it lasts.
+	Unsecured map[string]any
 
 	Endpoint     string // URL of the token endpoint
 	ClientID     string
 	ClientSecret Secret
-	// Assertion or AssertionFile, with AssertionType, authenticate the client in place of a secret (RFC 7523).
+	// Assertion, AssertionFile or Signed, with AssertionType, authenticate the client in place of a secret (RFC 7523). Where Grant is
+	// GrantJWTBearer one of them is the grant itself, and there is no type.
 	Assertion     Secret
-	AssertionFile string
+	AssertionFile string // read before each login
+	Signed        *SignedAssertion
 	AssertionType string
-	Sign          *Assertion // makes one where neither is given; nil for none
-	RefreshToken  Secret     // grant_type refresh_token
-	Username      string     // grant_type password, with Password
-	Password      Secret
-	// Grant is grant_type, "" for what follows from the above. With urn:ietf:params:oauth:grant-type:jwt-bearer (JwtBearerJwtRetriever) the
-	// assertion is what is granted, and no client logs in.
-	Grant      string
-	Scope      string
-	Audience   string
-	Extensions map[string]string // SASL extensions (KIP-342)
+	// RefreshToken or RefreshTokenFile, which is read before each login, is for GrantRefreshToken.
+	RefreshToken     Secret
+	RefreshTokenFile string
+	Username         string // for GrantPassword, with Password
+	Password         Secret
+	Grant            string // grant_type; it is given where there is an endpoint
+	Scope            string
+	Audience         string
+	Extensions       map[string]string // SASL extensions (KIP-342)
 
-	TLS            *TLS // for the endpoint; nil is the system's roots
-	Encode         bool // client id and secret are URL-encoded in the header (KIP-1118)
-	ConnectTimeout time.Duration
+	TLS            *TLS          // for the endpoint; nil is the system's roots
+	Encode         bool          // client id and secret are URL-encoded in the header (KIP-1118)
+	ConnectTimeout time.Duration // 0 is what whoever asks for a token thinks right, as is ReadTimeout's
 	ReadTimeout    time.Duration
-	Retries        int
-	RetryPause     time.Duration
+	// A request that fails is made again up to Retries times with RetryPause in between (Strimzi's oauth.http.*), or where RetryFor is given
+	// for as long as that, and the pause doubles each time (Kafka's sasl.login.retry.backoff.*).
+	Retries    int
+	RetryPause time.Duration
+	RetryFor   time.Duration
 	// AcceptHeader is whether the request has an Accept header (Strimzi's includeAcceptHeader).
 	AcceptHeader bool
 	MaxLifetime  time.Duration // after which a token is replaced, whatever it says; 0 is none
 }
 
-// An Assertion is a JWT that kferry signs (sasl.oauthbearer.assertion.*).
-type Assertion struct {
-	Algorithm                 string // RS256 or ES256
-	KeyFile                   string // PEM, read each time
-	Passphrase                Secret // of the key
-	TemplateFile              string // JSON with header and payload to add, "" for none
-	Issuer, Subject, Audience string
-	Lifetime                  time.Duration // claim.exp.seconds, 300 s in Kafka
-	Before                    time.Duration // claim.nbf.seconds, 60 s in Kafka: how long before it is made it holds
-	ID                        bool          // claim.jti.include
+// Grants with a name of their own. Another than GrantClientCredentials may stand for that one (oauth.client.credentials.grant.type).
+const (
+	GrantClientCredentials = "client_credentials"
+	GrantPassword          = "password"
+	GrantRefreshToken      = "refresh_token"
+	GrantJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+)
+
+// A SignedAssertion is one that the client makes and signs itself (sasl.oauthbearer.assertion.*, KIP-1139).
+type SignedAssertion struct {
+	Algorithm  string // RS256 or ES256
+	KeyFile    string // PKCS #8 in PEM, read before each login
+	Passphrase Secret // of the key, "" for none
+	Template   string // file with a JSON object of "header" and "payload", whose members the ones below replace; "" for none
+
+	Issuer, Subject, Audience string        // claims iss, sub and aud, "" for none
+	Lifetime                  time.Duration // from now to exp
+	NotBefore                 time.Duration // from nbf to now
+	ID                        bool          // whether there is a jti
 }
 
 // IAM is where credentials for Amazon's MSK come from: the default chain of AWS' SDKs, as these options of its login module narrow it.
@@ -228,19 +241,22 @@ type IAM struct {
 	SessionName string // awsRoleSessionName
 	ExternalID  string // awsRoleExternalId
 	STSRegion   string // awsStsRegion
-	RoleKeyID   string // awsRoleAccessKeyId: assumes the role, with RoleKey and RoleToken, in place of the default chain's credentials
-	RoleKey     Secret // awsRoleSecretAccessKey
-	RoleToken   Secret // awsRoleSessionToken
-	NoDefaults  bool   // awsAddDefaultProviders="false"
+	FIPS        bool   // awsShouldUseFips: the endpoint of STS that is validated by FIPS
 	Debug       bool   // awsDebugCreds: who one is shows in the log, at debug level
+	// NoDefaults leaves only the profile and the role (awsAddDefaultProviders=false).
+	NoDefaults bool
+	// AccessKeyID and SecretKey, with SessionToken if there is one, are who takes on the role (awsRoleAccessKeyId and so on); "" for the chain's.
+	AccessKeyID             string
+	SecretKey, SessionToken Secret
 }
 
 // Kerberos is what Krb5LoginModule and sasl.kerberos.* say.
 type Kerberos struct {
-	Service     string // first part of the brokers' principals: sasl.kerberos.service.name, or serviceName
-	Principal   string // user@REALM, or user/host@REALM
-	Keytab      string // file, where UseKeytab
-	TicketCache string // file, where one is used in place of a keytab
+	Service   string // first part of the brokers' principals: sasl.kerberos.service.name, or serviceName
+	Principal string // user@REALM, or user/host@REALM
+	// Of TicketCache, Keytab and Password the first that there is and that has a ticket, as in Java's login module.
+	TicketCache string // file
+	Keytab      string // file
 	Password    Secret
 	Config      string // krb5.conf, /etc/krb5.conf or KRB5_CONFIG unless given
 }

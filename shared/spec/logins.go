@@ -90,15 +90,17 @@ func (c *cluster) said() map[string]settings {
 // blocks are the keys in said that are no client properties.
 var blocks = []string{"tls", "authentication", "sasl"}
 
-// describedSecurity is what descriptions say of a cluster, that of the mirror first; the others may add to it. Where they don't agree and
-// the mirror's own doesn't decide, there is a mistake, unless the mirror says all of it in other words.
+// describedSecurity is what descriptions say of a cluster: that of the mirror with the fragments that add to it, or where it says nothing
+// of it, the others. Where they don't agree there is a mistake, unless the mirror says all of it in other words.
 func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) settings {
 	first := map[string]settings{"login": {}, "trust": {}, "protocol": {}}
+	decides := false
 	if own != nil {
 		first = own.said()
+		decides = len(first["login"])+len(first["trust"])+len(first["protocol"]) > 0
 	}
 	for _, c := range r.described[alias] {
-		if c == own {
+		if c == own || decides && !c.fragment { // others' word is about others' mirrors
 			continue
 		}
 		for name, more := range c.said() {
@@ -106,7 +108,7 @@ func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) s
 			switch {
 			case conflict == "":
 				maps.Copy(first[name], more)
-			case !decided && (own == nil || c.fragment || len(own.said()[name]) == 0):
+			case !decided:
 				r.wrongf(more[conflict].bare(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
 			}
 		}
@@ -180,8 +182,8 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 			own.override(securityIn(cluster, client.name+"."))
 			own.override(securityIn(config, client.name+"."))
 		}
-		if s == targetSide {
-			own.override(securityIn(config, client.name+".override."))
+		if s == targetSide && client.name == "producer" { // that of Connect's worker, which writes the records
+			own.override(securityIn(config, "producer.override."))
 		}
 		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if len(own) == 0 && counts {
@@ -202,11 +204,14 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 func (r *resolver) join(all, more settings, why string) {
 	for _, key := range slices.Sorted(maps.Keys(more)) {
 		v := more[key]
-		if earlier := all[key]; earlier.set && earlier.text != v.text {
+		switch earlier := all[key]; {
+		case !earlier.set || earlier.text == v.text:
+			all[key] = v
+		case v.hidden != "" || earlier.hidden != "":
+			r.wrongf(v.bare(), "is not as at %s; %s", earlier.place(), why)
+		default:
 			r.wrong(v, fmt.Errorf("is %q at %s; %s", earlier.shown(), earlier.place(), why))
-			continue
 		}
-		all[key] = v
 	}
 }
 
@@ -251,7 +256,13 @@ func (r *resolver) use(m mirror, s side) {
 }
 
 func sameSettings(a, b settings) bool {
-	return maps.EqualFunc(a, b, func(v, w value) bool { return v.text == w.text && v.reference == w.reference })
+	return a.plain() && b.plain() || maps.EqualFunc(a, b, func(v, w value) bool { return v.text == w.text && v.reference == w.reference })
+}
+
+// plain says whether plain text is spoken, without a login.
+func (all settings) plain() bool {
+	v := all[protocolKey]
+	return !v.lost && (!v.set || strings.EqualFold(v.text, "PLAINTEXT"))
 }
 
 // protocol has blocks of a resource say which protocol is spoken, and takes them out.
@@ -267,6 +278,7 @@ func (r *resolver) protocol(config settings) {
 	case given.set:
 	case authentication.text == "tls" && !tls.set:
 		r.wrongf(authentication, "a certificate can be shown only over TLS, and Strimzi speaks plain text where there is no tls; add tls: {} with trustedCertificates, or without any to trust whom the system trusts, or remove authentication")
+		config[protocolKey] = value{set: true, lost: true}
 	case tls.set && sasl.set:
 		config[protocolKey] = tls.saying("SASL_SSL")
 	case tls.set:
@@ -308,7 +320,7 @@ func (r *resolver) checkBare(m mirror, s side, config settings) {
 }
 
 // clientOverride finds the keys that overrides are made of.
-var clientOverride = regexp.MustCompile(`^((source|target)\.(cluster|consumer|producer|admin)|consumer|producer|admin|producer\.override|consumer\.override|admin\.override)\.(sasl|ssl|security)\.`)
+var clientOverride = regexp.MustCompile(`^((source|target)\.(cluster|consumer|producer|admin)|consumer|producer|admin|producer\.override)\.(sasl|ssl|security)\.`)
 
 // logIn makes clusters of what flows and heartbeats lead from and to: one for each alias, and one more for each flow with a login of its own.
 func (r *resolver) logIn(s *Spec) {
@@ -359,13 +371,20 @@ func (r *resolver) login(alias, flow string, config settings) Cluster {
 	c := r.clusters[alias]
 	c.Flow = flow
 	c.Config = maps.Clone(c.Config)
-	maps.DeleteFunc(c.Config, func(key, _ string) bool { return key != protocolKey && securityKey.MatchString(key) })
+	maps.DeleteFunc(c.Config, func(key, _ string) bool { return securityKey.MatchString(key) })
 	before := len(r.problems)
 	security := r.security(config)
 	if security.TLS == nil && security.SASL == nil && len(r.problems) == before {
+		if v := config[protocolKey]; v.set {
+			c.Config[protocolKey] = v.text
+		}
 		return c
 	}
-	delete(c.Config, protocolKey)
+	for _, v := range config {
+		if v.reference != "" {
+			r.refers = append(r.refers, v.reference)
+		}
+	}
 	c.Login = &Login{config: config, current: security}
 	return c
 }
@@ -401,7 +420,7 @@ func (r *resolver) warnWeak(config settings, s Security) {
 	case s.SASL != nil && s.TLS == nil:
 		r.warn(config[protocolKey], "%s logs in over plain text: all on the way can read what is copied; SASL_SSL hides it", s.SASL.Mechanism)
 	case s.TLS != nil && s.TLS.AnyName:
-		r.warn(config["ssl.endpoint.identification.algorithm"], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
+		r.warn(config[identificationKey], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
 	}
 }
 

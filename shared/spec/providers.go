@@ -437,8 +437,16 @@ func (s secrets) folders(namespace, name string) []string {
 	if s.dir == "" {
 		return nil
 	}
-	return []string{filepath.Join(s.dir, namespace, name), filepath.Join(s.dir, name)}
+	folders := []string{filepath.Join(s.dir, namespace, name), filepath.Join(s.dir, name)}
+	if namespace == "" { // it is that of the one namespace that has it, as in a document without a namespace
+		if found, err := filepath.Glob(filepath.Join(globQuote.Replace(s.dir), "*", globQuote.Replace(name))); err == nil && len(found) == 1 {
+			folders = append(folders, found[0])
+		}
+	}
+	return folders
 }
+
+var globQuote = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // isGlob says whether a key stands for all that match it: one of several globs, without braces.
 func isGlob(key string) bool { return strings.ContainsAny(key, `*?[\`+globSeparator) }

@@ -82,6 +82,7 @@ type report struct {
 	acted    []value // settings out of files that were read, in turn
 	// references are values that a configuration provider gave, each with its place.
 	references []string
+	refers     []string // references among what was read
 }
 
 // wrong reports a value that can't be; err says why and what to do.
@@ -187,6 +188,9 @@ func read[T any](r *report, v value, parse func(string) (T, error), otherwise T)
 	}
 	if v.file != "" {
 		r.acted = append(r.acted, v)
+	}
+	if v.reference != "" {
+		r.refers = append(r.refers, v.reference)
 	}
 	parsed, err := parse(v.text)
 	if err != nil {

@@ -121,7 +121,8 @@ func (r *resolver) cluster(c cluster) {
 		config := settings{} // another description may add to it, which is none of the first one's
 		maps.Copy(config, c.config)
 		c.config = config
-		r.clusters[alias] = Cluster{Alias: alias, BootstrapServers: servers, Config: texts(c.config)}
+		r.clusters[alias] = Cluster{Alias: alias, BootstrapServers: servers, Config: texts(c.config), references: referencesIn(c.config)}
+		r.clusters[alias].refer("bootstrap.servers", c.servers)
 		r.given[alias] = c
 		return
 	}
@@ -134,6 +135,7 @@ func (r *resolver) cluster(c cluster) {
 	if first.BootstrapServers == nil && servers != nil {
 		first.BootstrapServers, given.servers = servers, c.servers
 		r.clusters[alias], r.given[alias] = first, given
+		first.refer("bootstrap.servers", c.servers)
 	}
 	r.mergeConfig(first, given, c)
 }
@@ -164,6 +166,14 @@ func (r *resolver) mergeConfig(first Cluster, given, more cluster) {
 		}
 		given.config[key] = v
 		first.Config[key] = v.text
+		first.refer(key, v)
+	}
+}
+
+// refer remembers what a setting was read from.
+func (c Cluster) refer(key string, v value) {
+	if v.reference != "" {
+		c.references[key] = v.reference
 	}
 }
 

@@ -70,7 +70,8 @@ func (v value) hide() value {
 
 // bare is the place of a value alone, for messages that don't quote it and hold nothing of it.
 func (v value) bare() value {
-	return value{file: v.file, line: v.line, path: v.path}
+	v.text, v.reference = "", ""
+	return v
 }
 
 // A protocol is one of security.protocol.

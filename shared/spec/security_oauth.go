@@ -1,8 +1,6 @@
 package spec
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -73,9 +71,8 @@ func (c clientReader) impliedHandler(m *loginModule) string {
 }
 
 const (
-	jwtBearerGrant = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-	assertionType  = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	jwtRetriever   = "org.apache.kafka.common.security.oauthbearer."
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	jwtRetriever  = "org.apache.kafka.common.security.oauthbearer."
 )
 
 // oidc reads what Kafka's own handler does.
@@ -88,8 +85,8 @@ func (c clientReader) oidc(m *loginModule) *OAuth {
 		ConnectTimeout: read(c.report, c.get("sasl.login.connect.timeout.ms"), parseMillis, 0),
 		ReadTimeout:    read(c.report, c.get("sasl.login.read.timeout.ms"), parseMillis, 0),
 		RetryPause:     read(c.report, c.get("sasl.login.retry.backoff.ms"), parseMillis, 100*time.Millisecond),
+		RetryFor:       read(c.report, c.get("sasl.login.retry.backoff.max.ms"), parseMillis, 10*time.Second),
 	}
-	o.Retries = retriesWithin(o.RetryPause, read(c.report, c.get("sasl.login.retry.backoff.max.ms"), parseMillis, 10*time.Second))
 	id, secret := c.prefer(m, clientIDKey, "clientId"), c.prefer(m, clientSecretKey, "clientSecret")
 	retriever := c.get("sasl.oauthbearer.jwt.retriever.class")
 	class, own := strings.CutPrefix(strings.TrimSpace(retriever.text), jwtRetriever)
@@ -125,15 +122,6 @@ func (c clientReader) oidc(m *loginModule) *OAuth {
 	return o
 }
 
-// retriesWithin is how often Kafka's handler asks again: the pause doubles each time, and all together last as long as the longest may.
-func retriesWithin(pause, all time.Duration) (n int) {
-	for ; pause > 0 && all >= pause && n < mostTokenRetries; n++ {
-		all -= pause
-		pause *= 2
-	}
-	return n
-}
-
 const (
 	clientIDKey     = "sasl.oauthbearer.client.credentials.client.id"
 	clientSecretKey = "sasl.oauthbearer.client.credentials.client.secret"
@@ -150,6 +138,7 @@ func (c clientReader) prefer(m *loginModule, key, option string) value {
 
 // credentials are of the first kind that is given: an assertion in a file, one to be signed here, a secret.
 func (c clientReader) credentials(o *OAuth, m *loginModule, grant bool, id, secret value) {
+	o.Grant = GrantClientCredentials
 	file := c.get("sasl.oauthbearer.assertion.file")
 	signs := grant || c.config["sasl.oauthbearer.assertion.claim.iss"].set
 	switch {
@@ -158,7 +147,7 @@ func (c clientReader) credentials(o *OAuth, m *loginModule, grant bool, id, secr
 			c.readable(file, file.text)
 		}
 	case signs:
-		o.Sign = c.signed(m)
+		o.Signed = c.signed(m)
 	case !id.set:
 		c.wrongf(m.at, "OAUTHBEARER needs a client; give %s", clientIDKey)
 	case !secret.set:
@@ -170,7 +159,7 @@ func (c clientReader) credentials(o *OAuth, m *loginModule, grant bool, id, secr
 	}
 	switch {
 	case grant:
-		o.Grant = jwtBearerGrant
+		o.Grant = GrantJWTBearer
 	case file.set || signs:
 		o.AssertionType = assertionType
 	}
@@ -179,20 +168,20 @@ func (c clientReader) credentials(o *OAuth, m *loginModule, grant bool, id, secr
 	}
 }
 
-func (c clientReader) signed(m *loginModule) *Assertion {
+func (c clientReader) signed(m *loginModule) *SignedAssertion {
 	const prefix = "sasl.oauthbearer.assertion."
 	key, template := c.get(prefix+"private.key.file"), c.get(prefix+"template.file")
-	a := &Assertion{
-		Algorithm:    strings.ToUpper(read(c.report, c.get(prefix+"algorithm"), parseOneOf("rs256", "es256"), "rs256")),
-		KeyFile:      key.text,
-		Passphrase:   Secret(c.get(prefix + "private.key.passphrase").text),
-		TemplateFile: template.text,
-		Issuer:       c.get(prefix + "claim.iss").text,
-		Subject:      c.get(prefix + "claim.sub").text,
-		Audience:     c.get(prefix + "claim.aud").text,
-		Lifetime:     time.Duration(read(c.report, c.get(prefix+"claim.exp.seconds"), parseCount(0, 86400), 300)) * time.Second,
-		Before:       time.Duration(read(c.report, c.get(prefix+"claim.nbf.seconds"), parseCount(0, 3600), 60)) * time.Second,
-		ID:           read(c.report, c.get(prefix+"claim.jti.include"), parseJavaBool, false),
+	a := &SignedAssertion{
+		Algorithm:  strings.ToUpper(read(c.report, c.get(prefix+"algorithm"), parseOneOf("rs256", "es256"), "rs256")),
+		KeyFile:    key.text,
+		Passphrase: Secret(c.get(prefix + "private.key.passphrase").text),
+		Template:   template.text,
+		Issuer:     c.get(prefix + "claim.iss").text,
+		Subject:    c.get(prefix + "claim.sub").text,
+		Audience:   c.get(prefix + "claim.aud").text,
+		Lifetime:   time.Duration(read(c.report, c.get(prefix+"claim.exp.seconds"), parseCount(0, 86400), 300)) * time.Second,
+		NotBefore:  time.Duration(read(c.report, c.get(prefix+"claim.nbf.seconds"), parseCount(0, 3600), 60)) * time.Second,
+		ID:         read(c.report, c.get(prefix+"claim.jti.include"), parseJavaBool, false),
 	}
 	if !key.set {
 		c.wrongf(m.at, "the assertion needs a key; give %sprivate.key.file, or %sfile with one that is signed", prefix, prefix)
@@ -246,26 +235,27 @@ func (c clientReader) extensions(m *loginModule, options settings) map[string]st
 // which are not looked at here: they would be those of both clusters.
 func (c clientReader) strimziOAuth(m *loginModule) *OAuth {
 	o := &OAuth{
-		Token:          Secret(m.take("oauth.access.token").text),
-		TokenFile:      m.take("oauth.access.token.location").text,
-		ClientID:       m.take("oauth.client.id").text,
-		ClientSecret:   Secret(m.take("oauth.client.secret").text),
-		Assertion:      Secret(m.take("oauth.client.assertion").text),
-		AssertionFile:  m.take("oauth.client.assertion.location").text,
-		AssertionType:  m.take("oauth.client.assertion.type").text,
-		RefreshToken:   Secret(m.take("oauth.refresh.token").text),
-		Username:       m.take("oauth.password.grant.username").text,
-		Password:       Secret(m.take("oauth.password.grant.password").text),
-		Grant:          m.take("oauth.client.credentials.grant.type").text,
-		Scope:          m.take("oauth.scope").text,
-		Audience:       m.take("oauth.audience").text,
-		Extensions:     c.extensions(m, m.takeAll("oauth.sasl.extension.")),
-		ConnectTimeout: read(c.report, m.take("oauth.connect.timeout.seconds"), parseTimeout, time.Minute),
-		ReadTimeout:    read(c.report, m.take("oauth.read.timeout.seconds"), parseTimeout, time.Minute),
-		Retries:        read(c.report, m.take("oauth.http.retries"), parseCount(0, mostTokenRetries), 0),
-		RetryPause:     read(c.report, m.take("oauth.http.retry.pause.millis"), parseMillis, 0),
-		AcceptHeader:   read(c.report, m.take("oauth.include.accept.header"), parseStrimziBool, true),
-		MaxLifetime:    read(c.report, m.take("oauth.max.token.expiry.seconds"), parseTokenLifetime, 0),
+		Token:            Secret(m.take("oauth.access.token").text),
+		TokenFile:        m.take("oauth.access.token.location").text,
+		ClientID:         m.take("oauth.client.id").text,
+		ClientSecret:     Secret(m.take("oauth.client.secret").text),
+		Assertion:        Secret(m.take("oauth.client.assertion").text),
+		AssertionFile:    m.take("oauth.client.assertion.location").text,
+		AssertionType:    m.take("oauth.client.assertion.type").text,
+		RefreshToken:     Secret(m.take("oauth.refresh.token").text),
+		RefreshTokenFile: m.take("oauth.refresh.token.location").text,
+		Username:         m.take("oauth.password.grant.username").text,
+		Password:         Secret(m.take("oauth.password.grant.password").text),
+		Grant:            m.take("oauth.client.credentials.grant.type").text,
+		Scope:            m.take("oauth.scope").text,
+		Audience:         m.take("oauth.audience").text,
+		Extensions:       c.extensions(m, m.takeAll("oauth.sasl.extension.")),
+		ConnectTimeout:   read(c.report, m.take("oauth.connect.timeout.seconds"), parseTimeout, time.Minute),
+		ReadTimeout:      read(c.report, m.take("oauth.read.timeout.seconds"), parseTimeout, time.Minute),
+		Retries:          read(c.report, m.take("oauth.http.retries"), parseCount(0, mostTokenRetries), 0),
+		RetryPause:       read(c.report, m.take("oauth.http.retry.pause.millis"), parseMillis, 0),
+		AcceptHeader:     read(c.report, m.take("oauth.include.accept.header"), parseStrimziBool, true),
+		MaxLifetime:      read(c.report, m.take("oauth.max.token.expiry.seconds"), parseTokenLifetime, 0),
 	}
 	tls := settings{}
 	for _, name := range []string{"truststore.location", "truststore.password", "truststore.type", "truststore.certificates", "endpoint.identification.algorithm"} {
@@ -278,7 +268,7 @@ func (c clientReader) strimziOAuth(m *loginModule) *OAuth {
 	return o
 }
 
-const mostTokenRetries = 100 // that may be asked for
+const mostTokenRetries = 100
 
 // chooseGrant keeps what Strimzi's handler would use, in its order, and names the rest.
 func (c clientReader) chooseGrant(o *OAuth, m *loginModule) {
@@ -297,9 +287,9 @@ func (c clientReader) chooseGrant(o *OAuth, m *loginModule) {
 		o.Token = ""
 		file("oauth.access.token.location")
 	}
-	if location := m.take("oauth.refresh.token.location"); location.set {
+	if o.RefreshTokenFile != "" {
 		without("oauth.refresh.token.location", "oauth.refresh.token")
-		o.RefreshToken = c.tokenIn(location)
+		o.RefreshToken = ""
 	}
 	if o.AssertionFile != "" {
 		without("oauth.client.assertion.location", "oauth.client.assertion")
@@ -318,15 +308,19 @@ func (c clientReader) chooseGrant(o *OAuth, m *loginModule) {
 		o.Endpoint = where.String()
 	}
 	c.required(m, "oauth.client.id")
-	grant := "" // that the login module's options don't choose
+	chosen := o.Grant
+	o.Grant = GrantClientCredentials
 	switch {
-	case o.RefreshToken != "":
+	case o.RefreshToken != "" || o.RefreshTokenFile != "":
 		without("oauth.refresh.token", slices.Concat(user, assertion)...)
-		grant, o.Username, o.Password, o.Assertion, o.AssertionFile = "refresh_token", "", "", "", ""
+		if o.RefreshTokenFile != "" {
+			file("oauth.refresh.token.location")
+		}
+		o.Grant, o.Username, o.Password, o.Assertion, o.AssertionFile = GrantRefreshToken, "", "", "", ""
 	case o.Username != "":
 		without("oauth.password.grant.username", assertion...)
 		c.required(m, "oauth.password.grant.password")
-		grant, o.Assertion, o.AssertionFile = "password", "", ""
+		o.Grant, o.Assertion, o.AssertionFile = GrantPassword, "", ""
 	case o.ClientSecret != "":
 		without("oauth.client.secret", assertion...)
 		o.Assertion, o.AssertionFile = "", ""
@@ -335,9 +329,12 @@ func (c clientReader) chooseGrant(o *OAuth, m *loginModule) {
 	case o.Assertion == "":
 		c.wrongf(m.at, "has nothing to get a token with; give oauth.client.secret, or one of oauth.access.token, oauth.refresh.token, oauth.password.grant.username, oauth.client.assertion")
 	}
-	if o.Grant != "" && grant != "" {
-		c.idle(m.place("oauth.client.credentials.grant.type"), "the grant is "+grant)
-		o.Grant = ""
+	switch {
+	case chosen == "":
+	case o.Grant == GrantClientCredentials:
+		o.Grant = chosen
+	default:
+		c.idle(m.place("oauth.client.credentials.grant.type"), "the grant is "+o.Grant)
 	}
 	switch {
 	case o.Assertion == "" && o.AssertionFile == "":
@@ -347,39 +344,30 @@ func (c clientReader) chooseGrant(o *OAuth, m *loginModule) {
 	}
 }
 
-// tokenIn is what a file holds.
-func (c clientReader) tokenIn(location value) Secret {
-	text, err := readBytes(location.text)
-	if err == nil && len(bytes.TrimSpace(text)) == 0 {
-		err = errors.New("is an empty file; put the token there")
-	}
-	if err != nil {
-		c.wrong(location, err)
-		return "none"
-	}
-	return Secret(bytes.TrimSpace(text))
-}
-
 // unsecured reads what Kafka's handler for development does.
 func (c clientReader) unsecured(m *loginModule) *OAuth {
-	o := &OAuth{Unsecured: map[string]string{}, Extensions: c.extensions(m, m.takeAll("unsecuredLoginExtension_"))}
-	for _, prefix := range []string{"unsecuredLoginStringClaim_", "unsecuredLoginNumberClaim_", "unsecuredLoginListClaim_"} {
-		for name, v := range m.takeAll(prefix) {
-			o.Unsecured[prefix+name] = v.text
-			if prefix == "unsecuredLoginNumberClaim_" {
-				read(c.report, v, parseNumber, 0)
-			}
-		}
+	o := &OAuth{Unsecured: map[string]any{}, Extensions: c.extensions(m, m.takeAll("unsecuredLoginExtension_"))}
+	for name, v := range m.takeAll("unsecuredLoginStringClaim_") {
+		o.Unsecured[name] = v.text
 	}
-	for _, name := range []string{"unsecuredLoginLifetimeSeconds", "unsecuredLoginPrincipalClaimName", "unsecuredLoginScopeClaimName"} {
-		if v := m.take(name); v.set {
-			o.Unsecured[name] = v.text
-		}
+	for name, v := range m.takeAll("unsecuredLoginNumberClaim_") {
+		o.Unsecured[name] = read(c.report, v, parseNumber, 0)
 	}
-	read(c.report, m.take("unsecuredLoginLifetimeSeconds"), parseSeconds, 0)
-	who := "unsecuredLoginStringClaim_" + cmp.Or(o.Unsecured["unsecuredLoginPrincipalClaimName"], "sub")
-	if o.Unsecured[who] == "" {
-		c.wrongf(m.place(who), "is missing; it is who logs in")
+	for name, v := range m.takeAll("unsecuredLoginListClaim_") { // the first character is what stands between the others
+		var items []string
+		if v.text != "" {
+			items = strings.Split(v.text[1:], v.text[:1])
+		}
+		o.Unsecured[name] = items
+	}
+	o.MaxLifetime = read(c.report, m.take("unsecuredLoginLifetimeSeconds"), parseSeconds, time.Hour)
+	m.take("unsecuredLoginScopeClaimName")
+	principal := m.take("unsecuredLoginPrincipalClaimName").text
+	if strings.TrimSpace(principal) == "" {
+		principal = "sub"
+	}
+	if name, _ := o.Unsecured[principal].(string); name == "" {
+		c.wrongf(m.place("unsecuredLoginStringClaim_"+principal), "is missing; it is who logs in")
 	}
 	return o
 }

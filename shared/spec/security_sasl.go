@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -127,9 +126,6 @@ func (c clientReader) module() (*loginModule, bool) {
 		} else if v.reference != hidden && err != nil {
 			option.reference = hidden
 		}
-		if option.reference != "" {
-			option = option.hide()
-		}
 		if slices.Contains(secretOptions, name) {
 			option = option.hide()
 		}
@@ -205,7 +201,7 @@ func (c clientReader) leftover(m *loginModule) {
 		}
 	}
 	if unknown > 0 {
-		c.warn(m.at, "%s have no effect; the login module has %s", plural(unknown, "option"), orList(m.asked))
+		c.warn(m.at, "%s without effect, since the login module has no such; the names don't show, since they may be parts of a secret that lacks quotes", plural(unknown, "option"))
 	}
 }
 
@@ -288,28 +284,26 @@ func (c clientReader) required(m *loginModule, name string) value {
 // iam reads the options of Amazon's login module, and of its callback handler for OAUTHBEARER.
 func (c clientReader) iam(m *loginModule) *IAM {
 	i := &IAM{
-		Profile:     m.take("awsProfileName").text,
-		RoleARN:     m.take("awsRoleArn").text,
-		SessionName: m.take("awsRoleSessionName").text,
-		ExternalID:  m.take("awsRoleExternalId").text,
-		STSRegion:   m.take("awsStsRegion").text,
-		Debug:       read(c.report, m.take("awsDebugCreds"), parseJavaBool, false),
-		NoDefaults:  !read(c.report, m.take("awsAddDefaultProviders"), parseJavaBool, true),
-		RoleKeyID:   m.take("awsRoleAccessKeyId").text,
-		RoleKey:     Secret(m.take("awsRoleSecretAccessKey").text),
-		RoleToken:   Secret(m.take("awsRoleSessionToken").text),
-	}
-	if fips := m.take("awsShouldUseFips"); read(c.report, fips, parseJavaBool, false) {
-		c.wrong(fips, errors.New("is for the whole process here; set AWS_USE_FIPS_ENDPOINT=true for it, and remove this"))
+		Profile:      m.take("awsProfileName").text,
+		RoleARN:      m.take("awsRoleArn").text,
+		SessionName:  m.take("awsRoleSessionName").text,
+		ExternalID:   m.take("awsRoleExternalId").text,
+		STSRegion:    m.take("awsStsRegion").text,
+		FIPS:         read(c.report, m.take("awsShouldUseFips"), parseJavaBool, false),
+		Debug:        read(c.report, m.take("awsDebugCreds"), parseJavaBool, false),
+		NoDefaults:   !read(c.report, m.take("awsAddDefaultProviders"), parseJavaBool, true),
+		AccessKeyID:  m.take("awsRoleAccessKeyId").text,
+		SecretKey:    Secret(m.take("awsRoleSecretAccessKey").text),
+		SessionToken: Secret(m.take("awsRoleSessionToken").text),
 	}
 	switch {
 	case i.RoleARN == "":
-		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken"} {
+		for _, name := range []string{"awsRoleSessionName", "awsRoleExternalId", "awsRoleAccessKeyId", "awsRoleSecretAccessKey", "awsRoleSessionToken", "awsShouldUseFips"} {
 			if m.options[name].set {
 				c.idle(m.place(name), "it is for a role, and there is no awsRoleArn")
 			}
 		}
-	case (i.RoleKeyID == "") != (i.RoleKey == ""):
+	case (i.AccessKeyID == "") != (i.SecretKey == ""):
 		c.wrongf(m.at, "awsRoleAccessKeyId and awsRoleSecretAccessKey belong together; give both")
 	}
 	if i.NoDefaults && i.RoleARN == "" && i.Profile == "" {

@@ -115,8 +115,8 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.jaas.config=` + oauthModule + ` required clientId='me' clientSecret='s3' scope='api://x/.default' extension_logicalCluster='lkc-1' extension_identityPoolId='pool-2';`,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
 				Endpoint: "https://login.example.com/oauth2/v2.0/token", ClientID: "me", ClientSecret: "s3", Scope: "api://x/.default",
-				Extensions:   map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"},
-				AcceptHeader: true, ConnectTimeout: 15 * time.Second, Retries: 6, RetryPause: 100 * time.Millisecond,
+				Grant: spec.GrantClientCredentials, Extensions: map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"},
+				AcceptHeader: true, ConnectTimeout: 15 * time.Second, RetryPause: 100 * time.Millisecond, RetryFor: 10 * time.Second,
 			}}},
 		"Kafka 4.1's names": {given: `
 			security.protocol=sasl_ssl
@@ -133,8 +133,8 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.login.retry.backoff.max.ms=500
 			sasl.jaas.config=` + oauthModule + ` required;`,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "https://login.example.com/token", ClientID: "me", ClientSecret: "s3", Scope: "kafka",
-				AcceptHeader: true, Encode: true, ReadTimeout: 2 * time.Second, Retries: 3, RetryPause: 50 * time.Millisecond,
+				Endpoint: "https://login.example.com/token", ClientID: "me", ClientSecret: "s3", Scope: "kafka", Grant: spec.GrantClientCredentials,
+				AcceptHeader: true, Encode: true, ReadTimeout: 2 * time.Second, RetryPause: 50 * time.Millisecond, RetryFor: 500 * time.Millisecond,
 			}}},
 		"a token in a file": {given: `
 			security.protocol=SASL_SSL
@@ -143,7 +143,7 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.oauthbearer.token.endpoint.url=file://` + tokens + `
 			sasl.jaas.config=` + oauthModule + ` required;`,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				TokenFile: tokens, AcceptHeader: true, Retries: 6, RetryPause: 100 * time.Millisecond,
+				TokenFile: tokens, AcceptHeader: true, RetryPause: 100 * time.Millisecond, RetryFor: 10 * time.Second,
 			}}},
 		"an assertion in a file": {given: `
 			security.protocol=SASL_SSL
@@ -152,8 +152,8 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.oauthbearer.client.credentials.client.id=me
 			sasl.oauthbearer.assertion.file=` + tokens,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "https://login.example.com/token", ClientID: "me", AssertionFile: tokens,
-				AssertionType: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", AcceptHeader: true, Retries: 6, RetryPause: 100 * time.Millisecond,
+				Endpoint: "https://login.example.com/token", ClientID: "me", AssertionFile: tokens, Grant: spec.GrantClientCredentials,
+				AssertionType: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", AcceptHeader: true, RetryPause: 100 * time.Millisecond, RetryFor: 10 * time.Second,
 			}}},
 		"an assertion as the grant, signed here": {given: `
 			security.protocol=SASL_SSL
@@ -170,9 +170,9 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.oauthbearer.assertion.claim.jti.include=true
 			sasl.jaas.config=` + oauthModule + ` required;`,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "https://login.example.com/token", Grant: "urn:ietf:params:oauth:grant-type:jwt-bearer", AcceptHeader: true, Retries: 6, RetryPause: 100 * time.Millisecond,
-				Sign: &spec.Assertion{Algorithm: "ES256", KeyFile: tokens, Passphrase: "p", Issuer: "i", Subject: "s", Audience: "a",
-					Lifetime: 5 * time.Minute, Before: time.Minute, ID: true},
+				Endpoint: "https://login.example.com/token", Grant: spec.GrantJWTBearer, AcceptHeader: true, RetryPause: 100 * time.Millisecond, RetryFor: 10 * time.Second,
+				Signed: &spec.SignedAssertion{Algorithm: "ES256", KeyFile: tokens, Passphrase: "p", Issuer: "i", Subject: "s", Audience: "a",
+					Lifetime: 5 * time.Minute, NotBefore: time.Minute, ID: true},
 			}}},
 		"Azure Event Hubs": {given: `
 			security.protocol=SASL_SSL
@@ -226,7 +226,7 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.jaas.config=` + oauthModule + ` required oauth.client.id="me" oauth.client.secret="s3" oauth.token.endpoint.uri="http://keycloak/token" oauth.scope="any" oauth.audience="kafka" oauth.access.token.is.jwt="false" oauth.connect.timeout.seconds="7" oauth.http.retries="3" oauth.http.retry.pause.millis="300" oauth.include.accept.header="no" oauth.sasl.extension.tenant="t 1" oauth.max.token.expiry.seconds="600";`,
 			plain: true, warnings: []string{"oauth.access.token.is.jwt"},
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "http://keycloak/token", ClientID: "me", ClientSecret: "s3", Scope: "any", Audience: "kafka",
+				Endpoint: "http://keycloak/token", ClientID: "me", ClientSecret: "s3", Scope: "any", Audience: "kafka", Grant: spec.GrantClientCredentials,
 				ConnectTimeout: 7 * time.Second, ReadTimeout: time.Minute, Retries: 3, RetryPause: 300 * time.Millisecond,
 				Extensions: map[string]string{"tenant": "t 1"}, MaxLifetime: 10 * time.Minute,
 			}}},
@@ -243,7 +243,7 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.jaas.config=` + oauthModule + ` required oauth.client.id="me" oauth.password.grant.username="u" oauth.password.grant.password="p" oauth.token.endpoint.uri="https://keycloak/token";`,
 			plain: true,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "https://keycloak/token", ClientID: "me", Username: "u", Password: "p",
+				Endpoint: "https://keycloak/token", ClientID: "me", Username: "u", Password: "p", Grant: spec.GrantPassword,
 				ConnectTimeout: time.Minute, ReadTimeout: time.Minute, AcceptHeader: true,
 			}}},
 		"Strimzi, a refresh token": {given: `
@@ -253,7 +253,7 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.jaas.config=` + oauthModule + ` required oauth.client.id="me" oauth.refresh.token.location="` + tokens + `" oauth.refresh.token="old" oauth.token.endpoint.uri="https://keycloak/token";`,
 			plain: true, warnings: []string{"oauth.refresh.token.location wins"},
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Endpoint: "https://keycloak/token", ClientID: "me", RefreshToken: "x.y.z",
+				Endpoint: "https://keycloak/token", ClientID: "me", RefreshTokenFile: tokens, Grant: spec.GrantRefreshToken,
 				ConnectTimeout: time.Minute, ReadTimeout: time.Minute, AcceptHeader: true,
 			}}},
 		"an unsigned token": {given: `
@@ -262,7 +262,7 @@ func TestLoginsOfVendors(t *testing.T) {
 			sasl.jaas.config=` + oauthModule + ` required unsecuredLoginStringClaim_sub="thePrincipal" unsecuredLoginListClaim_scope=",a,b" unsecuredLoginNumberClaim_n="1.5" unsecuredLoginLifetimeSeconds="60";`,
 			plain: true,
 			want: spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: &spec.OAuth{
-				Unsecured: map[string]string{"unsecuredLoginStringClaim_sub": "thePrincipal", "unsecuredLoginListClaim_scope": ",a,b", "unsecuredLoginNumberClaim_n": "1.5", "unsecuredLoginLifetimeSeconds": "60"},
+				Unsecured: map[string]any{"sub": "thePrincipal", "scope": []string{"a", "b"}, "n": 1.5}, MaxLifetime: time.Minute,
 			}}},
 		"Kerberos, a keytab": {given: `
 			security.protocol=SASL_PLAINTEXT
@@ -363,6 +363,37 @@ func TestStores(t *testing.T) {
 	}
 }
 
+// What a password is for shows where it is wrong or missing, and what a store holds that is not used.
+func TestPasswordsOfStores(t *testing.T) {
+	const stores = "security.protocol=SSL\nssl.truststore.location=../keystore/testdata/"
+	const keys = "security.protocol=SSL\nssl.keystore.location=../keystore/testdata/"
+	mistaken(t, properties(t, stores+"trust.jks\nssl.truststore.password=wrong"), "ssl.truststore.password: does not open what ssl.truststore.location has: JKS: wrong password")
+	mistaken(t, properties(t, stores+"keytool17-trust.p12"), "ssl.truststore.location: needs a password; give ssl.truststore.password")
+	mistaken(t, properties(t, keys+"key.jks\nssl.keystore.password=changeit\nssl.key.password=wrong"), "ssl.key.password: does not open what ssl.keystore.location has: key")
+	mistaken(t, properties(t, keys+"pbes2.pem"), "ssl.keystore.location: needs a password; give ssl.key.password")
+	mistaken(t, properties(t, keys+"trust.jks\nssl.keystore.password=changeit"), "ssl.keystore.location: this JKS holds no private key")
+	if s := parsed(t, properties(t, stores+"trust.jks\nssl.truststore.password=changeit\nssl.truststore.type=PKCS12")); len(s.TLS.Roots) == 0 {
+		t.Error("nobody is trusted")
+	}
+	if s := parsed(t, properties(t, keys+"key.jks\nssl.keystore.password=changeit\nssl.key.password=keypass\nssl.keystore.type=JKS")); s.TLS.Certificate == nil {
+		t.Error("there is no certificate")
+	}
+	parsed(t, properties(t, keys+"several.p12\nssl.keystore.password=changeit"), "ssl.keystore.location: holds 5 keys")
+}
+
+// An option that a login module doesn't have may be a part of a password that lacks quotes.
+func TestOptionsThatNobodyKnows(t *testing.T) {
+	s := parsed(t, properties(t, "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config="+plainModule+` required username="u" password=first second=third;`),
+		"sasl.jaas.config: 1 option without effect")
+	if string(s.SASL.Password) != "first" {
+		t.Errorf("%q", string(s.SASL.Password))
+	}
+	if _, warnings, _ := spec.ParseSecurity(map[string]string{"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+		"sasl.jaas.config": plainModule + ` required username="u" password=first second=third;`}); strings.Contains(fmt.Sprint(warnings), "second") {
+		t.Errorf("%q", warnings)
+	}
+}
+
 // What has expired shows with its date.
 func TestExpiredCertificates(t *testing.T) {
 	long := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -387,6 +418,7 @@ func TestVersionsAndCipherSuites(t *testing.T) {
 		{"ssl.enabled.protocols=TLSv1.1,TLSv1.3", tls.VersionTLS13, tls.VersionTLS13, nil, []string{"TLSv1.1 is not spoken any more"}},
 		{"ssl.protocol=TLSv1.2", 0, tls.VersionTLS12, nil, nil},
 		{"ssl.protocol=TLS", 0, 0, nil, nil},
+		{"ssl.protocol=SSL\nssl.key.password=secret", 0, 0, nil, []string{"ssl.key.password: has no effect in kferry: there is no keystore"}},
 		{"ssl.protocol=TLSv1.2\nssl.enabled.protocols=TLSv1.2,TLSv1.3", tls.VersionTLS12, tls.VersionTLS12, nil, nil},
 		{"ssl.cipher.suites=" + gcm, 0, tls.VersionTLS12, []uint16{gcmID}, nil},
 		{"ssl.cipher.suites=", 0, 0, nil, nil},
@@ -401,6 +433,32 @@ func TestVersionsAndCipherSuites(t *testing.T) {
 	}
 	if !parsed(t, properties(t, "security.protocol=SSL\nssl.endpoint.identification.algorithm=")).TLS.AnyName {
 		t.Error("the name of the host matters")
+	}
+}
+
+// A token endpoint is spoken to as the login module says, whatever the brokers' TLS is.
+func TestTLSOfTokenEndpoints(t *testing.T) {
+	root, _ := issued(t, "the root", time.Now().Add(time.Hour))
+	file := filepath.Join(t.TempDir(), "root.pem")
+	if err := os.WriteFile(file, []byte(root), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, options := range map[string]string{
+		"Kafka":             `clientId="me" clientSecret="s" ssl.truststore.location="` + file + `" ssl.truststore.type="PEM" ssl.endpoint.identification.algorithm=""`,
+		"Strimzi":           `oauth.token.endpoint.uri="https://x/y" oauth.client.id="me" oauth.client.secret="s" oauth.ssl.truststore.location="` + file + `" oauth.ssl.truststore.type="PEM" oauth.ssl.endpoint.identification.algorithm=""`,
+		"Strimzi, in place": `oauth.token.endpoint.uri="https://x/y" oauth.client.id="me" oauth.client.secret="s" oauth.ssl.truststore.certificates="` + strings.ReplaceAll(root, "\n", `\n`) + `" oauth.ssl.truststore.type="PEM" oauth.ssl.endpoint.identification.algorithm=""`,
+	} {
+		given := properties(t, "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.jaas.config="+oauthModule+" required "+options+";")
+		if name == "Kafka" {
+			given["sasl.oauthbearer.token.endpoint.url"] = "https://x/y"
+		}
+		s := parsed(t, given)
+		if s.TLS == nil || s.TLS.Roots != nil || s.TLS.AnyName {
+			t.Errorf("%s: the brokers' is %+v", name, s.TLS)
+		}
+		if o := s.SASL.OAuth; o == nil || o.TLS == nil || len(o.TLS.Roots) != 1 || !o.TLS.AnyName {
+			t.Errorf("%s: %s", name, dump(s.SASL))
+		}
 	}
 }
 
@@ -429,6 +487,11 @@ func TestMistakesOfSecurity(t *testing.T) {
 		{"security.protocol=SSL\nssl.endpoint.identification.algorithm=LDAPS", []string{`"LDAPS": unknown; give https`}},
 		{"security.protocol=SSL\nssl.engine.factory.class=com.example.Own", []string{"a Java class can't be run here"}},
 		{"security.protocol=SSL\nssl.enabled.protocols=TLSv1,TLSv1.1", []string{"TLSv1, TLSv1.1 is not spoken any more, by Java 17 neither; give TLSv1.2,TLSv1.3"}},
+		{"security.protocol=SSL\nssl.protocol=TLSv1.1", []string{"is not spoken any more, by Java 17 neither"}},
+		{"security.protocol=SSL\nssl.truststore.location=" + filepath.Dir(file), []string{"is not a file; name one"}},
+		{"security.protocol=SSL\nssl.truststore.location=", []string{"is empty; name a file, or remove it"}},
+		{"security.protocol=SSL\nssl.truststore.location=" + file + "\nssl.truststore.certificates=secret", []string{"ssl.truststore.certificates: and ssl.truststore.location are both given"}},
+		{"security.protocol=SSL\nssl.truststore.certificates=secret", []string{"ssl.truststore.certificates: "}},
 		{"security.protocol=SSL\nssl.enabled.protocols=TLS1.2", []string{"did you mean TLSv1.2?"}},
 		{"security.protocol=SSL\nssl.protocol=TLSv1.2\nssl.enabled.protocols=TLSv1.3", []string{"leaves no version of TLSv1.3"}},
 		{"security.protocol=SSL\nssl.cipher.suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA25", []string{"did you mean TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256?"}},

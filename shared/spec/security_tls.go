@@ -99,8 +99,10 @@ func (c clientReader) certificate() *tls.Certificate {
 	case location.set:
 		at = location
 		store, ok = c.readFile(at, password, keyPassword, "ssl.keystore.password, or ssl.key.password where the key has one of its own")
-	case password.set || keyPassword.set:
-		c.wrongf(firstSet(password, keyPassword).bare(), "is given without a keystore; give ssl.keystore.location, or remove it")
+	case password.set:
+		c.wrongf(password.bare(), "is given without a keystore; give ssl.keystore.location, or remove it")
+	default:
+		c.needless(keyPassword, "there is no keystore") // nor is it a mistake to Kafka
 	}
 	if !ok {
 		return nil
@@ -245,7 +247,7 @@ func (c clientReader) versions() (least, most uint16) {
 	}
 	version, known := tlsVersions[protocol.text]
 	switch {
-	case protocol.text == "TLS" || version == tls.VersionTLS13:
+	case protocol.text == "TLS" || protocol.text == "SSL" || version == tls.VersionTLS13: // the same in Java
 	case !known:
 		c.wrong(protocol, fmt.Errorf("not a version of TLS; give TLSv1.3, which allows TLSv1.2 too%s", suggest(protocol.text, []string{"TLSv1.3", "TLSv1.2"})))
 	case version == 0:
@@ -253,7 +255,7 @@ func (c clientReader) versions() (least, most uint16) {
 	case least > version:
 		c.wrong(protocol, fmt.Errorf("leaves no version of %s; give TLSv1.3", list.text))
 	default:
-		most = version // as Kafka's documentation has it
+		most = version
 	}
 	return least, most
 }

@@ -28,7 +28,8 @@ type Spec struct {
 	// References name each value that a configuration provider gave, for people.
 	References []string
 
-	origin *source // of what references lead to
+	origin *source  // of what references lead to
+	refers []string // references that something is made of
 }
 
 // Cluster returns the cluster with a key: Flow.SourceKey, Flow.TargetKey, Heartbeat.TargetKey. Asking for another is a mistake of ours.
@@ -74,6 +75,8 @@ type Cluster struct {
 	Login *Login
 	// Config holds the client properties as they were given, but for those of the login.
 	Config map[string]string
+
+	references map[string]string // that the addresses and Config were read from, by key
 }
 
 // Key is unique among a Spec's clusters: the alias, where the login isn't a flow's own.

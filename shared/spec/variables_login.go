@@ -33,7 +33,7 @@ var loginVariables = []loginVariable{
 	{name: "TLS_CERT_FILE", key: "ssl.keystore.certificate.chain", fromFile: true, asks: "SSL", meaning: "kferry's own certificate with its chain, PEM"},
 	{name: "TLS_KEY_FILE", key: "ssl.keystore.key", fromFile: true, asks: "SSL", meaning: "its private key, PKCS #8 in PEM"},
 	{name: "TLS_KEY_PASSWORD", key: "ssl.key.password", orFile: true, asks: "SSL", meaning: "password of the private key"},
-	{name: "TLS_VERIFY_HOSTNAME", key: "ssl.endpoint.identification.algorithm", asks: "SSL", meaning: "whether a broker's certificate has to bear the name that is connected to; true where not set"},
+	{name: "TLS_VERIFY_HOSTNAME", key: identificationKey, asks: "SSL", meaning: "whether a broker's certificate has to bear the name that is connected to; true where not set"},
 	{name: "SASL_MECHANISM", key: "sasl.mechanism", asks: "SASL_SSL", meaning: "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, AWS_MSK_IAM or GSSAPI"},
 	{name: "SASL_USERNAME", key: "sasl.username", asks: "SASL_SSL", meaning: "user, for PLAIN and SCRAM"},
 	{name: "SASL_PASSWORD", key: "sasl.password", orFile: true, asks: "SASL_SSL", meaning: "password of the user"},
@@ -97,7 +97,7 @@ func (e environment) cluster(side string, r *report) *cluster {
 		if !ok || v.key == "" {
 			continue
 		}
-		if v.key == "ssl.endpoint.identification.algorithm" {
+		if v.key == identificationKey {
 			given = e.hostNames(given, r)
 		}
 		if earlier := c.config[v.key]; earlier.set && earlier.text != given.text {

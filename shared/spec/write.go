@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,35 +32,44 @@ const (
 var Formats = []Format{StrimziV1, Properties, Env}
 
 // Write writes clusters, flows and heartbeats. Warnings name what the format leaves out and nothing depends on; they stand in
-// the text as well. The error names everything else that the format can't say.
-func Write(s Spec, to Format) (text string, warnings []string, err error) {
-	if slices.ContainsFunc(s.Clusters, func(c Cluster) bool { return c.Login != nil }) {
-		return "", nil, fmt.Errorf("%s: logins can't be written yet", to)
-	}
+// the text as well. The error names everything else that the format can't say. References are written as they were read, never what they
+// stand for; secrets that the input holds as they are, only where secrets says so.
+func Write(s Spec, to Format, secrets bool) (text string, warnings []string, err error) {
+	logins := newLoginWriter(s, secrets)
 	switch to {
 	case StrimziV1:
-		text, warnings = writeStrimzi(s, false), lostHeartbeats(s)
+		text, warnings = writeStrimzi(s, false, logins), lostHeartbeats(s)
 	case Properties:
 		if f := slices.IndexFunc(s.Flows, func(f Flow) bool { return f.State == Absent }); f >= 0 {
 			return "", nil, fmt.Errorf("%s can't say that %s copies nothing and translates positions all the same", to, s.Flows[f].Name())
 		}
-		text, warnings = writeProperties(s)
+		text, warnings = writeProperties(s, logins)
 	case Env:
-		return writeEnv(s)
+		return writeEnv(s, logins)
 	default:
 		return "", nil, fmt.Errorf("unknown format %q; give %s", to, orList(Formats))
+	}
+	if err := logins.err(to); err != nil {
+		return "", nil, err
 	}
 	if err := sameAs(s, text, to != StrimziV1); err != nil {
 		return "", nil, fmt.Errorf("%s can't say everything: %w", to, err)
 	}
-	warnings = append(warnings, dissolved(s)...)
+	warnings = append(warnings, logins.leftOut...)
+	warnings = append(warnings, beside(s)...)
 	return comments(warnings) + text, warnings, nil
 }
 
-// dissolved are the references in whose place stands what they led to.
-func dissolved(s Spec) (all []string) {
-	for _, reference := range s.References {
-		all = append(all, reference+"; what it stands for is written in its place")
+// beside are the Secrets of the input that what is written refers to.
+func beside(s Spec) (all []string) {
+	if s.origin == nil {
+		return nil
+	}
+	for _, doc := range s.origin.docs {
+		name := strings.TrimPrefix(doc.namespace+"/"+doc.name, "/")
+		if slices.ContainsFunc(s.refers, func(r string) bool { return strings.Contains(r, name+":") }) {
+			all = append(all, fmt.Sprintf("the Secret or ConfigMap %s, which is referred to; give it beside, or mount it under %s", name, secretsVariable))
+		}
 	}
 	return all
 }
@@ -72,9 +82,18 @@ func comments(warnings []string) (text string) {
 	return text
 }
 
+// again loads what was written, with what its references lead to.
+func (s Spec) again(environ ...string) (Spec, error) {
+	from := source{environ: environ}
+	if s.origin != nil {
+		from = source{environ: slices.Concat(s.origin.environ, environ), lookups: s.origin.lookups, docs: s.origin.docs}
+	}
+	return from.load()
+}
+
 // sameAs reads what was written and names every difference.
 func sameAs(s Spec, text string, heartbeats bool) error {
-	again, err := Load(nil, []string{"KFERRY_MIRROR=" + text + "\n"})
+	again, err := s.again("KFERRY_MIRROR=" + text + "\n")
 	if err != nil {
 		return fmt.Errorf("what would be written is refused: %w", err)
 	}
@@ -125,6 +144,23 @@ func differences(s, again Spec, heartbeats bool) error {
 		}
 	}
 	for _, c := range s.Clusters {
+		i := slices.IndexFunc(again.Clusters, func(d Cluster) bool { return c.Key() == d.Key() })
+		used := heartbeats || slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.SourceKey() == c.Key() || f.TargetKey() == c.Key() })
+		if i < 0 && !used {
+			continue
+		}
+		if i < 0 {
+			all = multierror.Append(all, fmt.Errorf("a login for %s", c.Key()))
+			continue
+		}
+		if d := again.Clusters[i]; (c.Login == nil) != (d.Login == nil) || c.Login != nil && !reflect.DeepEqual(c.Login.current, d.Login.current) {
+			all = multierror.Append(all, fmt.Errorf("the login to %s is %q and would be %q, or have other secrets", c.Key(), c.Login.Access(), d.Login.Access()))
+		}
+	}
+	for _, lost := range missing(s.refers, again.refers) {
+		all = multierror.Append(all, fmt.Errorf("%s, in whose place what it stands for would be written", lost))
+	}
+	for _, c := range s.Clusters {
 		for _, d := range again.Clusters {
 			if c.Alias == d.Alias && (!sameServers(c.BootstrapServers, d.BootstrapServers) || !maps.Equal(withoutWorkers(c.Config), withoutWorkers(d.Config))) {
 				all = multierror.Append(all, fmt.Errorf("cluster %s at %v with %v would be at %v with %v", c.Alias, c.BootstrapServers, c.Config, d.BootstrapServers, d.Config))
@@ -135,6 +171,30 @@ func differences(s, again Spec, heartbeats bool) error {
 		all = multierror.Append(all, fmt.Errorf("heartbeats are %v and would be %v", s.Heartbeats, again.Heartbeats))
 	}
 	return all.ErrorOrNil()
+}
+
+// missing are the references that are in some texts and not in others. A Secret may get the namespace of the resource that it is in.
+func missing(in, others []string) (all []string) {
+	same := func(one string) string {
+		if secrets, ok := secretsAt(one); ok {
+			return secrets[0].name + ":" + secrets[0].key
+		}
+		return one
+	}
+	known := map[string]bool{}
+	for _, text := range others {
+		for _, one := range reference.FindAllString(text, -1) {
+			known[same(one)] = true
+		}
+	}
+	for _, text := range in {
+		for _, one := range reference.FindAllString(text, -1) {
+			if !known[same(one)] && !slices.Contains(all, one) {
+				all = append(all, one)
+			}
+		}
+	}
+	return all
 }
 
 // idle says whether nothing is done for groups: dedicated mode has no other way to be without a checkpointConnector.
@@ -218,7 +278,7 @@ func settingsOf(f, otherwise Flow, in part) (all []setting) {
 			continue
 		}
 		if text := k.text(f); text != k.text(otherwise) {
-			all = append(all, setting{k.key, text})
+			all = append(all, setting{k.key, referenceOf(f.references, k.key, text)})
 		}
 	}
 	return all
@@ -269,7 +329,7 @@ func topicLimits(limits []TopicLimit, text func(int64) string) string {
 
 func withoutWorkers(config map[string]string) map[string]string {
 	config = maps.Clone(config)
-	maps.DeleteFunc(config, func(key, _ string) bool { return workerName(key) })
+	maps.DeleteFunc(config, func(key, _ string) bool { return workerName(key) || key == protocolKey })
 	return config
 }
 
@@ -287,58 +347,79 @@ func lostHeartbeats(s Spec) (lost []string) {
 }
 
 // writeEnv takes plain variables where they say everything, else the text of a resource in one.
-func writeEnv(s Spec) (string, []string, error) {
-	if environ, ok := plainVariables(s); ok && len(s.References) == 0 {
-		if again, err := Load(nil, environ); err == nil && differences(s, again, true) == nil {
-			return exports(environ), nil, nil
+func writeEnv(s Spec, logins *loginWriter) (string, []string, error) {
+	if environ, withheld, ok := plainVariables(s, logins.literal); ok {
+		if again, err := s.again(slices.Concat(environ, withheld)...); err == nil && differences(s, again, true) == nil {
+			var warnings []string
+			for _, entry := range withheld {
+				name, _, _ := strings.Cut(entry, "=")
+				warnings = append(warnings, name+", which holds a secret and stays as it is set; --show-secrets writes it too")
+			}
+			warnings = append(warnings, beside(s)...)
+			return comments(warnings) + exports(environ), warnings, nil
 		}
 	}
-	text := writeStrimzi(s, true)
+	text := writeStrimzi(s, true, logins)
+	if err := logins.err(Env); err != nil {
+		return "", nil, err
+	}
 	if err := sameAs(s, text, true); err != nil {
 		return "", nil, fmt.Errorf("%s can't say everything: %w", Env, err)
 	}
-	warnings := dissolved(s)
+	warnings := beside(s)
 	return comments(warnings) + exports([]string{"KFERRY_MIRROR=" + text}), warnings, nil
 }
 
-// plainVariables are those of the one flow there is; false where there is more to say.
-func plainVariables(s Spec) ([]string, bool) {
+// plainVariables are those of the one flow there is, and those that hold secrets and are not to be written; false where there is more to say.
+func plainVariables(s Spec, secrets bool) (environ, withheld []string, ok bool) {
 	if len(s.Flows) != 1 || len(s.Heartbeats) > 1 {
-		return nil, false
+		return nil, nil, false
 	}
 	f := s.Flows[0]
 	source, target := s.Cluster(f.SourceKey()), s.Cluster(f.TargetKey())
-	environ := []string{
-		"KFERRY_SOURCE_ALIAS=" + f.Source, "KFERRY_SOURCE_BOOTSTRAP_SERVERS=" + strings.Join(source.BootstrapServers, ","),
-		"KFERRY_TARGET_ALIAS=" + f.Target, "KFERRY_TARGET_BOOTSTRAP_SERVERS=" + strings.Join(target.BootstrapServers, ","),
+	servers := func(c Cluster) string {
+		return referenceOf(c.references, "bootstrap.servers", strings.Join(c.BootstrapServers, ","))
 	}
-	least, err := Load(nil, environ)
+	environ = []string{
+		"KFERRY_SOURCE_ALIAS=" + f.Source, "KFERRY_SOURCE_BOOTSTRAP_SERVERS=" + servers(source),
+		"KFERRY_TARGET_ALIAS=" + f.Target, "KFERRY_TARGET_BOOTSTRAP_SERVERS=" + servers(target),
+	}
+	least, err := s.again(environ...)
 	if err != nil || len(f.Filters) != 1 {
-		return nil, false
+		return nil, nil, false
 	}
+	for prefix, c := range map[string]Cluster{sourcePrefix: source, targetPrefix: target} {
+		written, kept, ok := loginEntries(prefix, c, secrets)
+		if !ok {
+			return nil, nil, false
+		}
+		environ, withheld = append(environ, written...), append(withheld, kept...)
+	}
+	slices.Sort(environ[4:])
 	otherwise := least.Flows[0]
 	say := func(name, text, unless string) {
 		if text != unless {
 			environ = append(environ, name+"="+text)
 		}
 	}
-	say("KFERRY_TOPICS", f.Filters[0].Topics.String(), otherwise.Filters[0].Topics.String())
-	say("KFERRY_TOPICS_EXCLUDE", f.Filters[0].Exclude.String(), otherwise.Filters[0].Exclude.String())
+	filter := f.Filters[0]
+	say("KFERRY_TOPICS", filter.text("topics", filter.Topics), otherwise.Filters[0].Topics.String())
+	say("KFERRY_TOPICS_EXCLUDE", filter.text("topics.exclude", filter.Exclude), otherwise.Filters[0].Exclude.String())
 	say("KFERRY_OFFSETS_REPLICATION_FACTOR", number(f.OffsetsReplicationFactor), number(otherwise.OffsetsReplicationFactor))
 	say("KFERRY_HEARTBEATS", strconv.FormatBool(len(s.Heartbeats) > 0), "true")
 	for _, k := range written {
 		text := k.text(f)
 		switch name := cmp.Or(plainKeys[k.key], limitKeys[k.key]); name {
 		case "KFERRY_REFRESH":
-			say(name, f.Refresh.String(), otherwise.Refresh.String())
+			say(name, referenceOf(f.references, k.key, f.Refresh.String()), otherwise.Refresh.String())
 		case "KFERRY_REPLICATION_POLICY":
-			say(name, f.Policy.String(), otherwise.Policy.String())
+			say(name, referenceOf(f.references, k.key, f.Policy.String()), otherwise.Policy.String())
 		case "", "KFERRY_OFFSETS_REPLICATION_FACTOR":
 		default:
-			say(name, text, k.text(otherwise))
+			say(name, referenceOf(f.references, k.key, text), k.text(otherwise))
 		}
 	}
-	return environ, true
+	return environ, withheld, true
 }
 
 func exports(environ []string) (text string) {
@@ -354,7 +435,7 @@ func byConnect(flows []Flow) [][]Flow {
 	var groups [][]Flow
 	for _, f := range flows {
 		i := slices.IndexFunc(groups, func(g []Flow) bool {
-			return g[0].Target == f.Target && g[0].OffsetsTopic == f.OffsetsTopic && g[0].ConnectGroup == f.ConnectGroup &&
+			return g[0].TargetKey() == f.TargetKey() && g[0].OffsetsTopic == f.OffsetsTopic && g[0].ConnectGroup == f.ConnectGroup &&
 				g[0].OffsetsReplicationFactor == f.OffsetsReplicationFactor
 		})
 		if i < 0 {

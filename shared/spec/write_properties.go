@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -9,15 +10,19 @@ import (
 
 // writeProperties writes mm2.properties. Beside the text it names what the driver behind such a file has no key for, and
 // nothing that is copied depends on.
-func writeProperties(s Spec) (string, []string) {
-	w := propertiesWriter{spec: s}
+func writeProperties(s Spec, logins *loginWriter) (string, []string) {
+	w := propertiesWriter{spec: s, logins: logins}
 	var aliases []string
 	for _, c := range s.Clusters {
-		aliases = append(aliases, c.Alias)
+		if c.Flow == "" {
+			aliases = append(aliases, c.Alias)
+		}
 	}
 	w.set("clusters", strings.Join(aliases, ", "))
 	for _, c := range s.Clusters {
-		w.cluster(c)
+		if c.Flow == "" {
+			w.cluster(c)
+		}
 	}
 	for _, f := range s.Flows {
 		w.flow(f)
@@ -28,6 +33,7 @@ func writeProperties(s Spec) (string, []string) {
 
 type propertiesWriter struct {
 	spec    Spec
+	logins  *loginWriter
 	text    strings.Builder
 	leftOut []string
 }
@@ -37,9 +43,12 @@ func (w *propertiesWriter) set(key, text string) {
 }
 
 func (w *propertiesWriter) cluster(c Cluster) {
-	w.set(c.Alias+".bootstrap.servers", strings.Join(c.BootstrapServers, ","))
-	for _, s := range sorted(c.Config) {
+	w.set(c.Alias+".bootstrap.servers", referenceOf(c.references, "bootstrap.servers", strings.Join(c.BootstrapServers, ",")))
+	for _, s := range sorted(c) {
 		w.set(c.Alias+"."+s.key, s.text)
+	}
+	if !w.logins.apart[c.Alias] {
+		w.login(c.Alias+".", c)
 	}
 	into := slices.DeleteFunc(slices.Clone(w.spec.Flows), func(f Flow) bool { return f.Target != c.Alias })
 	if len(into) == 0 {
@@ -52,7 +61,27 @@ func (w *propertiesWriter) cluster(c Cluster) {
 	}
 	same := !slices.ContainsFunc(into, func(f Flow) bool { return f.ConnectGroup != first.ConnectGroup })
 	if same && first.ConnectGroup != silent(dedicated, first, nil).ConnectGroup {
-		w.set(c.Alias+".group.id", first.ConnectGroup)
+		w.set(c.Alias+".group.id", referenceOf(first.references, "group.id", first.ConnectGroup))
+	}
+}
+
+func (w *propertiesWriter) login(prefix string, c Cluster) {
+	all := w.logins.settingsFor(c)
+	if c.Login == nil && w.logins.apart[c.Alias] {
+		all[protocolKey] = "PLAINTEXT"
+	}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		w.set(prefix+key, all[key])
+	}
+}
+
+// logIn writes the logins of a flow where others have others.
+func (w *propertiesWriter) logIn(flow string, source, target Cluster) {
+	if w.logins.apart[source.Alias] {
+		w.login(flow+".source.cluster.", source)
+	}
+	if w.logins.apart[target.Alias] {
+		w.login(flow+".target.cluster.", target)
 	}
 }
 
@@ -61,13 +90,14 @@ func (w *propertiesWriter) flow(f Flow) {
 	set := func(key, text string) { w.set(f.Name()+"."+key, text) }
 	fmt.Fprintln(&w.text)
 	set("enabled", fmt.Sprint(f.State != Absent))
+	w.logIn(f.Name(), w.spec.Cluster(f.SourceKey()), w.spec.Cluster(f.TargetKey()))
 	filter, same := joined(f.Filters)
 	if same && len(f.Filters) > 1 {
 		w.leftOut = append(w.leftOut, fmt.Sprintf("that %s has %d lists of topics; one lets the same pass", f.Name(), len(f.Filters)))
 	}
 	w.filter(f.Name()+".", filter, otherwise.Filters[0])
 	if f.OffsetsTopic != otherwise.OffsetsTopic {
-		set("offsets.storage.topic", f.OffsetsTopic)
+		set("offsets.storage.topic", referenceOf(f.references, "offset.storage.topic", f.OffsetsTopic))
 	}
 	if f.Connector != otherwise.Connector {
 		set("kferry.connector", f.Connector)
@@ -90,24 +120,25 @@ func joined(filters []Filter) (all Filter, same bool) {
 		if f.Exclude.String() != all.Exclude.String() {
 			return filters[0], false
 		}
-		all.Topics = all.Topics.or(f.Topics)
+		all.Topics, all.references = all.Topics.or(f.Topics), nil
 	}
 	return all, true
 }
 
 func (w *propertiesWriter) filter(prefix string, f, otherwise Filter) {
 	if f.Topics.String() != otherwise.Topics.String() {
-		w.set(prefix+"topics", f.Topics.String())
+		w.set(prefix+"topics", f.text("topics", f.Topics))
 	}
 	if f.Exclude.String() != otherwise.Exclude.String() {
-		w.set(prefix+"topics.exclude", f.Exclude.String())
+		w.set(prefix+"topics.exclude", f.text("topics.exclude", f.Exclude))
 	}
 }
 
 // heartbeats are written between all pairs of clusters unless the file says otherwise.
 func (w *propertiesWriter) heartbeats() {
 	fmt.Fprintln(&w.text)
-	pairs := len(w.spec.Clusters) * (len(w.spec.Clusters) - 1)
+	clusters := len(w.logins.apart)
+	pairs := clusters * (clusters - 1)
 	if len(w.spec.Heartbeats) < pairs {
 		w.set("emit.heartbeats.enabled", "false")
 	}
@@ -115,6 +146,9 @@ func (w *propertiesWriter) heartbeats() {
 		name := FlowName(h.Source, h.Target) + "."
 		if len(w.spec.Heartbeats) < pairs {
 			w.set(name+"emit.heartbeats.enabled", "true")
+		}
+		if _, flows := w.spec.Flow(FlowName(h.Source, h.Target)); !flows {
+			w.logIn(FlowName(h.Source, h.Target), w.spec.Cluster(h.Source), w.spec.Cluster(h.TargetKey()))
 		}
 		if h.Interval != defaultHeartbeat {
 			w.set(name+"emit.heartbeats.interval.seconds", seconds(h.Interval))

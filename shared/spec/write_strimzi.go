@@ -12,8 +12,8 @@ import (
 
 // writeStrimzi writes KafkaMirrorMaker2 resources in the v1 shape, one for each Connect. With heartbeats they have the
 // heartbeatConnector of the older shape too, which kferry reads in either and Strimzi's v1 doesn't know.
-func writeStrimzi(s Spec, heartbeats bool) string {
-	w := strimziWriter{spec: s, named: map[string]int{}, heartbeats: map[string]Heartbeat{}}
+func writeStrimzi(s Spec, heartbeats bool, logins *loginWriter) string {
+	w := strimziWriter{spec: s, logins: logins, named: map[string]int{}, heartbeats: map[string]Heartbeat{}}
 	if heartbeats {
 		for _, h := range s.Heartbeats {
 			w.heartbeats[FlowName(h.Source, h.Target)] = h
@@ -21,6 +21,11 @@ func writeStrimzi(s Spec, heartbeats bool) string {
 	}
 	for _, flows := range byConnect(s.Flows) {
 		var mirrors []*yaml.Node
+		clusters := []Cluster{s.Cluster(flows[0].TargetKey())}
+		for _, f := range flows {
+			clusters = append(clusters, s.Cluster(f.SourceKey()))
+		}
+		w.namespace = namespaceFor(clusters...)
 		for _, f := range flows {
 			mirrors = append(mirrors, w.mirrors(f)...)
 		}
@@ -28,14 +33,18 @@ func writeStrimzi(s Spec, heartbeats bool) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.heartbeats)) { // those beside which nothing is copied
 		h := w.heartbeats[name]
-		mirror := object{}.set("source", w.source(h.Source)).set("heartbeatConnector", heartbeatNode(h))
-		w.resource(w.cluster(h.Target).config(sorted(w.spec.Cluster(h.Target).Config)), h.Target, []*yaml.Node{mirror.node()})
+		source, target := s.Cluster(h.Source), s.Cluster(h.TargetKey())
+		w.namespace = namespaceFor(source, target)
+		mirror := object{}.set("source", w.cluster(source, false, nil).node()).set("heartbeatConnector", heartbeatNode(h))
+		w.resource(w.cluster(target, true, nil), h.Target, []*yaml.Node{mirror.node()})
 	}
 	return w.text.String()
 }
 
 type strimziWriter struct {
 	spec       Spec
+	logins     *loginWriter
+	namespace  string // of the resource that is written
 	text       strings.Builder
 	named      map[string]int       // how often a resource has a name
 	heartbeats map[string]Heartbeat // that are still to be written, by flow
@@ -54,6 +63,10 @@ func text(s string) *yaml.Node {
 	return n
 }
 
+func boolean(b bool) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(b)}
+}
+
 func integer(n int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: number(n)}
 }
@@ -66,20 +79,27 @@ func configNode(all []setting) *yaml.Node {
 	return o.node()
 }
 
-func (w *strimziWriter) cluster(alias string) object {
-	c := w.spec.Cluster(alias)
-	return object{}.set("alias", text(alias)).set("bootstrapServers", text(strings.Join(c.BootstrapServers, ",")))
-}
-
-func (w *strimziWriter) source(alias string) *yaml.Node {
-	return w.cluster(alias).config(sorted(w.spec.Cluster(alias).Config)).node()
+// cluster is one, which may be that of Connect, with more settings than its own.
+func (w *strimziWriter) cluster(c Cluster, connect bool, names []setting, more ...setting) object {
+	o := object{}.set("alias", text(c.Alias)).set("bootstrapServers", text(referenceOf(c.references, "bootstrap.servers", strings.Join(c.BootstrapServers, ","))))
+	for _, s := range names {
+		o = o.set(s.key, text(s.text))
+	}
+	blocks := w.logins.blocksFor(c, w.namespace, connect)
+	if blocks.hasTLS {
+		o = o.set("tls", blocks.tls.node())
+	}
+	if blocks.authentication != nil {
+		o = o.set("authentication", blocks.authentication.node())
+	}
+	return o.config(slices.Concat(sorted(c), blocks.config, more))
 }
 
 // sorted are the settings of a cluster but those of workers, which have places of their own.
-func sorted(config map[string]string) (all []setting) {
-	config = withoutWorkers(config)
+func sorted(c Cluster) (all []setting) {
+	config := withoutWorkers(c.Config)
 	for _, key := range slices.Sorted(maps.Keys(config)) {
-		all = append(all, setting{key, config[key]})
+		all = append(all, setting{key, referenceOf(c.references, key, config[key])})
 	}
 	return all
 }
@@ -93,24 +113,27 @@ func (o object) config(all []setting) object {
 
 // target is the cluster of Connect with the names of its workers, all of which the v1 shape wants.
 func (w *strimziWriter) target(f Flow) object {
-	config := w.spec.Cluster(f.Target).Config
-	named := func(key, kind string) *yaml.Node {
-		name := config[key]
+	c := w.spec.Cluster(f.TargetKey())
+	named := func(field, key, kind string) setting {
+		name := referenceOf(c.references, key, c.Config[key])
 		if name == "" {
 			name = strings.Replace(f.OffsetsTopic, "offsets", kind, 1)
 		}
 		if name == f.OffsetsTopic {
 			name = f.ConnectGroup + "-" + kind
 		}
-		return text(name)
+		return setting{field, name}
 	}
-	o := w.cluster(f.Target).set("groupId", text(f.ConnectGroup)).set("offsetStorageTopic", text(f.OffsetsTopic)).
-		set("configStorageTopic", named("config.storage.topic", "configs")).set("statusStorageTopic", named("status.storage.topic", "status"))
-	all := sorted(config)
+	names := []setting{
+		{"groupId", referenceOf(f.references, "group.id", f.ConnectGroup)},
+		{"offsetStorageTopic", referenceOf(f.references, "offset.storage.topic", f.OffsetsTopic)},
+		named("configStorageTopic", "config.storage.topic", "configs"), named("statusStorageTopic", "status.storage.topic", "status"),
+	}
+	var more []setting
 	if f.OffsetsReplicationFactor != -1 {
-		all = append(all, setting{"offset.storage.replication.factor", number(f.OffsetsReplicationFactor)})
+		more = append(more, setting{"offset.storage.replication.factor", number(f.OffsetsReplicationFactor)})
 	}
-	return o.config(all)
+	return w.cluster(c, true, names, more...)
 }
 
 // mirrors are those of a flow, one for each filter.
@@ -124,7 +147,7 @@ func (w *strimziWriter) mirrors(f Flow) (all []*yaml.Node) {
 	translations := settingsOf(f, otherwise, translating)
 	translations = slices.DeleteFunc(translations, func(s setting) bool { return s.key == "groups" || s.key == "groups.exclude" })
 	for i, filter := range f.Filters {
-		mirror := object{}.set("source", w.source(f.Source))
+		mirror := object{}.set("source", w.cluster(w.spec.Cluster(f.SourceKey()), false, nil).node())
 		if f.State != Absent {
 			tasks := f.MaxLeases
 			switch {
@@ -142,20 +165,22 @@ func (w *strimziWriter) mirrors(f Flow) (all []*yaml.Node) {
 			mirror = mirror.set("heartbeatConnector", heartbeatNode(h))
 			delete(w.heartbeats, f.Name())
 		}
-		mirror = mirror.pattern("topicsPattern", filter.Topics, allTopics).pattern("topicsExcludePattern", filter.Exclude, defaultTopicsExclude)
+		mirror = mirror.pattern("topicsPattern", filter.text("topics", filter.Topics), allTopics).
+			pattern("topicsExcludePattern", filter.text("topics.exclude", filter.Exclude), defaultTopicsExclude)
 		if f.Groups.State != Absent {
-			mirror = mirror.pattern("groupsPattern", f.Groups.Include, allTopics).pattern("groupsExcludePattern", f.Groups.Exclude, defaultGroupsExclude)
+			mirror = mirror.pattern("groupsPattern", referenceOf(f.references, "groups", f.Groups.Include.String()), allTopics).
+				pattern("groupsExcludePattern", referenceOf(f.references, "groups.exclude", f.Groups.Exclude.String()), defaultGroupsExclude)
 		}
 		all = append(all, mirror.node())
 	}
 	return all
 }
 
-func (o object) pattern(key string, p, otherwise Patterns) object {
-	if p.String() == otherwise.String() {
+func (o object) pattern(key, patterns string, otherwise Patterns) object {
+	if patterns == otherwise.String() {
 		return o
 	}
-	return o.set(key, text(p.String()))
+	return o.set(key, text(patterns))
 }
 
 func connectorNode(state State, tasks int, config []setting) *yaml.Node {
@@ -180,6 +205,14 @@ func heartbeatNode(h Heartbeat) *yaml.Node {
 	return connectorNode(Running, 0, config)
 }
 
+func (w *strimziWriter) metadata(name string) object {
+	o := object{}.set("name", text(name))
+	if w.namespace == "" {
+		return o
+	}
+	return o.set("namespace", text(w.namespace))
+}
+
 var notInResourceName = regexp.MustCompile(`[^a-z0-9]+`)
 
 // resource writes a whole document.
@@ -194,7 +227,7 @@ func (w *strimziWriter) resource(target object, alias string, mirrors []*yaml.No
 	spec := object{}.set("replicas", integer(1)).set("target", target.node()).
 		set("mirrors", &yaml.Node{Kind: yaml.SequenceNode, Content: mirrors})
 	doc := object{}.set("apiVersion", text(resourceGroups[0]+"/v1")).set("kind", text(resourceKind)).
-		set("metadata", object{}.set("name", text(name)).node()).set("spec", spec.node())
+		set("metadata", w.metadata(name).node()).set("spec", spec.node())
 	if w.text.Len() > 0 {
 		w.text.WriteString("---\n")
 	}

@@ -1,14 +1,19 @@
 package spec_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
 
 	"github.com/kferry/kferry/shared/spec"
@@ -30,24 +35,21 @@ func TestWriteEveryFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(filepath.Base(file), "secured") {
-				if _, _, err := spec.Write(s, spec.Properties); err == nil {
-					t.Error("written")
-				}
-				return
-			}
+			secrets := mounted(t, file)
 			if filepath.Base(file) == onlyInProperties {
 				sameAgain(t, s, spec.Properties)
 				return
 			}
-			sameAgain(t, s, spec.StrimziV1)
+			sameAgain(t, s, spec.StrimziV1, secrets...)
 			if why := notInProperties[filepath.Base(file)]; why == "" {
-				sameAgain(t, s, spec.Properties)
-			} else if _, _, err := spec.Write(s, spec.Properties); err == nil || !strings.Contains(err.Error(), why) {
+				sameAgain(t, s, spec.Properties, secrets...)
+			} else if _, _, err := spec.Write(s, spec.Properties, false); err == nil || !strings.Contains(err.Error(), why) {
 				t.Errorf("in properties: %v", err)
 			}
-			if warnings := sameAgain(t, s, spec.Env); len(warnings) != len(s.References) {
-				t.Errorf("variables leave out %v", warnings)
+			for _, warning := range sameAgain(t, s, spec.Env, secrets...) {
+				if !strings.Contains(warning, "which is referred to") && !strings.Contains(warning, "that MirrorMaker knows") {
+					t.Errorf("variables leave out %s", warning)
+				}
 			}
 		})
 	}
@@ -77,14 +79,14 @@ func TestWritePlain(t *testing.T) {
 		"KFERRY_TASKS_MAX=7", "KFERRY_ON_HOLD=retention_gap=hold", "KFERRY_RATE_BYTES=5MiB", "KFERRY_RATE_RECORDS_TOPICS=orders=7",
 	)
 	s := load(t, environ...)
-	text, _, err := spec.Write(s, spec.Env)
+	text, _, err := spec.Write(s, spec.Env, false)
 	if err != nil || strings.Contains(text, "KFERRY_MIRROR") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if want := describe(s, nil); want != describe(load(t, exported(t, text)...), nil) {
 		t.Errorf("%s\nis not\n%s", text, want)
 	}
-	if _, _, err := spec.Write(s, spec.StrimziV1); err == nil || !strings.Contains(err.Error(), `not an interval`) {
+	if _, _, err := spec.Write(s, spec.StrimziV1, false); err == nil || !strings.Contains(err.Error(), `not an interval`) {
 		t.Errorf("half a second in a resource: %v", err)
 	}
 	for _, least := range []string{"KFERRY_TASKS_MAX=7", "KFERRY_OFFSETS_REPLICATION_FACTOR=3", "KFERRY_GROUPS=a"} {
@@ -95,15 +97,66 @@ func TestWritePlain(t *testing.T) {
 }
 
 func TestWriteUnknown(t *testing.T) {
-	if _, _, err := spec.Write(load(t, plain()...), "toml"); err == nil || !strings.Contains(err.Error(), "strimzi-v1, properties or env") {
+	if _, _, err := spec.Write(load(t, plain()...), "toml", false); err == nil || !strings.Contains(err.Error(), "strimzi-v1, properties or env") {
 		t.Error(err)
 	}
 }
 
-// sameAgain writes and reads, and returns what was left out.
-func sameAgain(t *testing.T, s spec.Spec, to spec.Format) []string {
+// mounted has the Secrets and ConfigMaps of a file be where Kubernetes mounts them, and says where.
+func mounted(t *testing.T, file string) (environ []string) {
 	t.Helper()
-	text, warnings, err := spec.Write(s, to)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var doc struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+			Data     map[string]string
+		}
+		var loose map[string]any
+		var node yaml.Node
+		if err := decoder.Decode(&node); err != nil {
+			return []string{"KFERRY_SECRETS_DIR=" + dir}
+		}
+		if node.Decode(&loose) != nil || loose["kind"] != "Secret" && loose["kind"] != "ConfigMap" {
+			continue
+		}
+		if err := node.Decode(&doc); err != nil {
+			t.Fatal(err)
+		}
+		strings, _ := loose["stringData"].(map[string]any)
+		into := filepath.Join(dir, doc.Metadata.Namespace, doc.Metadata.Name)
+		if err := os.MkdirAll(into, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range doc.Data {
+			if doc.Kind == "Secret" {
+				decoded, _ := base64.StdEncoding.DecodeString(value)
+				value = string(decoded)
+			}
+			write(t, filepath.Join(into, key), value)
+		}
+		for key, value := range strings {
+			write(t, filepath.Join(into, key), fmt.Sprint(value))
+		}
+	}
+}
+
+// sameAgain writes and reads, beside more variables, and returns what was left out. Secrets that the input holds as they are have to be asked for.
+func sameAgain(t *testing.T, s spec.Spec, to spec.Format, beside ...string) []string {
+	t.Helper()
+	text, warnings, err := spec.Write(s, to, false)
+	if err != nil && strings.Contains(err.Error(), "--show-secrets") {
+		if strings.Contains(err.Error(), "secret-") || text != "" {
+			t.Errorf("%s shows a secret: %v %s", to, err, text)
+		}
+		text, warnings, err = spec.Write(s, to, true)
+	} else if strings.Contains(text, "secret-") {
+		t.Errorf("%s shows a secret: %s", to, text)
+	}
 	if err != nil {
 		t.Errorf("%s: %v", to, err)
 		return nil
@@ -112,7 +165,7 @@ func sameAgain(t *testing.T, s spec.Spec, to spec.Format) []string {
 	if to == spec.Env {
 		environ = exported(t, text)
 	}
-	again, err := spec.Load(nil, environ)
+	again, err := spec.Load(nil, append(environ, beside...))
 	if err != nil {
 		t.Errorf("%s: %v\n%s", to, err, text)
 		return warnings
@@ -141,6 +194,9 @@ func said(s spec.Spec) string {
 			f.Groups = spec.Groups{CheckpointsTopic: g.CheckpointsTopic}
 		}
 		describeFlow(&text, f)
+	}
+	for _, f := range s.Flows {
+		fmt.Fprintln(&text, f.SourceKey(), s.Cluster(f.SourceKey()).Login.Access(), f.TargetKey(), s.Cluster(f.TargetKey()).Login.Access())
 	}
 	fmt.Fprintln(&text, s.Heartbeats)
 	return text.String()
@@ -194,7 +250,7 @@ func TestWriteAnything(t *testing.T) {
 		for _, to := range []spec.Format{spec.StrimziV1, spec.Env} {
 			sameAgain(t, s, to)
 		}
-		if _, _, err := spec.Write(s, spec.Properties); err == nil {
+		if _, _, err := spec.Write(s, spec.Properties, false); err == nil {
 			sameAgain(t, s, spec.Properties)
 		} else if !notSaid.MatchString(err.Error()) {
 			t.Errorf("in properties: %v", err)
@@ -203,6 +259,104 @@ func TestWriteAnything(t *testing.T) {
 			rt.Fatalf("of\n%s", text)
 		}
 	})
+}
+
+// anyLogins are what a cluster's client properties may say.
+var anyLogins = []string{
+	"", "security.protocol=PLAINTEXT", "security.protocol=SSL", "security.protocol=SSL\nssl.truststore.location=testdata/references/ca.crt",
+	"security.protocol=SSL\nssl.truststore.certificates=${directory:testdata/references:ca.crt}\nssl.keystore.certificate.chain=${directory:testdata/references:user.crt}\nssl.keystore.key=${directory:testdata/references:user.key}",
+	"security.protocol=SSL\nssl.truststore.certificates=${secrets:kafka/ca:*.crt}\nssl.keystore.certificate.chain=${secrets:kafka/user:user.crt}\nssl.keystore.key=${secrets:kafka/user:user.key}",
+	"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"u\" password=\"secret-\\\\\"x\";",
+	"security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-256\nsasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=\"u\" password=\"${env:PW}\";",
+	"security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.username=${env:USERNAME}\nsasl.password=${env:PW}\nssl.truststore.certificates=${secrets:kafka/ca:ca.crt}",
+	"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username=u\nsasl.password=${strimzisecrets:kafka/user:password}\nssl.protocol=TLSv1.3",
+	"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\nsasl.username=$user\nsasl.password=secret-\\\\\"x",
+	"security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.token.endpoint.url=https://idp/token\nsasl.oauthbearer.client.credentials.client.id=i\nsasl.oauthbearer.client.credentials.client.secret=${env:PW}\nsasl.oauthbearer.scope=s",
+	"security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.login.callback.handler.class=io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler\nsasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id=\"i\" oauth.client.secret=\"${secrets:kafka/user:password}\" oauth.token.endpoint.uri=\"https://idp\";",
+}
+
+// TestWriteAnyLogin writes random logins in each form, and logs in by what is read again as before.
+func TestWriteAnyLogin(t *testing.T) {
+	dir := t.TempDir()
+	for key, file := range map[string]string{"ca/ca.crt": "ca.crt", "ca/ca2.crt": "ca2.crt", "user/user.crt": "user.crt", "user/user.key": "user.key"} {
+		text, err := os.ReadFile(filepath.Join("testdata/references", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "kafka", filepath.Dir(key)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "kafka", key), string(text))
+	}
+	passwords := []string{"secret-plain", `secret-\u`, `secret-"q`, "secret 'x"}
+	written := map[spec.Format]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		password := rapid.SampledFrom(passwords).Draw(rt, "password")
+		write(t, filepath.Join(dir, "kafka/user/password"), password)
+		beside := []string{"KFERRY_SECRETS_DIR=" + dir, "PW=" + rapid.SampledFrom(passwords).Draw(rt, "PW"), "USERNAME=us=er"}
+		login := func(prefix string) (lines string) {
+			for line := range strings.SplitSeq(rapid.SampledFrom(anyLogins).Draw(rt, prefix), "\n") {
+				if line != "" {
+					lines += prefix + line + "\n"
+				}
+			}
+			if strings.Contains(lines, "SSL\n") && rapid.Bool().Draw(rt, "any name") {
+				lines += prefix + "ssl.endpoint.identification.algorithm=\n"
+			}
+			return lines
+		}
+		var environ []string
+		var text string
+		if rapid.Bool().Draw(rt, "plain") {
+			environ = plain("KFERRY_SOURCE_PROPERTIES="+login("")+"\n", "KFERRY_TARGET_PROPERTIES="+login("")+"\n")
+		} else {
+			text = "clusters = a, b, t\na.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\nt.bootstrap.servers = t:1\na->t.enabled = true\nb->t.enabled = true\nemit.heartbeats.enabled = false\n" +
+				login("a.") + login("b.") + login("t.")
+			if rapid.Bool().Draw(rt, "own") {
+				text += login("b->t.target.cluster.")
+			}
+			environ = []string{"KFERRY_MIRROR=" + text}
+		}
+		s, err := spec.Load(nil, append(environ, beside...))
+		if err != nil {
+			return // a login over another one that doesn't fit
+		}
+		for _, to := range spec.Formats {
+			text, _, err := spec.Write(s, to, true)
+			if err != nil {
+				rt.Fatalf("%s: %v", to, err)
+			}
+			written[to]++
+			for _, stood := range []string{"secret-plain", "secret 'x", "PRIVATE KEY"} {
+				if strings.Contains(text, stood) {
+					rt.Errorf("%s: %s is written: %s", to, stood, text)
+				}
+			}
+			again := append([]string{"KFERRY_MIRROR=" + text}, beside...)
+			if to == spec.Env {
+				again = append(exported(t, text), beside...)
+			}
+			same, err := spec.Load(nil, again)
+			if err != nil {
+				rt.Fatalf("%s: %v\n%s", to, err, text)
+			}
+			for _, f := range s.Flows {
+				g, _ := same.Flow(f.Name())
+				for _, pair := range [][2]string{{f.SourceKey(), g.SourceKey()}, {f.TargetKey(), g.TargetKey()}} {
+					want, _ := s.Cluster(pair[0]).Login.Security()
+					if got, _ := same.Cluster(pair[1]).Login.Security(); !reflect.DeepEqual(got, want) {
+						rt.Errorf("%s: %s logs in by %+v, not %+v\n%s", to, f.Name(), got.SASL, want.SASL, text)
+					}
+				}
+			}
+		}
+	})
+	t.Log(written)
+	for _, to := range spec.Formats {
+		if written[to] == 0 {
+			t.Errorf("nothing was written as %s", to)
+		}
+	}
 }
 
 // notSaid is what mm2.properties has no words for.
@@ -259,7 +413,7 @@ func TestWriteGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, to := range formats {
-			text, _, err := spec.Write(s, to)
+			text, _, err := spec.Write(s, to, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,24 +422,39 @@ func TestWriteGolden(t *testing.T) {
 	}
 }
 
-// What is left out is named in comments, and stays there when it has several lines.
-func TestCommentsStayComments(t *testing.T) {
-	s := load(t, "MORE=payments", `KFERRY_MIRROR=spec:
-  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+// A reference stays one in every form, and what it stands for is in none, nor are lines of its own.
+func TestReferencesStay(t *testing.T) {
+	s := load(t, "MORE=payments", "AT=a:9092", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "${env:AT}"}, {alias: B, bootstrapServers: "b:9092", config: {group.id: "g-${env:MORE}"}}]
   mirrors:
   - sourceCluster: A
     targetCluster: B
-    sourceConnector: {config: {topics: "orders,\n${env:MORE}"}}
+    groupsExcludePattern: "${env:MORE}"
+    sourceConnector: {config: {topics.blacklist: "orders,\n${env:MORE}"}}
+    checkpointConnector: {}
 `)
 	for _, format := range spec.Formats {
-		text, warnings, err := spec.Write(s, format)
-		if err != nil || len(warnings) == 0 {
-			t.Fatalf("%s: left out %v, error %v", format, warnings, err)
+		text, _, err := spec.Write(s, format, false)
+		if err != nil {
+			t.Fatal(format, err)
 		}
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, "${env:MORE}") && !strings.HasPrefix(line, "#") {
-				t.Errorf("%s: %s", format, line)
-			}
+		if n := strings.Count(text, "${env:MORE}"); n != 3 || strings.Count(text, "${env:AT}") != 1 || strings.Contains(text, "payments") || strings.Contains(text, "a:9092") {
+			t.Errorf("%s has %d references: %s", format, n, text)
 		}
+	}
+}
+
+// What a reference stands for where no form can hold it is not written.
+func TestReferenceWithoutPlace(t *testing.T) {
+	s := load(t, "N=2", `KFERRY_MIRROR=spec:
+  clusters: [{alias: A, bootstrapServers: "a:9092"}, {alias: B, bootstrapServers: "b:9092"}]
+  mirrors:
+  - {sourceCluster: A, targetCluster: B, sourceConnector: {tasksMax: "${env:N}"}}
+`)
+	if text, _, err := spec.Write(s, spec.StrimziV1, false); text != "" || err == nil || !strings.Contains(err.Error(), "${env:N}, in whose place") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if text, _, err := spec.Write(s, spec.Properties, false); err != nil || !strings.Contains(text, "A->B.tasks.max = ${env:N}\n") {
+		t.Errorf("%v\n%s", err, text)
 	}
 }

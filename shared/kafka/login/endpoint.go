@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	jwtBearerGrant  = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 	jwtBearerClient = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 	// attemptLimit is for a part of an attempt whose limit the login leaves open.
@@ -41,9 +40,9 @@ func checkOAuth(o *spec.OAuth) error {
 	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
 		return fmt.Errorf("the token endpoint is %q: give an https URL, or a token", o.Endpoint)
 	}
-	if o.Sign != nil && o.Assertion == "" && o.AssertionFile == "" {
-		if o.Sign.Algorithm != "RS256" && o.Sign.Algorithm != "ES256" {
-			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Sign.Algorithm)
+	if o.Signed != nil && o.Assertion == "" && o.AssertionFile == "" {
+		if o.Signed.Algorithm != "RS256" && o.Signed.Algorithm != "ES256" {
+			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Signed.Algorithm)
 		}
 	}
 	return nil
@@ -88,6 +87,7 @@ func newEndpoint(o *spec.OAuth, dial Dial) *endpoint {
 
 // get asks for a token, again where that may help, and for the refresh token to use from now on, "" for the same.
 func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
+	pause, until := min(max(e.of.RetryPause, 0), mostPause), time.Now().Add(e.of.RetryFor)
 	for attempt := 0; ; attempt++ {
 		t, next, err := e.ask(ctx)
 		if err == nil {
@@ -95,13 +95,17 @@ func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
 		}
 		err = fmt.Errorf("get a token from %s: %w", e.where(), e.hide(err))
 		final, is := errors.AsType[*finalError](err)
-		if is && final.status != 0 || attempt >= min(e.of.Retries, mostRetries) {
+		again := attempt < min(e.of.Retries, mostRetries) || attempt < mostRetries && time.Now().Add(pause).Before(until)
+		if is && final.status != 0 || !again {
 			return nil, "", err
 		}
 		select {
-		case <-time.After(min(max(e.of.RetryPause, 0), mostPause)):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, "", context.Cause(ctx)
+		}
+		if e.of.RetryFor > 0 {
+			pause = min(2*pause, mostPause)
 		}
 	}
 }
@@ -277,13 +281,13 @@ func (e *endpoint) form() (form url.Values, header string, _ error) {
 		return nil, "", err
 	}
 	switch form.Get("grant_type") {
-	case jwtBearerGrant:
+	case spec.GrantJWTBearer:
 		set("assertion", string(assertion))
 		assertion = ""
-	case "refresh_token":
+	case spec.GrantRefreshToken:
 		set("refresh_token", string(o.RefreshToken))
 		set("client_id", o.ClientID)
-	case "password":
+	case spec.GrantPassword:
 		set("username", o.Username)
 		set("password", string(o.Password))
 		set("client_id", o.ClientID)
@@ -307,11 +311,11 @@ func (e *endpoint) grant() string {
 	case o.Grant != "":
 		return o.Grant
 	case o.RefreshToken != "":
-		return "refresh_token"
+		return spec.GrantRefreshToken
 	case o.Username != "":
-		return "password"
+		return spec.GrantPassword
 	}
-	return "client_credentials"
+	return spec.GrantClientCredentials
 }
 
 // assertion is a JWT that says who asks, "" where something else does.
@@ -328,8 +332,8 @@ func (e *endpoint) assertion() (spec.Secret, error) {
 			return "", fmt.Errorf("read the assertion: %w", err)
 		}
 		return text, nil
-	case o.Sign != nil:
-		return sign(o.Sign)
+	case o.Signed != nil:
+		return sign(o.Signed)
 	}
 	return "", nil
 }

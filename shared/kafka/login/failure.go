@@ -84,7 +84,7 @@ func answerToPlain(address string, b []byte, err error) error {
 		return &failure{address: address, text: "it answers in TLS, and is spoken to in plain text: set security.protocol to SSL (SASL_SSL where there is a login)"}
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s closed the connection at the first request: where it wants TLS set security.protocol to SSL (SASL_SSL), where it wants a login to SASL_PLAINTEXT: %w", address, err)
+		return fmt.Errorf("%s closed the connection at the first request: it is about to stop, or wants TLS (security.protocol SSL or SASL_SSL)", address)
 	}
 	return err
 }
@@ -135,11 +135,10 @@ func (h *handshake) refused(alert tls.AlertError) string {
 		return fmt.Sprintf("the client's certificate, %s, is none that it takes, so it got none (%v)%s", describe(leafOf(own)), alert, wants)
 	default:
 		leaf := leafOf(own)
-		text := fmt.Sprintf("it refuses the client's certificate, %s (%v)%s", describe(leaf), alert, wants)
 		if leaf != nil && time.Now().After(leaf.NotAfter) {
-			text += fmt.Sprintf(": it expired on %s, put a new one into the keystore", date(leaf.NotAfter))
+			return fmt.Sprintf("it refuses the client's certificate, %s, which expired on %s (%v): put a new one into the keystore", describe(leaf), date(leaf.NotAfter), alert)
 		}
-		return text
+		return fmt.Sprintf("it refuses the client's certificate, %s (%v)%s", describe(leaf), alert, wants)
 	}
 }
 
@@ -184,7 +183,7 @@ func (h *handshake) distrusted(err error) string {
 		return is + "is not meant for servers: its extended key usage lacks serverAuth"
 	case unknown:
 		by := h.seen[len(h.seen)-1]
-		return is + fmt.Sprintf("is not trusted: none of the %s has issued it (the chain ends at %s): add the certificate of that authority to the truststore (trustedCertificates)", h.trusted(), nameOf(by.RawIssuer))
+		return is + fmt.Sprintf("is not trusted: %s has issued it (the chain ends at %s): add the certificate of that authority to the truststore (trustedCertificates)", h.trusted(), nameOf(by.RawIssuer))
 	case wrongName:
 		return is + fmt.Sprintf("is not for %q%s: name the broker as its certificate does, or have any name do by an empty ssl.endpoint.identification.algorithm", h.host, h.names())
 	}
@@ -192,12 +191,10 @@ func (h *handshake) distrusted(err error) string {
 }
 
 func (h *handshake) trusted() string {
-	switch n := len(h.of.Roots); n {
-	case 0:
-		return "authorities that the system trusts"
-	default:
-		return fmt.Sprintf("%d trusted authorities (%s)", n, list(subjects(h.of.Roots)))
+	if h.of.Roots == nil {
+		return "no truststore is given, and no authority that the system knows" // an image without a list of them knows none
 	}
+	return fmt.Sprintf("no trusted authority (%s)", list(subjects(h.of.Roots)))
 }
 
 func subjects(all []*x509.Certificate) (names []string) {

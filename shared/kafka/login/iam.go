@@ -221,10 +221,10 @@ func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
 	if by.Region == "" {
 		by.Region = iamAnywhere
 	}
-	if of.RoleKeyID != "" {
-		by.Credentials = credentials.NewStaticCredentialsProvider(of.RoleKeyID, string(of.RoleKey), string(of.RoleToken))
+	if of.AccessKeyID != "" {
+		by.Credentials = credentials.NewStaticCredentialsProvider(of.AccessKeyID, string(of.SecretKey), string(of.SessionToken))
 	}
-	assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(by), of.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+	assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(by, func(o *sts.Options) { o.EndpointOptions.UseFIPSEndpoint = fips(of) }), of.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.Duration = iamRoleFor
 		o.RoleSessionName = of.SessionName
 		if o.RoleSessionName == "" {
@@ -235,6 +235,14 @@ func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
 		}
 	})
 	return aws.NewCredentialsCache(assume, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = iamMargin })
+}
+
+// fips leaves it to AWS' own settings where the login doesn't say.
+func fips(of *spec.IAM) aws.FIPSEndpointState {
+	if of.FIPS {
+		return aws.FIPSEndpointStateEnabled
+	}
+	return aws.FIPSEndpointStateUnset
 }
 
 // iamDefaults says what the default chain looks at: the first that is set, and EC2's metadata where nothing is.

@@ -269,7 +269,7 @@ aws_secret_access_key = secret
 		{"EC2", spec.IAM{}, func(t *testing.T, _ *aws) { t.Setenv("AWS_EC2_METADATA_DISABLED", "") }, "ASIA1", []string{"metadata imds-token"}},
 		{"role", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk"}, func(t *testing.T, _ *aws) { own(t) },
 			"ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|aws-msk-iam-auth|||AKIAOWN"}},
-		{"role with all that goes with it", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk", SessionName: "mirror", ExternalID: "42", STSRegion: "eu-west-1", RoleKeyID: "AKIAROLE", RoleKey: "secret", NoDefaults: true},
+		{"role with all that goes with it", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk", SessionName: "mirror", ExternalID: "42", STSRegion: "eu-west-1", AccessKeyID: "AKIAROLE", SecretKey: "secret", NoDefaults: true},
 			func(t *testing.T, _ *aws) { own(t) }, "ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|mirror|42||AKIAROLE"}},
 		{"role that is refused", spec.IAM{RoleARN: "refused"}, func(t *testing.T, _ *aws) { own(t) },
 			"AKIAOWN", []string{"AssumeRole|refused|aws-msk-iam-auth|||AKIAOWN"}},
@@ -346,7 +346,7 @@ func TestIAMWithoutCredentials(t *testing.T) {
 		want []string
 	}{
 		{"nothing set", spec.IAM{}, func(*testing.T) {}, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE", "profile default of ", "EC2's instance metadata", "AWS_EC2_METADATA_DISABLED"}},
-		{"refused role", spec.IAM{RoleARN: "refused", NoDefaults: true, RoleKeyID: "AKIA", RoleKey: secret, RoleToken: secret}, func(*testing.T) {}, []string{"role refused (awsRoleArn)", "AccessDenied"}},
+		{"refused role", spec.IAM{RoleARN: "refused", NoDefaults: true, AccessKeyID: "AKIA", SecretKey: secret, SessionToken: secret}, func(*testing.T) {}, []string{"role refused (awsRoleArn)", "AccessDenied"}},
 		{"no profile", spec.IAM{Profile: "other", NoDefaults: true}, func(*testing.T) {}, []string{"profile other (awsProfileName)"}},
 		{"nowhere", spec.IAM{NoDefaults: true}, func(*testing.T) {}, []string{"awsAddDefaultProviders"}},
 		{"no web token", spec.IAM{}, func(t *testing.T) {

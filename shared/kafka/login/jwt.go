@@ -1,25 +1,21 @@
 package login
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/kferry/kferry/shared/keystore"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -65,49 +61,18 @@ func claimsOf(text spec.Secret) (claims, bool) {
 	return c, true
 }
 
-// The options of Kafka's OAuthBearerUnsecuredLoginCallbackHandler.
-const (
-	unsecuredOption    = "unsecuredLogin"
-	unsecuredString    = unsecuredOption + "StringClaim_"
-	unsecuredNumber    = unsecuredOption + "NumberClaim_"
-	unsecuredList      = unsecuredOption + "ListClaim_"
-	unsecuredPrincipal = unsecuredOption + "PrincipalClaimName"
-	unsecuredLife      = unsecuredOption + "LifetimeSeconds"
-	unsecuredScope     = unsecuredOption + "ScopeClaimName"
-)
+// unsecuredLife is Kafka's for a token that nobody has signed.
+const unsecuredLife = time.Hour
 
 // unsecured is a token that nobody has signed.
-func unsecured(options map[string]string) (spec.Secret, error) {
-	life := time.Hour
-	if text, has := options[unsecuredLife]; has {
-		n, err := strconv.ParseUint(text, 10, 31)
-		if err != nil || n == 0 {
-			return "", fmt.Errorf("%s is %q: give a number of seconds", unsecuredLife, text)
-		}
-		life = time.Duration(n) * time.Second
+func unsecured(o *spec.OAuth) (spec.Secret, error) {
+	life := o.MaxLifetime
+	if life == 0 {
+		life = unsecuredLife
 	}
 	now := time.Now()
 	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(life).Unix()}
-	for option, value := range options {
-		if name, is := strings.CutPrefix(option, unsecuredString); is {
-			claims[name] = value
-		} else if name, is := strings.CutPrefix(option, unsecuredNumber); is {
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
-				return "", fmt.Errorf("%s is %q: give a number", option, value)
-			}
-			claims[name] = n
-		} else if name, is := strings.CutPrefix(option, unsecuredList); is && value != "" {
-			claims[name] = strings.Split(value[1:], value[:1]) // the first character is what separates
-		}
-	}
-	principal := options[unsecuredPrincipal]
-	if principal == "" {
-		principal = "sub"
-	}
-	if claims[principal] == nil {
-		return "", fmt.Errorf("an unsecured token says nobody's name: set %s%s", unsecuredString, principal)
-	}
+	maps.Copy(claims, o.Unsecured)
 	text, err := jwt(map[string]any{"alg": "none"}, claims)
 	return spec.Secret(text + "."), err
 }
@@ -127,19 +92,19 @@ func jwt(header, claims map[string]any) (string, error) {
 
 // sign makes an assertion (sasl.oauthbearer.assertion.*). A claim of the template wins over those that are made here, and one that is
 // configured by itself over both, as in Kafka.
-func sign(a *spec.Assertion) (spec.Secret, error) {
+func sign(a *spec.SignedAssertion) (spec.Secret, error) {
 	key, err := signingKey(a)
 	if err != nil {
 		return "", err
 	}
 	now := time.Now()
 	header := map[string]any{"alg": a.Algorithm, "typ": "JWT"}
-	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(a.Lifetime).Unix(), "nbf": now.Add(-a.Before).Unix()}
+	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(a.Lifetime).Unix(), "nbf": now.Add(-a.NotBefore).Unix()}
 	if a.ID {
 		claims["jti"] = rand.Text()
 	}
-	if a.TemplateFile != "" {
-		template, err := readTemplate(a.TemplateFile)
+	if a.Template != "" {
+		template, err := readTemplate(a.Template)
 		if err != nil {
 			return "", err
 		}
@@ -181,43 +146,27 @@ func readTemplate(path string) (t template, _ error) {
 	return t, nil
 }
 
-func signingKey(a *spec.Assertion) (crypto.Signer, error) {
-	text, err := os.ReadFile(a.KeyFile)
+func signingKey(a *spec.SignedAssertion) (crypto.PrivateKey, error) {
+	text, err := readSecret(a.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the assertion's private key: %w", err)
 	}
-	block, _ := pem.Decode(bytes.TrimSpace(text))
-	if block == nil {
-		return nil, fmt.Errorf("the assertion's private key %s is no PEM", a.KeyFile)
+	store, err := keystore.Read([]byte(text), "", string(a.Passphrase))
+	if err == nil && len(store.Keys) == 0 {
+		err = errors.New("it holds none")
 	}
-	key, err := decode(block, a.Passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("the assertion's private key %s: %w", a.KeyFile, err)
+	}
+	key, err := store.Keys[0].Private()
 	if err != nil {
 		return nil, fmt.Errorf("the assertion's private key %s: %w", a.KeyFile, err)
 	}
 	return key, nil
 }
 
-func decode(block *pem.Block, passphrase spec.Secret) (crypto.Signer, error) {
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		return x509.ParseECPrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		if signer, is := key.(crypto.Signer); is {
-			return signer, nil
-		}
-		return nil, errors.New("it can't sign")
-	}
-	return nil, fmt.Errorf("PEM of type %s is not a private key that can be read", block.Type)
-}
-
 // signature is by RFC 7518.
-func signature(key crypto.Signer, algorithm, text string) ([]byte, error) {
+func signature(key crypto.PrivateKey, algorithm, text string) ([]byte, error) {
 	digest := sha256.Sum256([]byte(text))
 	switch key := key.(type) {
 	case *rsa.PrivateKey:

@@ -76,7 +76,7 @@ func (t *tokens) token(ctx context.Context, o *spec.OAuth) (spec.Secret, error) 
 		}
 		return given(text, "the token in "+o.TokenFile)
 	case o.Unsecured != nil:
-		return unsecured(o.Unsecured)
+		return unsecured(o)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, tokenWait, fmt.Errorf("the token endpoint %s has not answered within %v", o.Endpoint, tokenWait))
 	defer cancel()
@@ -186,11 +186,14 @@ func (t *tokens) get(ctx context.Context) bool {
 		err = errGone
 	}
 	var got *token
-	var next spec.Secret
+	var next, own spec.Secret
 	if err == nil {
 		o := *s.SASL.OAuth
-		o.RefreshToken = t.refreshToken(o.RefreshToken)
-		got, next, err = newEndpoint(&o, t.dial).get(ctx)
+		if o.RefreshToken, err = refreshToken(&o); err == nil {
+			own = o.RefreshToken
+			o.RefreshToken = t.refreshToken(own)
+			got, next, err = newEndpoint(&o, t.dial).get(ctx)
+		}
 	}
 	defer t.tell()
 	t.mu.Lock()
@@ -199,10 +202,25 @@ func (t *tokens) get(ctx context.Context) bool {
 	if err == nil {
 		t.last, t.of = got, s.SASL.OAuth
 		if next != "" {
-			t.rotated, t.from = next, s.SASL.OAuth.RefreshToken
+			t.rotated, t.from = next, own
 		}
 	}
 	return err == nil
+}
+
+// refreshToken is the one that a login gives, "" for none.
+func refreshToken(o *spec.OAuth) (spec.Secret, error) {
+	if o.RefreshToken != "" || o.RefreshTokenFile == "" {
+		return o.RefreshToken, nil
+	}
+	text, err := readSecret(o.RefreshTokenFile)
+	if err == nil && text == "" {
+		err = fmt.Errorf("%s is empty", o.RefreshTokenFile)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the refresh token: %w", err)
+	}
+	return text, nil
 }
 
 // refreshToken is the login's own, or the one that the endpoint has given in its place since.

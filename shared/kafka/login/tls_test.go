@@ -86,7 +86,7 @@ func TestFailuresSayWhatIsWrong(t *testing.T) {
 		{"an address", all(byAddress, broker(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} })), nil},
 		{"an address without one in the certificate", all(byAddress, broker()), []string{`is not for "127.0.0.1"`, "no IP address"}},
 		{"an address as common name", all(byAddress, broker(forHosts(), called("127.0.0.1"))), []string{`is not for "127.0.0.1"`}},
-		{"of a stranger", distrusts, []string{"not trusted", "1 trusted authorities (CN=other)", "ends at CN=mine", "truststore"}},
+		{"of a stranger", distrusts, []string{"not trusted", "no trusted authority (CN=other)", "ends at CN=mine", "truststore"}},
 		{"of a stranger, where any name does", all(distrusts, anyName), []string{"not trusted"}},
 		{"not for servers", broker(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), []string{"serverAuth"}},
 		{"a client with a certificate", all(wantsClient(0), shows(mine)), nil},
@@ -128,6 +128,16 @@ func TestFailuresSayWhatIsWrong(t *testing.T) {
 				t.Errorf("it took %v to say so", took)
 			}
 		})
+	}
+}
+
+// Whoever closes the connection may stop for other reasons than that it wants TLS.
+func TestPlainTextToWhatClosesTheConnection(t *testing.T) {
+	s := newScene(t, newAuthority(t, "mine", nil))
+	s.client, s.answer = nil, new("")
+	err := s.open(t, nil).Ping(t.Context())
+	if !errors.Is(err, kafka.ErrUnanswered) || errors.Is(err, kafka.ErrTLS) || !strings.Contains(err.Error(), "wants TLS (security.protocol SSL or SASL_SSL)") {
+		t.Errorf("error is %v", err)
 	}
 }
 
