@@ -145,3 +145,30 @@ func TestSecretsOfVariablesStayThere(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A heartbeat names its source and doesn't speak to it, so its word makes no second login there. Mirrors of one flow have to agree.
+func TestLoginsOfMirrors(t *testing.T) {
+	s := load(t, "KFERRY_MIRROR=clusters = a, b, c\na.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\nc.bootstrap.servers = c:1\na->b.enabled = true\n"+
+		"a.security.protocol = SASL_SSL\na.sasl.mechanism = PLAIN\na.sasl.jaas.config = "+jaas("a")+"\na.consumer.sasl.jaas.config = "+jaas("reader")+"\nemit.heartbeats.enabled = false\na->c.emit.heartbeats.enabled = true\na->b.emit.heartbeats.enabled = true\n")
+	var keys []string
+	for _, c := range s.Clusters {
+		keys = append(keys, c.Key()+" "+c.Login.Access().As)
+	}
+	if got := strings.Join(keys, ","); got != "a reader,b ,c " {
+		t.Errorf("clusters %s", got)
+	}
+	const two = `KFERRY_MIRROR=spec:
+  target: {alias: t, bootstrapServers: "t:1"}
+  mirrors:
+  - source: {alias: a, bootstrapServers: "a:1", tls: {}}
+    topicsPattern: orders
+    sourceConnector: {}
+  - source: {alias: a, bootstrapServers: "a:1", tls: TLS}
+    topicsPattern: payments
+    sourceConnector: {config: {source.cluster.sasl.password: x, source.cluster.sasl.username: USER, source.cluster.sasl.mechanism: PLAIN, source.cluster.security.protocol: SASL_SSL}}
+`
+	_, err := spec.Load(nil, []string{strings.NewReplacer("TLS}", "{}}", "USER", "u").Replace(two)})
+	if err == nil || !strings.Contains(err.Error(), "a->t logs in to a as somebody else than is said elsewhere") {
+		t.Error(err)
+	}
+}
