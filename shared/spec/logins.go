@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -182,10 +183,10 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 			own.override(securityIn(cluster, client.name+"."))
 			own.override(securityIn(config, client.name+"."))
 		}
+		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if s == targetSide && client.name == "producer" { // that of Connect's worker, which writes the records
 			own.override(securityIn(config, "producer.override."))
 		}
-		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if len(own) == 0 && counts {
 			silent = append(silent, client.name)
 		}
@@ -433,6 +434,9 @@ func digestOf(config settings) string {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(content, "%q %q ", key, config[key].text)
 		for _, named := range locations.FindAllStringSubmatch(key+"="+config[key].text, -1) {
+			if about, err := os.Stat(named[1]); err != nil || !about.Mode().IsRegular() {
+				continue // what has no end, or comes but once, is not read for this
+			}
 			text, err := readValue(named[1])
 			fmt.Fprintf(content, "%q %v ", text, err)
 		}
