@@ -45,6 +45,7 @@ const (
 	iamAgent    = "kferry"
 	iamNothing  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // SHA-256 of an empty body
 	iamAnywhere = "aws-global"                                                       // the region of STS' global endpoint
+	iamHome     = "us-east-1"                                                        // where that one is, of which there is none by FIPS
 )
 
 // iam is who a client is at AWS. Nothing of it is set up before it is asked.
@@ -237,11 +238,15 @@ func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
 	return aws.NewCredentialsCache(assume, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = iamMargin })
 }
 
-// iamSTS is asked in the region that is set, or wherever it is nearest.
+// iamSTS is asked in the region that is set, or at its global endpoint.
 func iamSTS(of *spec.IAM, base aws.Config, by aws.CredentialsProvider) *sts.Client {
 	base = base.Copy()
 	base.Credentials, base.Region = by, of.STSRegion
-	if base.Region == "" {
+	switch {
+	case base.Region != "":
+	case of.FIPS:
+		base.Region = iamHome
+	default:
 		base.Region = iamAnywhere
 	}
 	return sts.NewFromConfig(base, func(o *sts.Options) { o.EndpointOptions.UseFIPSEndpoint = fips(of) })

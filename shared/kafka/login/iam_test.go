@@ -206,8 +206,8 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/": // STS
 		_ = r.ParseForm()
 		f := r.PostForm
-		signer, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential="), "/20")
-		a.seen = append(a.seen, strings.Join([]string{f.Get("Action"), f.Get("RoleArn"), f.Get("RoleSessionName"), f.Get("ExternalId"), f.Get("WebIdentityToken"), signer}, "|"))
+		signer := strings.Split(strings.TrimPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=")+"//", "/") // key, day, region
+		a.seen = append(a.seen, strings.Join([]string{f.Get("Action"), f.Get("RoleArn"), f.Get("RoleSessionName"), f.Get("ExternalId"), f.Get("WebIdentityToken"), signer[0], signer[2]}, "|"))
 		if f.Get("RoleArn") == "refused" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
@@ -275,18 +275,18 @@ aws_secret_access_key = secret
 			t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file(t, "token", "eyJ"))
 			t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod")
 			t.Setenv("AWS_ROLE_SESSION_NAME", "pod-1")
-		}, "ASIA1", []string{"AssumeRoleWithWebIdentity|arn:aws:iam::1:role/pod|pod-1||eyJ|"}},
+		}, "ASIA1", []string{"AssumeRoleWithWebIdentity|arn:aws:iam::1:role/pod|pod-1||eyJ||"}},
 		{"container", spec.IAM{}, func(t *testing.T, a *aws) {
 			t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", a.URL+"/container")
 			t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file(t, "token", "pod-identity"))
 		}, "ASIA1", []string{"container pod-identity"}},
 		{"EC2", spec.IAM{}, func(t *testing.T, _ *aws) { t.Setenv("AWS_EC2_METADATA_DISABLED", "") }, "ASIA1", []string{"metadata imds-token"}},
 		{"role", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk"}, func(t *testing.T, _ *aws) { own(t) },
-			"ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|aws-msk-iam-auth|||AKIAOWN"}},
+			"ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|aws-msk-iam-auth|||AKIAOWN|aws-global"}},
 		{"role with all that goes with it", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk", SessionName: "mirror", ExternalID: "42", STSRegion: "eu-west-1", AccessKeyID: "AKIAROLE", SecretKey: "secret", NoDefaults: true},
-			func(t *testing.T, _ *aws) { own(t) }, "ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|mirror|42||AKIAROLE"}},
+			func(t *testing.T, _ *aws) { own(t) }, "ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|mirror|42||AKIAROLE|eu-west-1"}},
 		{"role that is refused", spec.IAM{RoleARN: "refused"}, func(t *testing.T, _ *aws) { own(t) },
-			"AKIAOWN", []string{"AssumeRole|refused|aws-msk-iam-auth|||AKIAOWN"}},
+			"AKIAOWN", []string{"AssumeRole|refused|aws-msk-iam-auth|||AKIAOWN|aws-global"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noAWS(t)
