@@ -139,7 +139,7 @@ func (t *tokens) run(ctx context.Context) {
 	for {
 		var due <-chan time.Time
 		if at := t.due(); !at.IsZero() {
-			due = time.After(max(time.Until(at), min(longestPause, firstPause<<min(failed, 10))*time.Duration(min(failed, 1))))
+			due = time.After(max(time.Until(at), pause(failed)))
 		}
 		select {
 		case <-ctx.Done():

@@ -116,12 +116,16 @@ func (r *refusals) pass(s *spec.SASL, address string) error {
 	case time.Now().Before(r.next):
 		return r.last
 	}
-	r.trying, r.next = address, time.Now().Add(r.pause())
+	r.trying, r.next = address, time.Now().Add(pause(r.count))
 	return nil
 }
 
-func (r *refusals) pause() time.Duration {
-	return min(longestPause, firstPause<<min(max(r.count-1, 0), 10))
+// pause is how long to wait after so many failures in a row.
+func pause(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	return min(longestPause, firstPause<<min(failures-1, 10))
 }
 
 // accepted notes that a broker took the login.
@@ -144,7 +148,7 @@ func (r *refusals) refused(e *Error) {
 	defer r.mu.Unlock()
 	r.last, r.trying, e.noted = e, "", true
 	r.count++
-	r.next = time.Now().Add(r.pause())
+	r.next = time.Now().Add(pause(r.count))
 }
 
 // elsewhere notes that a connection failed before anybody asked who is there.
