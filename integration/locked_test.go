@@ -343,7 +343,7 @@ func (l lockout) shown(s status) bool {
 			if f.Error != "" {
 				return false
 			}
-		} else if !strings.Contains(f.Error, l.says) {
+		} else if f.Reason != l.reason || !strings.Contains(f.Error, l.says) {
 			return false
 		}
 		if l.late { // no topic is known yet
@@ -443,9 +443,9 @@ func (v *vault) demandMended() {
 		}
 	}
 	if s := v.status(); slices.ContainsFunc(s.Flows, func(f struct {
-		Flow, Error string
-		Warnings    []string
-		Partitions  []partition
+		Flow, Error, Reason string
+		Warnings            []string
+		Partitions          []partition
 	}) bool {
 		return f.Error != "" || f.Partitions[0].Reason != ""
 	}) {
