@@ -122,6 +122,7 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 	p.gone(v) // where the source says nothing, that is all that has a cursor
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
+		at.Blind = true
 		if at.fail(why); at.State == Failed {
 			at.Reason = cmp.Or(lease.Away(why), lease.ReasonUnreachable)
 		}
