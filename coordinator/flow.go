@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/lease"
@@ -41,6 +42,8 @@ type flow struct {
 	gaps       []lease.Gap // that nobody has acknowledged
 	slots      *slots      // nil where there is no bound
 	provenance provenance
+
+	groupsDenied atomic.Pointer[string] // why some groups are left alone, as the log has it
 
 	following following
 	subject   [2]subject // of follow's goroutine alone
@@ -175,10 +178,13 @@ func (f *flow) discover(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.topics.target = target
-		if f.topics, err = f.withHidden(ctx, f.topics); err != nil {
+		found := f.topics
+		found.target = target
+		if found, err = f.withHidden(ctx, found); err != nil {
 			return err
 		}
+		found.warnings = f.topics.warnings
+		f.topics = found
 		f.following.know(f.topics)
 	}
 	return nil

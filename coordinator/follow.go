@@ -167,8 +167,29 @@ func (f *flow) compare(ctx context.Context, i int, s *subject) bool {
 			f.log.Info("rights don't follow: a cluster has no authorizer", "answer", look.NoRights)
 		}
 	}
-	f.say(i, s, differ, look.Warnings())
+	states, err := f.queue.States(ctx)
+	if err != nil {
+		return false
+	}
+	f.say(i, s, differ, append(look.Warnings(), unfollowed(f.flow, differ, states)...))
 	return true
+}
+
+// unfollowed says why copies are not made like their sources, where workers may not: one warning for all of them.
+func unfollowed(f spec.Flow, topics []string, states map[lease.Task]lease.State) []string {
+	v := View{Flow: f, States: states}
+	held, first := 0, lease.State{}
+	for _, topic := range topics {
+		if s := v.state(v.topicsTask(topic)); s.Held {
+			if held++; held == 1 {
+				first = s
+			}
+		}
+	}
+	if held == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the copies of %s of %s are not made like their sources: %s: %s", plural(held, "topic"), f.Name(), first.Reason, first.Detail)}
 }
 
 func unlikeError(f spec.Flow, err error) string {
@@ -212,7 +233,7 @@ func (f *flow) say(i int, s *subject, differ, warnings []string) {
 }
 
 // unlike is what `status` says about settings and rights: what doesn't follow, and why.
-func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]lease.Note) []string {
+func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]lease.Note, states map[lease.Task]lease.State) []string {
 	var known following
 	known.know(found)
 	topics, _ := known.paired(p.flow.RemoteTopic)
@@ -226,5 +247,5 @@ func (p pair) unlike(ctx context.Context, found topics, notes map[lease.NoteKey]
 	if err != nil {
 		return []string{unlikeError(p.flow, err)}
 	}
-	return look.Warnings()
+	return append(look.Warnings(), unfollowed(p.flow, look.Differ(), states)...)
 }

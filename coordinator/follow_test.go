@@ -202,7 +202,7 @@ func TestWhatDoesNotFollowIsNamed(t *testing.T) {
 		},
 		"describe ACLs": {
 			func(in *installation) { in.deny("A", kmsg.DescribeACLs, kerr.ClusterAuthorizationFailed, "") },
-			[]string{"rights don't follow", "Describe on the cluster", "A: describe ACLs"},
+			[]string{"rights don't follow", "lacks Describe on cluster A", "A: describe ACLs"},
 		},
 		"alter the cluster": {
 			func(in *installation) { in.remember("orders", follow.Note{Denied: "CLUSTER_AUTHORIZATION_FAILED"}) },

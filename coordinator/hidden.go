@@ -33,6 +33,7 @@ func (p pair) hidden(ctx context.Context, found topics, cursors map[kafka.TopicP
 		return found, fmt.Errorf("source: %w", err)
 	}
 	found.source = slices.Concat(found.source, denied)
+	all := denied
 	if denied, err = refused(ctx, p.target, slices.Sorted(maps.Keys(target))); err != nil {
 		return found, fmt.Errorf("target: %w", err)
 	}
@@ -41,6 +42,9 @@ func (p pair) hidden(ctx context.Context, found topics, cursors map[kafka.TopicP
 	}
 	for _, t := range denied {
 		found.target[t.Name] = t
+	}
+	if all = append(all, denied...); len(all) > 0 {
+		found.warnings = append(slices.Clone(found.warnings), fmt.Sprintf("%s of %s can't be looked at: %v", plural(len(all), "topic"), p.flow.Name(), all[0].Err))
 	}
 	return found, nil
 }

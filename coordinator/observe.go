@@ -106,7 +106,7 @@ func (t topics) partitions() []kafka.TopicPartition {
 func unmatched(f spec.Flow, all []kafka.Topic) (warnings []string) {
 	for _, filter := range f.Filters {
 		if !slices.ContainsFunc(all, func(t kafka.Topic) bool { return filter.Topics.Match(t.Name) && f.Selects(t.Name) }) {
-			warnings = append(warnings, fmt.Sprintf("the topic pattern %q of %s matches no topic on %s; it has to match the whole name", filter.Topics, f.Name(), f.Source))
+			warnings = append(warnings, fmt.Sprintf("the topic pattern %q of %s matches no topic on %s; it has to match the whole name, and topics that kferry may not Describe are not shown to it", filter.Topics, f.Name(), f.Source))
 		}
 	}
 	return warnings

@@ -44,6 +44,7 @@ type FlowSurvey struct {
 	State      spec.State        `json:"state"`            // that it is to be in
 	Paused     bool              `json:"paused,omitempty"` // by command
 	Error      string            `json:"error,omitempty"`  // why source and target can't be compared
+	Reason     lease.Reason      `json:"reason,omitempty"` // of Error, where a cluster can't be spoken to
 	Warnings   []string          `json:"warnings,omitempty"`
 	Limits     []Limit           `json:"limits,omitempty"` // of what may be read in a second
 	Partitions []PartitionSurvey `json:"partitions"`
@@ -167,7 +168,7 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 		plan, ends, err = p.plan(ctx, known, found, states, l)
 	}
 	if err != nil {
-		s.Error = err.Error()
+		s.Error, s.Reason = err.Error(), lease.Away(err)
 		plan = blind(p.flow, found.source, known.Cursors, err)
 	}
 	s.State, s.Paused = View{Flow: p.flow, Paused: known.Paused}.wanted(), known.Paused
@@ -179,7 +180,7 @@ func (p pair) survey(ctx context.Context, queue *lease.Queue, found topics, stat
 	defer cancel()
 	ages := p.ages(ctx, plan.Partitions, time.Now())
 	open := p.openTransactions(ctx, plan.Partitions)
-	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.Notes))
+	s.Warnings = slices.Concat(s.Warnings, p.expiring(ctx, plan, ages), plan.cut(ends), p.unlike(ctx, found, known.Notes, states))
 	for _, at := range plan.Partitions {
 		s.Partitions = append(s.Partitions, at.survey(ends, ages, open[at.Source()]))
 	}

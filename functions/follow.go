@@ -55,7 +55,7 @@ func Follow(ctx context.Context, flow spec.Flow, source, target *kafka.Cluster, 
 	if err := f.rights(ctx, &change); err != nil {
 		return change, err
 	}
-	return change, f.remember(ctx, before, change.Note)
+	return change, cmp.Or(f.remember(ctx, before, change.Note), change.Unread)
 }
 
 // there says whether topic and copy exist. A copy outlives its topic, with everything that it has.

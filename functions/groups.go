@@ -39,9 +39,10 @@ type translator struct {
 	meters         *meters
 	log            *slog.Logger
 
-	mu    sync.Mutex // one run at a time; guards what follows
-	known checkpoints
-	mute  bool // that offset-syncs can't be written is in the log already
+	mu     sync.Mutex // one run at a time; guards what follows
+	known  checkpoints
+	mute   bool   // that offset-syncs can't be written is in the log already
+	denied string // why some groups are left alone, likewise
 }
 
 // follow runs a groups task. How it ended well is noted too, since that is what the next look is compared with.
@@ -108,6 +109,10 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 	digest, done := copies.Digest(positions), lease.State{Synced: last.Synced, SyncedAt: last.SyncedAt}
 	var checkpointed, synced error
 	unseen := seen.Err()
+	if denied := seen.Denied(); denied != nil && r.denied != denied.Error() {
+		r.denied = denied.Error()
+		r.log.Warn("consumer groups are left alone that kferry may not look at", "first", denied)
+	}
 	if r.flow.Groups.Checkpoints {
 		if checkpointed = r.checkpoint(ctx, l, copies, positions, began); checkpointed == nil && unseen == nil {
 			done.Done = digest

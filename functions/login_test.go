@@ -28,9 +28,13 @@ func TestAPasswordThatChangesStopsPartitionsUntilItIsMended(t *testing.T) {
 			inWorld(t, setup{}, func(w *world) {
 				g, password := w.guarded(side)
 				g.SetSession(10 * time.Second)
-				w.worker(0)
+				p := w.worker(0)
 				w.stream(2 * time.Minute)
+				time.Sleep(time.Minute) // of six sessions
 				w.complete()
+				if lost, failed := p.count("kferry_leases_lost_total"), p.count("kferry_task_failures_total"); lost+failed > 0 {
+					t.Errorf("%d leases were lost and %d tasks failed while logins were renewed", lost, failed)
+				}
 
 				g.SetPassword("alice", "second")
 				var s lease.State
@@ -57,9 +61,12 @@ func TestAPasswordThatChangesStopsPartitionsUntilItIsMended(t *testing.T) {
 				if took := time.Since(mended); took > 10*time.Second {
 					t.Errorf("went on after %v", took)
 				}
-				time.Sleep(2 * time.Minute)
+				time.Sleep(time.Minute)
 				w.complete()
 				w.exact()
+				if lost := p.count("kferry_leases_lost_total"); lost > 0 {
+					t.Errorf("%d leases were lost", lost)
+				}
 			})
 		})
 	}
@@ -68,7 +75,7 @@ func TestAPasswordThatChangesStopsPartitionsUntilItIsMended(t *testing.T) {
 // All partitions want to read, write and look up at once. Were each to try the password, a directory behind the broker would lock the
 // account. (A thousand partitions make as many attempts as these: 28 in five minutes, measured.)
 func TestARefusedPasswordIsTriedAFewTimesAMinute(t *testing.T) {
-	const partitions, minutes = 100, 3
+	const partitions, minutes = 40, 2
 	inWorld(t, setup{partitions: partitions}, func(w *world) {
 		g, _ := w.guarded("A")
 		g.SetPassword("alice", "second")

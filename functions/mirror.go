@@ -62,6 +62,7 @@ type mirror struct {
 	unsaved   bool       // at has moved since the last commit
 	unshown   bool       // at has moved since it was last written to the offsets topic
 	showing   chan error // the outcome of writing it there; nil while nobody does
+	denied    error      // the right to write there is gone
 
 	archive *offsets.Archive
 	syncs   *offsets.Syncs
@@ -78,6 +79,9 @@ type mirror struct {
 // soft ends when the worker drains: no more is read or sent. ctx outlives it, so that what was sent is accounted for.
 func (m *mirror) run(ctx, soft context.Context) error {
 	err := m.open(ctx, soft)
+	if err == nil {
+		err = m.showAgain(ctx)
+	}
 	if err == nil {
 		err = m.copyOn(ctx, soft)
 	}
@@ -131,6 +135,19 @@ func (m *mirror) open(ctx, soft context.Context) error {
 	}
 	m.certain = true
 	return nil
+}
+
+// showAgain sees that the cursor can be written to the target, where the last run ended for want of a right: else the next one would copy
+// for a while, as if all were well, before it finds out again.
+func (m *mirror) showAgain(ctx context.Context) error {
+	last, err := m.lastState(ctx)
+	if err != nil || last.Reason != lease.ReasonAuthorization {
+		return err
+	}
+	if err = m.publish(ctx); kafka.Denied(err) {
+		return m.noRightToShow(err)
+	}
+	return err
 }
 
 // admit notes why the copy is not exactly once. That stays once records have landed under it, whatever is found later.
@@ -358,7 +375,15 @@ func (m *mirror) commitIfDue(ctx context.Context) error {
 		m.recovered()
 	}
 	m.showIfDue(ctx, now)
+	if m.denied != nil {
+		return m.noRightToShow(m.denied)
+	}
 	return nil
+}
+
+// noRightToShow is a hold: the cursors on the target must not be left behind for good because nobody reads the log.
+func (m *mirror) noRightToShow(err error) error {
+	return hold(lease.ReasonAuthorization, "no right to write cursors to %s: %v", m.flow.OffsetsTopic, err)
 }
 
 // showIfDue writes the cursor to the offsets topic beside the copying: that may wait for another partition's replicas.
@@ -385,6 +410,9 @@ func (m *mirror) awaitShown() {
 	if err := <-m.showing; err != nil {
 		m.log.Warn("the offsets topic is behind; trying again", "error", err, "in", publishEvery) // JetStream has the cursor
 		m.unshown = true
+		if kafka.Denied(err) {
+			m.denied = err
+		}
 	}
 	m.showing = nil
 }

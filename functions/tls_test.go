@@ -27,7 +27,7 @@ import (
 // A front has a cluster speak TLS, with whatever certificate it has at that moment.
 type front struct {
 	*world
-	key   *ecdsa.PrivateKey // of whichever authority there is
+	key   *ecdsa.PrivateKey // of all that it shows, and of their authorities
 	now   atomic.Pointer[tls.Certificate]
 	trust atomic.Pointer[spec.TLS]
 	asked atomic.Int32 // handshakes that began
@@ -44,19 +44,28 @@ func (w *world) fronted(alias string) *front {
 	return f
 }
 
-// present shows a certificate that ends then from now on; trusting it is another matter.
+// present shows a certificate from now on, which ends then, and returns its authority's; trusting that is another matter.
 func (f *front) present(name string, until time.Time) *x509.Certificate {
 	f.Helper()
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true,
+	authority := f.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name + " authority"}, NotAfter: time.Now().Add(time.Hour), IsCA: true}, nil)
+	leaf := f.sign(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: until,
+	}, authority)
+	f.now.Store(&tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: f.key, Leaf: leaf})
+	return authority
+}
+
+func (f *front) sign(c, by *x509.Certificate) *x509.Certificate {
+	f.Helper()
+	c.SerialNumber, c.NotBefore, c.BasicConstraintsValid = big.NewInt(1), time.Now().Add(-time.Hour), true
+	if by == nil {
+		by = c
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, f.key.Public(), f.key)
+	der, err := x509.CreateCertificate(rand.Reader, c, by, f.key.Public(), f.key)
 	f.must(err)
-	leaf, err := x509.ParseCertificate(der)
+	signed, err := x509.ParseCertificate(der)
 	f.must(err)
-	f.now.Store(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: f.key, Leaf: leaf})
-	return leaf
+	return signed
 }
 
 func (f *front) trusts(certificates ...*x509.Certificate) {
@@ -153,9 +162,10 @@ func TestACertificateStopsPartitionsUntilItIsMended(t *testing.T) {
 					}
 				}
 
-				old := f.present("second", time.Now().Add(-time.Minute))
-				f.trusts(old)
-				stops("CN=second for localhost, 127.0.0.1", "expired on "+old.NotAfter.UTC().Format("2006-01-02 15:04"))
+				until := time.Now().Add(-time.Minute)
+				second := f.present("second", until)
+				f.trusts(second)
+				stops("CN=second for localhost, 127.0.0.1", "expired on "+until.UTC().Format("2006-01-02 15:04"))
 				asked := f.asked.Load()
 				for range 30 {
 					w.offerBehind()
@@ -165,8 +175,8 @@ func TestACertificateStopsPartitionsUntilItIsMended(t *testing.T) {
 					t.Errorf("%d handshakes in 30 s", each)
 				}
 				third := f.present("third", time.Now().Add(time.Hour))
-				stops("CN=third", "not trusted", "CN=second")
-				f.trusts(old, third)
+				stops("CN=third", "not trusted", "CN=second authority")
+				f.trusts(second, third)
 				goesOn()
 				time.Sleep(2 * time.Minute)
 				w.complete()

@@ -246,9 +246,9 @@ func (k *installation) compare(topics ...string) {
 type status struct {
 	Queue string
 	Flows []struct {
-		Flow, Error string
-		Warnings    []string
-		Partitions  []partition
+		Flow, Error, Reason string
+		Warnings            []string
+		Partitions          []partition
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/kferry/kferry/integration/testbed"
+	"github.com/kferry/kferry/shared/mm2"
 )
 
 // What becomes invalid while records flow stops those flows alone that it is the login of, says what is wrong and with whom, and is over by
@@ -40,6 +41,7 @@ type lockout struct {
 	spoil  func(v *vault, l lockout)
 	mend   func(v *vault, l lockout)
 	late   bool   // nothing works from the beginning
+	blink  bool   // brokers want the new one at once, and files are looked at once a second
 	reason string // what status calls it; "" where the flow goes on
 	says   string // part of what status says of it
 }
@@ -106,7 +108,7 @@ var lockouts = []lockout{
 	},
 	{
 		// The brokers take certificates of another authority alone, and the client's is one of those already.
-		name: "client-renewed", over: testbed.MTLS, login: shows,
+		name: "client-renewed", over: testbed.MTLS, login: shows, blink: true,
 		ready: func(v *vault, l lockout) { v.certify(l, v.locked.Authority()) },
 		spoil: func(v *vault, l lockout) { v.certify(l, v.next) },
 	},
@@ -123,7 +125,8 @@ var lockouts = []lockout{
 		mend:  func(v *vault, l lockout) { v.write(l, "password", "another") },
 	},
 	{
-		name: "password-renewed", over: testbed.SASLTLS, login: scrams,
+		// It is in a mounted Secret.
+		name: "password-renewed", over: testbed.SASLTLS, login: strings.Replace(scrams, "${directory:DIR:", "${secrets:kferry/NAME:", 1), blink: true,
 		spoil: func(v *vault, l lockout) { v.locked.SetPassword(l.name, "another"); v.write(l, "password", "another") },
 	},
 	{
@@ -227,6 +230,7 @@ heartbeats.replication.enabled = false
 refresh.topics.interval.seconds = 2
 `, strings.Join(names, ", "), v.central.Bootstrap(), v.plain.Bootstrap(), clusters.String(), flows.String())
 	v.installation = onText(t, v.locked, v.central, "locked", text)
+	v.env["KFERRY_SECRETS_DIR"] = v.dir
 	return v
 }
 
@@ -284,11 +288,14 @@ func (v *vault) admit() {
 		}
 		v.write(l, "ca.pem", v.pem())
 		v.write(l, "password", password)
-		if l.login == scrams {
+		if strings.Contains(l.login, "SCRAM") {
 			v.locked.SetPassword(l.name, password)
 		}
-		source, _, _ := v.ways(l)
+		source, target, _ := v.ways(l)
 		source.CreateTopic(l.name, 1, 1)
+		if cursors := mm2.OffsetsTopic(l.name); !l.target { // of one partition each, where it would have 25
+			target.CreateTopic(cursors, 1, 1, "cleanup.policy", "compact")
+		}
 		if l.ready != nil {
 			l.ready(v, l)
 		}
@@ -337,7 +344,7 @@ func (l lockout) shown(s status) bool {
 			if f.Error != "" {
 				return false
 			}
-		} else if !strings.Contains(f.Error, l.says) {
+		} else if f.Reason != l.reason || !strings.Contains(f.Error, l.says) {
 			return false
 		}
 		if l.late { // no topic is known yet
@@ -380,8 +387,13 @@ func (v *vault) demandLockedOut(some []lockout) {
 			v.grow(l)
 		}
 	}
+	table := v.command(1, "status")
+	v.t.Logf("status says:\n%s", table)
 	for _, l := range some {
 		v.t.Run(l.name, func(t *testing.T) {
+			if !strings.Contains(table, l.says) {
+				t.Errorf("the table doesn't say %q", l.says)
+			}
 			for _, f := range s.Flows {
 				if f.Flow == l.flow() {
 					t.Logf("%s: %v", f.Error, f.Partitions)
@@ -418,15 +430,23 @@ func (v *vault) demandMended() {
 			testbed.Compare(t, source.For(t), l.name, target.For(t), copied)
 		})
 	}
+	counted := metrics(v.t, v.run)
+	for _, l := range lockouts {
+		for _, reason := range []string{"tls", "authentication"} {
+			if stopped := counted[fmt.Sprintf(`kferry_task_failures_total{flow="%s",reason="%s"}`, l.flow(), reason)]; stopped > 0 && l.reason == "" && !l.blink {
+				v.t.Errorf("%s was stopped %v times (%s) by what was renewed in time", l.name, stopped, reason)
+			}
+		}
+	}
 	for name, tokens := range v.tokens {
 		if got := tokens.Issued(); got < 3 {
 			v.t.Errorf("%s: %d tokens of %v were issued in all this time", name, got, tokensLast)
 		}
 	}
 	if s := v.status(); slices.ContainsFunc(s.Flows, func(f struct {
-		Flow, Error string
-		Warnings    []string
-		Partitions  []partition
+		Flow, Error, Reason string
+		Warnings            []string
+		Partitions          []partition
 	}) bool {
 		return f.Error != "" || f.Partitions[0].Reason != ""
 	}) {

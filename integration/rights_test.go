@@ -5,9 +5,11 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -124,9 +126,7 @@ func (g granted) used(operation string, allowed map[demand]string) bool {
 	return false
 }
 
-// locked are a source and a target that keep to rights, and an installation whose parts log in there.
-func locked(t *testing.T, topics string) *installation {
-	t.Helper()
+func TestRights(t *testing.T) {
 	authority := testbed.NewAuthority(t, "rights")
 	var clusters [2]*testbed.Cluster
 	var starting sync.WaitGroup
@@ -136,9 +136,45 @@ func locked(t *testing.T, topics string) *installation {
 		})
 	}
 	starting.Wait()
-	k := copying(t, clusters[0], clusters[1], topics).over(testbed.StartNATS(t)).with("KFERRY_SOURCE_ALIAS", "dc")
-	k.alias = "dc"
+	source, target := clusters[0], clusters[1]
+	t.Run("least", func(t *testing.T) { t.Parallel(); leastPrivilege(t, source.For(t), target.For(t)) })
+	t.Run("revoked", func(t *testing.T) { t.Parallel(); revokedRights(t, source.For(t), target.For(t)) })
+}
+
+// mirroring is an installation of an alias whose parts log in.
+func mirroring(t *testing.T, source, target *testbed.Cluster, alias, topics string) *installation {
+	t.Helper()
+	k := copying(t, source, target, topics).over(testbed.StartNATS(t)).with("KFERRY_SOURCE_ALIAS", alias)
+	k.alias = alias
 	return k
+}
+
+// allowed gives a user of an installation, by the name that it has on each cluster, what the README lists for some roles.
+func (k *installation) allowed(user string, roles []string, topics, groups []string) (grants []granted) {
+	k.t.Helper()
+	aliases, sides := map[string]string{"source": k.alias, "target": "central"}, map[string]*testbed.Cluster{"source": k.source, "target": k.target}
+	var copies []string
+	for _, topic := range topics {
+		copies = append(copies, k.copyOf(topic))
+	}
+	for side, c := range sides {
+		c.SetPassword(user+"-"+aliases[side], user+"-"+aliases[side])
+	}
+	for _, r := range readmeRights(k.t) {
+		if strings.Contains(r.For, "are on the source") || !slices.ContainsFunc(r.Roles, func(role string) bool { return slices.Contains(roles, role) }) {
+			continue
+		}
+		acls, err := r.ACLs(user+"-"+aliases[r.Side], map[string][]string{
+			"topic": topics, "copy": copies, "group": groups,
+			"source": {k.alias}, "target": {"central"}, "offsets": {mm2.OffsetsTopic(k.alias)},
+		})
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		grantAll(k.t, sides[r.Side], acls)
+		grants = append(grants, granted{r, sides[r.Side], acls})
+	}
+	return grants
 }
 
 // as is the installation as one of its users, who has another name on each cluster: rights that follow would give it the source's on the target.
@@ -152,33 +188,12 @@ func (k *installation) as(user string) *installation {
 	return k.with(login...)
 }
 
-func TestLeastPrivilege(t *testing.T) {
-	k := locked(t, "orders,inherited").with("KFERRY_HEARTBEATS", "true", "KFERRY_SYNC_GROUP_OFFSETS", "true", "KFERRY_GROUPS", "app")
+func leastPrivilege(t *testing.T, source, target *testbed.Cluster) {
+	k := mirroring(t, source, target, "dc", "orders,inherited").with("KFERRY_HEARTBEATS", "true", "KFERRY_SYNC_GROUP_OFFSETS", "true", "KFERRY_GROUPS", "app")
+	roles := []string{"coordinator", "worker", "operator"}
 	var grants []granted
-	aliases := map[string]string{"source": "dc", "target": "central"}
-	sides := map[string]*testbed.Cluster{"source": k.source, "target": k.target}
-	for _, r := range readmeRights(t) {
-		if strings.Contains(r.For, "where they are on the source") {
-			continue
-		}
-		for _, role := range r.Roles {
-			acls, err := r.ACLs(role+"-"+aliases[r.Side], map[string][]string{
-				"topic": {"orders", "inherited"}, "copy": {"dc.orders", "dc.inherited"}, "group": {"app"},
-				"source": {"dc"}, "target": {"central"}, "offsets": {"mm2-offsets.dc.internal"},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			grants = append(grants, granted{r, sides[r.Side], acls})
-			grantAll(t, sides[r.Side], acls)
-		}
-	}
-	for _, c := range sides {
-		for _, role := range []string{"coordinator", "worker", "operator"} {
-			for _, alias := range aliases {
-				c.SetPassword(role+"-"+alias, role+"-"+alias)
-			}
-		}
+	for _, role := range roles {
+		grants = append(grants, k.allowed(role, []string{role}, []string{"orders", "inherited"}, []string{"app"})...)
 	}
 
 	// Topics are created, records, groups, settings and rights follow, partitions are added.
@@ -217,15 +232,15 @@ func TestLeastPrivilege(t *testing.T) {
 	})
 
 	operator := k.as("operator")
-	for _, command := range []string{
-		"status", "verify", "groups", "gaps", "limit", "offsets list dc->central", "pause dc->central", "unpause dc->central",
-		"offsets reset dc->central --topic orders --partition 1", "resume dc->central --topic orders --partition 1 --accept-gap",
-	} {
-		words := strings.Fields(command)
-		if out := operator.command(0, words[0], words[1:]...); command == "status" && strings.Contains(out, "lacks") {
-			t.Errorf("status: %s", out)
+	commands := func(all ...string) {
+		for _, command := range all {
+			words := strings.Fields(command)
+			if out := operator.command(0, words[0], words[1:]...); strings.Contains(out, "lacks") {
+				t.Errorf("%s: %s", command, out)
+			}
 		}
 	}
+	commands("status", "verify", "groups", "gaps", "limit", "offsets list dc->central", "pause dc->central", "unpause dc->central")
 
 	var unused []string
 	defer func() { // an Eventually that fails says only what it waited for
@@ -235,7 +250,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}()
 	testbed.Eventually(t, soon, "each right to be used", func() bool {
 		allowed := map[*testbed.Cluster]map[demand]string{}
-		for _, c := range sides {
+		for _, c := range []*testbed.Cluster{k.source, k.target} {
 			allowed[c], _ = asked(c)
 		}
 		unused = nil
@@ -250,10 +265,12 @@ func TestLeastPrivilege(t *testing.T) {
 	})
 	k.stop(coordinator)
 	k.stop(worker)
-	for _, c := range sides {
+	commands( // which nobody carries out any more
+		"offsets reset dc->central --topic orders --partition 1", "resume dc->central --topic orders --partition 1 --accept-gap")
+	for _, c := range []*testbed.Cluster{k.source, k.target} {
 		_, denied := asked(c)
 		for d, why := range denied {
-			if d.operation == "CLUSTER_ACTION" && why == "OffsetForLeaderEpoch" { // first the broker sees whether it is another one that asks
+			if role, _, _ := strings.Cut(d.user, "-"); !slices.Contains(roles, role) || d.operation == "CLUSTER_ACTION" && why == "OffsetForLeaderEpoch" { // first the broker sees whether it is another one that asks
 				continue
 			}
 			t.Errorf("%s: %s was lacking (%s)", c.Bootstrap(), d, why)
@@ -286,4 +303,57 @@ func (k *installation) inherit(topic string, n int) {
 	if err := plain.ProduceSync(k.t.Context(), record).FirstErr(); err != nil {
 		k.t.Fatal(err)
 	}
+}
+
+// The right to write to one topic's copy and the right to read another topic are taken away while records flow, and given back.
+func revokedRights(t *testing.T, source, target *testbed.Cluster) {
+	k := mirroring(t, source, target, "dr", "written,read,spared")
+	topics := []string{"written", "read", "spared"}
+	taken := map[*testbed.Cluster][]kmsg.CreateACLsRequestCreation{}
+	for _, g := range k.allowed("run", []string{"coordinator", "worker"}, topics, []string{"nobody"}) {
+		for _, a := range g.acls {
+			if a.ResourceName == "dr.written" && a.Operation == kmsg.ACLOperationWrite || a.ResourceName == "read" && a.Operation == kmsg.ACLOperationRead && slices.Contains(g.right.Roles, "worker") {
+				taken[g.on] = append(taken[g.on], a)
+			}
+		}
+	}
+	var traffic []*testbed.Traffic
+	for _, topic := range topics {
+		k.source.CreateTopic(topic, 2, 1)
+		traffic = append(traffic, testbed.Live(t, k.source, topic, testbed.Load{}, 50))
+	}
+	user := k.as("run")
+	run := user.start("run")
+	resumes := func(topic string) {
+		t.Helper()
+		since, behind := time.Now(), ends(t, k.source, topic)
+		testbed.Eventually(t, goneAround+soon, topic+" to go on", func() bool { return k.copied(topic) >= behind })
+		t.Logf("%s is copied up to where it was %s ago", topic, time.Since(since).Round(time.Second))
+	}
+	for _, topic := range topics {
+		resumes(topic)
+	}
+	for c, acls := range taken {
+		revokeAll(t, c, acls)
+	}
+	testbed.Eventually(t, goneAround+soon, "what needs the rights to be held", func() bool {
+		s := user.status()
+		written, read := s.partition("written", 0), s.partition("read", 0)
+		return written.Reason == "authorization" && strings.Contains(written.Detail, "User:run-central lacks Write on topic dr.written of central") &&
+			read.Reason == "authorization" && strings.Contains(read.Detail, "User:run-dr lacks Read on topic read of dr") &&
+			written.State == "held" && read.State == "held"
+	})
+	t.Log(user.status().partition("written", 0), user.status().partition("read", 0))
+	resumes("spared")
+	for c, acls := range taken {
+		grantAll(t, c, acls)
+	}
+	resumes("written")
+	resumes("read")
+	for _, live := range traffic {
+		live.Stop()
+	}
+	k.await(topics...)
+	k.stop(run)
+	k.compare(topics...)
 }

@@ -64,31 +64,6 @@ func TestProxiedClusterIsReachedOnlyThroughItsProxy(t *testing.T) {
 	}
 }
 
-func TestMirrorMakerCopies(t *testing.T) {
-	c := testbed.Shared(t, testbed.V43)
-	d := testbed.Shared(t, testbed.V33)
-	c.CreateTopic("mm2-orders", 1, 1)
-	testbed.Produce(t, c, "mm2-orders", testbed.Load{Records: 100})
-	testbed.MirrorMaker(t, testbed.V43, strings.NewReplacer("SOURCE", c.Bootstrap(), "TARGET", d.Bootstrap()).Replace(`
-clusters = a, b
-a.bootstrap.servers = SOURCE
-b.bootstrap.servers = TARGET
-a->b.enabled = true
-a->b.topics = mm2-orders
-replication.factor = 1
-offset.storage.replication.factor = 1
-config.storage.replication.factor = 1
-status.storage.replication.factor = 1
-checkpoints.topic.replication.factor = 1
-heartbeats.topic.replication.factor = 1
-offset-syncs.topic.replication.factor = 1
-`))
-	testbed.Eventually(t, time.Minute, "the topic to be copied", func() bool {
-		return len(d.Topics("a.mm2-orders")) == 1 && d.Ends("a.mm2-orders")[0] == 100
-	})
-	testbed.Compare(t, c, "mm2-orders", d, "a.mm2-orders")
-}
-
 func TestProcessIsKilledAndTermed(t *testing.T) {
 	p := testbed.Exec(t, "/bin/sh", []string{"-c", `trap 'echo bye $WHO; exit 3' TERM; echo hello; while :; do sleep 0.05; done`}, map[string]string{"WHO": "you"})
 	testbed.Eventually(t, 10*time.Second, "a word", func() bool { return p.Output() == "hello\n" })

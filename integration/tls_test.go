@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -67,13 +69,51 @@ func TestTLSFailuresOfBrokers(t *testing.T) {
 				case test.says != nil && (!errors.Is(err, kafka.ErrTLS) || took > 3*time.Second):
 					t.Errorf("%s: after %v: %v", test.name, took, err)
 				}
-				t.Logf("%s (%v): %v", test.name, took, err)
 				for _, part := range test.says {
 					if err != nil && !strings.Contains(err.Error(), part) {
 						t.Errorf("%s: %v\nlacks %q", test.name, err, part)
 					}
 				}
 			}
+		})
+	}
+}
+
+// Stores that the brokers' own Java makes open the brokers' doors.
+func TestStoresOfKeytool(t *testing.T) {
+	for version, kinds := range map[string]struct{ trust, key string }{testbed.V43: {"JKS", "PKCS12"}, testbed.V33: {"PKCS12", "JCEKS"}} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			c := testbed.Shared(t, version)
+			const password = "hunter2hunter2"
+			dir := t.TempDir()
+			for name, store := range map[string][]byte{"trust": c.Truststore(kinds.trust, password), "key": c.Keystore(kinds.key, password, "keytool")} {
+				if err := os.WriteFile(filepath.Join(dir, name), store, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + strings.NewReplacer("DIR", dir, "PASSWORD", password, "SERVERS", c.Over(testbed.MTLS).Bootstrap()).Replace(`
+clusters = A, B
+A.bootstrap.servers = SERVERS
+A.security.protocol = SSL
+A.ssl.truststore.location = DIR/trust
+A.ssl.truststore.password = PASSWORD
+A.ssl.keystore.location = DIR/key
+A.ssl.keystore.password = PASSWORD
+B.bootstrap.servers = localhost:1
+A->B.enabled = true
+`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cluster, err := kafka.Open(s.Cluster("A"), kafka.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+			cluster.Close()
 		})
 	}
 }

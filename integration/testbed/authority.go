@@ -70,6 +70,22 @@ func (a *Authority) Issue(s Subject) *Certificate {
 // PEM is the authority's certificate.
 func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.cert.Raw) }
 
+// Sign makes a client's certificate of a request in PEM, in PEM.
+func (a *Authority) Sign(request string) []byte {
+	a.t.Helper()
+	block, _ := pem.Decode([]byte(request))
+	if block == nil {
+		a.t.Fatalf("no PEM: %s", request)
+	}
+	asks, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		a.t.Fatalf("certificate request: %v", err)
+	}
+	template := template(a.t, Subject{Name: asks.Subject.CommonName})
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return encode("CERTIFICATE", sign(a.t, template, a.cert, asks.PublicKey, a.key))
+}
+
 // Certificate is the authority's own.
 func (a *Authority) Certificate() *x509.Certificate { return a.cert }
 

@@ -143,6 +143,16 @@ func (c *Container) Exec(command string) string {
 	return string(output)
 }
 
+// put has a file in the container.
+func (c *Container) put(name string, content []byte) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), engineWithin)
+	defer cancel()
+	if err := c.ctr.CopyToContainer(ctx, content, name, 0o644); err != nil {
+		c.t.Fatalf("%s to %s: %v", name, c.name, err)
+	}
+}
+
 // file is what a file in the container holds, which may have ended.
 func (c *Container) file(name string) []byte {
 	c.t.Helper()

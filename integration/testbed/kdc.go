@@ -87,7 +87,8 @@ func (r *Realm) file(name string, content []byte) string {
 // BrokerPrincipal is who every broker is in a cluster [WithKerberos]: what Java and kferry alike make of 127.0.0.1.
 const BrokerPrincipal = "kafka/localhost"
 
-// WithKerberos has a cluster [WithSecurity] take GSSAPI too, where it takes other mechanisms of SASL.
+// WithKerberos has a cluster [WithSecurity] take GSSAPI too, where it takes other mechanisms of SASL. A connection has to
+// show a ticket every few seconds.
 func WithKerberos(r *Realm) KafkaOption {
 	return func(c *kafkaConfig) {
 		c.files[secrets+"krb5.conf"] = []byte(r.Conf())
@@ -96,6 +97,7 @@ func WithKerberos(r *Realm) KafkaOption {
 		c.properties["sasl.kerberos.service.name"] = "kafka"
 		for _, l := range []Listener{SASL, SASLTLS} {
 			c.properties[prefix(l)+"sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER,GSSAPI"
+			c.properties[prefix(l)+"gssapi.connections.max.reauth.ms"] = "4000"
 			c.properties[prefix(l)+"gssapi.sasl.jaas.config"] = fmt.Sprintf(
 				`com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true keyTab="%sbroker.keytab" principal="%s@%s";`, secrets, BrokerPrincipal, r.Name)
 		}

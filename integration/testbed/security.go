@@ -113,6 +113,20 @@ func (c *Cluster) Truststore(kind, password string) []byte {
 	return broker.file(file)
 }
 
+// Keystore is a store of Java's, of a type that keytool knows, with a client's key that keytool made, signed by the authority.
+func (c *Cluster) Keystore(kind, password, name string) []byte {
+	c.t.Helper()
+	broker := c.Broker(0)
+	file := fmt.Sprintf("%skeystore-%d", secrets, time.Now().UnixNano())
+	keytool := func(command, more string) string {
+		return fmt.Sprintf("keytool -%s -alias client -keystore %s -storetype %s -storepass %s -keypass %[4]s %s", command, file, kind, password, more)
+	}
+	request := broker.Exec(keytool("genkeypair", "-keyalg EC -keysize 256 -dname CN="+name) + " 2>/dev/null && " + keytool("certreq", "2>/dev/null"))
+	broker.put(file+".pem", append(c.Authority().Sign(request), c.Authority().PEM()...))
+	broker.Exec(keytool("importcert", "-noprompt -file "+file+".pem"))
+	return broker.file(file)
+}
+
 // Present has the brokers show another certificate to whoever connects to a listener from now on. 3.3.2 takes only one
 // of the same names as before, where the first is of [Broker].
 func (c *Cluster) Present(l Listener, certificate *Certificate) {

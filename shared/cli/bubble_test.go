@@ -29,11 +29,16 @@ type bubble struct {
 // inBubble runs a test on clusters of those aliases.
 func inBubble(t *testing.T, aliases []string, test func(b *bubble)) {
 	t.Helper()
+	var clusters []local.Cluster
+	for _, alias := range aliases {
+		clusters = append(clusters, local.Cluster{Alias: alias})
+	}
+	inBubbleOf(t, clusters, test)
+}
+
+func inBubbleOf(t *testing.T, clusters []local.Cluster, test func(b *bubble)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		var clusters []local.Cluster
-		for _, alias := range aliases {
-			clusters = append(clusters, local.Cluster{Alias: alias})
-		}
 		env, err := local.Start(local.Setup{Virtual: true, Dir: t.TempDir(), Clusters: clusters})
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +98,7 @@ func (b *bubble) begin(s spec.Spec, role func(spec.Spec, *lease.Queue, map[strin
 	b.must(err)
 	clusters := map[string]*kafka.Cluster{}
 	for _, c := range s.Clusters {
-		clusters[c.Alias], err = kafka.Open(c, kafka.Options{Dialer: line.Dial, Budget: kafka.NewBudget(memory)})
+		clusters[c.Key()], err = kafka.Open(c, kafka.Options{Dialer: line.Dial, Budget: kafka.NewBudget(memory)})
 		b.must(err)
 	}
 	run := role(s, queue, clusters)

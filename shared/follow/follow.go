@@ -89,6 +89,8 @@ type Change struct {
 	Give   []kafka.ACL
 	Revoke []kafka.ACL
 	Note   Note // what is to be remembered then
+	// Unread is a right that is lacking to compare all of it.
+	Unread error
 }
 
 // Writes says whether anything is to be written to the copy.
@@ -200,6 +202,16 @@ func byTopic(ctx context.Context, c *kafka.Cluster, topic string) (map[string][]
 	return all, nil
 }
 
+// unread is the first right that was lacking to look at a topic and its copy.
+func (l *Look) unread(topic string) error {
+	for _, err := range []error{l.sources[topic].Err, l.copies[l.flow.RemoteTopic(topic)].Err, l.NoRights} {
+		if kafka.Denied(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Change is what makes a topic's copy like its source. What was refused is not tried again as long as the note says so.
 func (l *Look) Change(topic string) (c Change) {
 	c.Note = l.notes[topic]
@@ -211,6 +223,7 @@ func (l *Look) Change(topic string) (c Change) {
 		rights := Rights(l.flow, l.rights[topic], l.given[l.flow.RemoteTopic(topic)], c.Note)
 		c.Give, c.Revoke, c.Note = rights.Give, rights.Revoke, rights.Note
 	}
+	c.Unread = l.unread(topic)
 	return c
 }
 

@@ -60,8 +60,8 @@ func (l *Look) warnOfSettings(w *warnings, topic string) {
 	name := l.flow.Name()
 	unread := func(cluster, of string, err error) {
 		w.add("unread "+cluster, of, func(of string) string {
-			if errors.Is(err, kafka.ErrTopicAuthorization) || errors.Is(err, kafka.ErrClusterAuthorization) {
-				return fmt.Sprintf("no right to read the settings of %s on %s: grant DescribeConfigs on the topic; until then settings don't follow there", of, cluster)
+			if kafka.Denied(err) {
+				return fmt.Sprintf("no right to read the settings of %s on %s: until then settings don't follow there: %v", of, cluster, err)
 			}
 			return fmt.Sprintf("%s can't tell the settings of %s, which therefore don't follow: %v", cluster, of, err)
 		})
@@ -102,7 +102,7 @@ func (l *Look) warnOfRights(w *warnings) {
 	switch {
 	case errors.Is(l.NoRights, kafka.ErrClusterAuthorization):
 		w.add("unread rights", "", func(string) string {
-			return fmt.Sprintf("rights don't follow in %s: no right to read them: grant Describe on the cluster, or switch it off (sync.topic.acls.enabled): %v", l.flow.Name(), l.NoRights)
+			return fmt.Sprintf("rights don't follow in %s: no right to read them; grant it, or switch it off (sync.topic.acls.enabled): %v", l.flow.Name(), l.NoRights)
 		})
 	case l.Disabled() || l.rights == nil && l.NoRights == nil:
 	case l.NoRights != nil:

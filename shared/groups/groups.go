@@ -60,6 +60,16 @@ func (s Seen) Err() error {
 	return nil
 }
 
+// Denied is a right that is lacking to read some groups: nothing follows from their being left out.
+func (s Seen) Denied() error {
+	for _, g := range s.Groups {
+		if err := s.Offsets[g.Name].Err; kafka.Denied(err) {
+			return fmt.Errorf("source: %w", err)
+		}
+	}
+	return nil
+}
+
 // Copies are a flow's copies as its cursors tell of them.
 type Copies struct {
 	Flow    spec.Flow

@@ -137,6 +137,7 @@ func Open(cl spec.Cluster, o Options) (*Cluster, error) {
 	}
 	c.login, c.as = who, cl.Login
 	c.opts = append(c.opts, who.Options()...)
+	c.opts = append(c.opts, kgo.Dialer(guarded(who.Dial)), kgo.BrokerMaxReadBytes(mostAnswer))
 	client, err := kgo.NewClient(c.opts...)
 	if err != nil {
 		c.cancel()

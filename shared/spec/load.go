@@ -60,6 +60,9 @@ func (src *source) load() (Spec, error) {
 	s.Name, s.Settings, s.Warnings = e.name(&r), e.settings(&r), r.said()
 	s.References = slices.Compact(slices.Sorted(slices.Values(r.references)))
 	s.refers = r.refers
+	if e.Targets != "" {
+		s.refers = slices.DeleteFunc(s.refers, func(text string) bool { return !s.holds(text) })
+	}
 	s.origin = &source{lookups: src.lookups, docs: slices.Concat(in.secrets, src.docs), environ: secretsOf(e)}
 	if err := r.err(); err != nil {
 		return Spec{Warnings: s.Warnings}, err
@@ -94,13 +97,32 @@ func (src *source) readInput(e environment, r *report) input {
 		return input{}
 	}
 	plain := e.givenFlow()
-	if target := e.cluster("TARGET", r); in.complete(target, r) {
+	var aside report // of variables that may not be for this input
+	if target := e.cluster("TARGET", &aside); in.complete(target, r) {
+		r.problems, r.warnings, r.passed = append(r.problems, aside.problems...), append(r.warnings, aside.warnings...), append(r.passed, aside.passed...)
 		plain = slices.DeleteFunc(plain, func(name string) bool {
 			return name == target.servers.path || strings.HasPrefix(name, targetPrefix) && isLoginVariable(name)
 		})
 	}
+	plain = slices.DeleteFunc(plain, func(name string) bool { return isLoginVariable(name) && in.refersTo(name) })
 	r.refusePlain(plain, other)
 	return in
+}
+
+// refersTo says whether a setting refers to a variable.
+func (in input) refersTo(variable string) bool {
+	at := func(config settings) bool {
+		for _, v := range config {
+			if strings.Contains(v.text, "env:"+variable+"}") {
+				return true
+			}
+		}
+		return false
+	}
+	return slices.ContainsFunc(in.clusters, func(c *cluster) bool { return at(c.config) }) ||
+		slices.ContainsFunc(in.mirrors, func(m mirror) bool {
+			return at(m.sourceConnector.config) || at(m.checkpointConnector.config) || at(m.heartbeatConnector.config)
+		})
 }
 
 func (r *report) refusePlain(given []string, other string) {

@@ -226,7 +226,7 @@ type SignedAssertion struct {
 	Algorithm  string // RS256 or ES256
 	KeyFile    string // PKCS #8 in PEM, read before each login
 	Passphrase Secret // of the key, "" for none
-	Template   string // file with a JSON object of "header" and "payload", whose members the ones below replace; "" for none
+	Template   string // file with a JSON object of "header" and "payload", which win over the next three claims, not over the rest; "" for none
 
 	Issuer, Subject, Audience string        // claims iss, sub and aud, "" for none
 	Lifetime                  time.Duration // from now to exp

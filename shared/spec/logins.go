@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -103,7 +104,9 @@ func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) s
 		if c == own || decides && !c.fragment { // others' word is about others' mirrors
 			continue
 		}
-		for name, more := range c.said() {
+		said := c.said()
+		for _, name := range slices.Sorted(maps.Keys(said)) {
+			more := said[name]
 			conflict, at := differing(first[name], more, name)
 			switch {
 			case conflict == "":
@@ -182,10 +185,10 @@ func (r *resolver) clientOverrides(s side, cluster, config settings) settings {
 			own.override(securityIn(cluster, client.name+"."))
 			own.override(securityIn(config, client.name+"."))
 		}
+		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if s == targetSide && client.name == "producer" { // that of Connect's worker, which writes the records
 			own.override(securityIn(config, "producer.override."))
 		}
-		own.override(securityIn(config, string(s)+"."+client.name+"."))
 		if len(own) == 0 && counts {
 			silent = append(silent, client.name)
 		}
@@ -239,20 +242,24 @@ func (all settings) override(more settings) {
 // A use is a cluster on one end of a flow or a heartbeat.
 type use struct{ alias, flow string }
 
-// use notes how a mirror logs in on a side.
-func (r *resolver) use(m mirror, s side) {
+// use notes how a mirror logs in on a side, or would: of heartbeats the source is but a name.
+func (r *resolver) use(m mirror, s side, only bool) {
 	alias := m.alias(s).text
 	u := use{alias, FlowName(m.source.text, m.target.text)}
 	overrides := r.overrides(m, s)
 	config := r.describedSecurity(alias, m.own(s), overrides[protocolKey].set)
 	config.override(overrides)
 	r.protocol(config)
-	if first, twice := r.uses[u]; twice && !sameSettings(first, config) {
+	r.checkBare(m, s, config)
+	first, twice := r.uses[u]
+	switch {
+	case twice && only:
+		return
+	case twice && !r.names[u] && !sameSettings(first, config):
 		r.wrongf(m.at, "%s logs in to %s as somebody else than is said elsewhere; make its mirrors agree, or say all of it in one", u.flow, alias)
 		return
 	}
-	r.uses[u] = config
-	r.checkBare(m, s, config)
+	r.uses[u], r.names[u] = config, only
 }
 
 func sameSettings(a, b settings) bool {
@@ -304,8 +311,8 @@ func pointless(key string) bool {
 // checkBare names security in a connector's config that no client of MirrorMaker's takes notice of, where another than it says is in force.
 func (r *resolver) checkBare(m mirror, s side, config settings) {
 	for _, c := range []connector{m.sourceConnector, m.checkpointConnector, m.heartbeatConnector} {
-		for key, v := range c.config {
-			switch {
+		for _, key := range slices.Sorted(maps.Keys(c.config)) {
+			switch v := c.config[key]; {
 			case !securityKey.MatchString(key) || v.lost:
 			case clientSecurity.MatchString(key):
 				inForce := config[key].text == v.text || key == protocolKey && strings.EqualFold(v.text, "PLAINTEXT")
@@ -319,6 +326,20 @@ func (r *resolver) checkBare(m mirror, s side, config settings) {
 	}
 }
 
+// checkCluster names security in a cluster's config that no client takes notice of.
+func (r *resolver) checkCluster(config settings) {
+	for _, key := range slices.Sorted(maps.Keys(config)) {
+		if v := config[key]; securityKey.MatchString(key) && !clientSecurity.MatchString(key) && !ofClient.MatchString(key) {
+			r.wrongf(v.bare(), "no client takes notice of it here; write %s alone", key[securityAt.FindStringIndex(key)[0]:])
+		}
+	}
+}
+
+var (
+	ofClient   = regexp.MustCompile(`^(consumer|producer|admin)\.(sasl|ssl|security)\.`)
+	securityAt = regexp.MustCompile(`(sasl|ssl|security)\.`)
+)
+
 // clientOverride finds the keys that overrides are made of.
 var clientOverride = regexp.MustCompile(`^((source|target)\.(cluster|consumer|producer|admin)|consumer|producer|admin|producer\.override)\.(sasl|ssl|security)\.`)
 
@@ -331,6 +352,9 @@ func (r *resolver) logIn(s *Spec) {
 	own := map[use]bool{}
 	for _, alias := range slices.Sorted(maps.Keys(byAlias)) {
 		all := byAlias[alias]
+		if real := slices.DeleteFunc(slices.Clone(all), func(u use) bool { return r.names[u] }); len(real) > 0 {
+			all = real
+		}
 		slices.SortFunc(all, func(a, b use) int { return strings.Compare(a.flow, b.flow) })
 		shared := r.shared(all)
 		s.Clusters = append(s.Clusters, r.login(alias, "", shared))
@@ -433,6 +457,9 @@ func digestOf(config settings) string {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(content, "%q %q ", key, config[key].text)
 		for _, named := range locations.FindAllStringSubmatch(key+"="+config[key].text, -1) {
+			if about, err := os.Stat(named[1]); err != nil || !about.Mode().IsRegular() {
+				continue // what has no end, or comes but once, is not read for this
+			}
 			text, err := readValue(named[1])
 			fmt.Fprintf(content, "%q %v ", text, err)
 		}

@@ -26,12 +26,9 @@ type provider func(path, key string) (string, error)
 
 // providerClasses are those that have a counterpart here.
 var providerClasses = map[string]func(providers, parameters) provider{
-	"org.apache.kafka.common.config.provider.FileConfigProvider":      providers.file,
-	"org.apache.kafka.common.config.provider.DirectoryConfigProvider": providers.directory,
-	"org.apache.kafka.common.config.provider.EnvVarConfigProvider":    providers.variable,
-	"io.strimzi.kafka.EnvVarConfigProvider":                           providers.variable,
-	"io.strimzi.kafka.KubernetesSecretConfigProvider":                 providers.secret,
-	"io.strimzi.kafka.KubernetesConfigMapConfigProvider":              providers.secret,
+	fileClass: providers.file, directoryClass: providers.directory, variableClass: providers.variable,
+	"io.strimzi.kafka.EnvVarConfigProvider": providers.variable,
+	secretClass:                             providers.secret, configMapClass: providers.secret,
 }
 
 // wellKnown are the names that need no declaration: Strimzi's own, and those that everybody uses.

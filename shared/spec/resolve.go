@@ -68,6 +68,7 @@ type resolver struct {
 	named      map[string]bool    // by a mirror
 	described  map[string][]*cluster
 	uses       map[use]settings    // how flows and heartbeats are to log in
+	names      map[use]bool        // those that nobody logs in for
 	before     map[string]Security // that were read before, by digest of their settings
 	logins     map[string]Security // likewise those of this input
 	flows      map[string]Flow
@@ -83,7 +84,7 @@ func (in *input) resolve(r *report, before, logins map[string]Security) Spec {
 	all := resolver{
 		report: r, clusters: map[string]Cluster{}, given: map[string]cluster{}, contested: map[value]value{}, named: map[string]bool{},
 		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
-		described: map[string][]*cluster{}, uses: map[use]settings{}, before: before, logins: logins,
+		described: map[string][]*cluster{}, uses: map[use]settings{}, names: map[use]bool{}, before: before, logins: logins,
 	}
 	for _, c := range in.clusters {
 		all.cluster(*c)
@@ -117,6 +118,7 @@ func (r *resolver) cluster(c cluster) {
 	}
 	first, twice := r.clusters[alias]
 	r.check(c.config, clusterConfigKeys)
+	r.checkCluster(c.config)
 	if !twice {
 		config := settings{} // another description may add to it, which is none of the first one's
 		maps.Copy(config, c.config)
@@ -203,8 +205,8 @@ func (r *resolver) mirror(m mirror) {
 	}
 	copies := m.sourceConnector.there() || m.checkpointConnector.there()
 	if beats || copies {
-		r.use(m, sourceSide)
-		r.use(m, targetSide)
+		r.use(m, sourceSide, !copies)
+		r.use(m, targetSide, false)
 	}
 	if beats {
 		r.addHeartbeat(m, heartbeat)

@@ -70,7 +70,7 @@ func (v value) hide() value {
 
 // bare is the place of a value alone, for messages that don't quote it and hold nothing of it.
 func (v value) bare() value {
-	v.text, v.reference = "", ""
+	v.text, v.reference, v.hidden = "", "", ""
 	return v
 }
 

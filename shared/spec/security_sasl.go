@@ -123,8 +123,9 @@ func (c clientReader) module() (*loginModule, bool) {
 		option.text, option.set = string(text), true
 		if reference, there := written.Options[name]; there && err == nil && reference != text {
 			option.reference = string(reference)
+			option = option.hidePart(option.text)
 		} else if v.reference != hidden && err != nil {
-			option.reference = hidden
+			option = option.hide()
 		}
 		if slices.Contains(secretOptions, name) {
 			option = option.hide()

@@ -10,6 +10,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -63,6 +64,15 @@ func (s *Spec) keepTargets(aliases []string) {
 		return !slices.ContainsFunc(s.Flows, func(f Flow) bool { return f.SourceKey() == c.Key() || f.TargetKey() == c.Key() }) &&
 			!slices.ContainsFunc(s.Heartbeats, func(h Heartbeat) bool { return h.Source == c.Alias || h.TargetKey() == c.Key() })
 	})
+}
+
+// holds says whether something that is kept was read from a reference.
+func (s Spec) holds(reference string) bool {
+	in := func(all map[string]string) bool { return slices.Contains(slices.Collect(maps.Values(all)), reference) }
+	return slices.ContainsFunc(s.Flows, func(f Flow) bool { return in(f.references) }) ||
+		slices.ContainsFunc(s.Clusters, func(c Cluster) bool {
+			return in(c.references) || c.Login != nil && in(referencesIn(c.Login.config))
+		})
 }
 
 // A Cluster is a Kafka cluster with an alias.

@@ -162,7 +162,7 @@ func differences(s, again Spec, heartbeats bool) error {
 	}
 	for _, c := range s.Clusters {
 		for _, d := range again.Clusters {
-			if c.Alias == d.Alias && (!sameServers(c.BootstrapServers, d.BootstrapServers) || !maps.Equal(withoutWorkers(c.Config), withoutWorkers(d.Config))) {
+			if c.Alias == d.Alias && (!sameServers(c.BootstrapServers, d.BootstrapServers) || !maps.Equal(withoutProviders(c.Config), withoutProviders(d.Config))) {
 				all = multierror.Append(all, fmt.Errorf("cluster %s at %v with %v would be at %v with %v", c.Alias, c.BootstrapServers, c.Config, d.BootstrapServers, d.Config))
 			}
 		}
@@ -330,6 +330,13 @@ func topicLimits(limits []TopicLimit, text func(int64) string) string {
 func withoutWorkers(config map[string]string) map[string]string {
 	config = maps.Clone(config)
 	maps.DeleteFunc(config, func(key, _ string) bool { return workerName(key) || key == protocolKey })
+	return config
+}
+
+// withoutProviders are those that matter once references are read: how they are spelt out may differ.
+func withoutProviders(config map[string]string) map[string]string {
+	config = withoutWorkers(config)
+	maps.DeleteFunc(config, func(key, _ string) bool { return strings.HasPrefix(key, providersKey) })
 	return config
 }
 

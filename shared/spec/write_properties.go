@@ -28,7 +28,49 @@ func writeProperties(s Spec, logins *loginWriter) (string, []string) {
 		w.flow(f)
 	}
 	w.heartbeats()
-	return w.text.String(), w.leftOut
+	return w.providers() + w.text.String(), w.leftOut
+}
+
+// providers declares those of references that MirrorMaker knows only where they are declared; kferry knows them all the same.
+func (w *propertiesWriter) providers() string {
+	for _, c := range w.spec.Clusters {
+		if c.Config[providersKey] != "" {
+			return "" // they are declared there
+		}
+	}
+	classes := map[string]string{}
+	for _, found := range reference.FindAllStringSubmatch(w.text.String(), -1) {
+		if class, known := wellKnownClasses[found[1]]; known {
+			classes[found[1]] = class
+		}
+		if class := wellKnownClasses[found[1]]; class == secretClass && isGlob(found[3]) {
+			w.logins.leaveOut("a word of MirrorMaker's for %s: it knows no patterns of keys", found[0])
+		}
+	}
+	if len(classes) == 0 {
+		return ""
+	}
+	names := slices.Sorted(maps.Keys(classes))
+	declared := propertiesWriter{}
+	declared.set(providersKey, strings.Join(names, ","))
+	for _, name := range names {
+		declared.set(providersKey+"."+name+".class", classes[name])
+	}
+	return declared.text.String()
+}
+
+const (
+	fileClass      = "org.apache.kafka.common.config.provider.FileConfigProvider"
+	directoryClass = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+	variableClass  = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+	secretClass    = "io.strimzi.kafka.KubernetesSecretConfigProvider"
+	configMapClass = "io.strimzi.kafka.KubernetesConfigMapConfigProvider"
+)
+
+// wellKnownClasses are what the names stand for that need no declaration here.
+var wellKnownClasses = map[string]string{
+	"file": fileClass, "directory": directoryClass, "env": variableClass, "secrets": secretClass, "configmaps": configMapClass,
+	"strimzifile": fileClass, "strimzidir": directoryClass, "strimzienv": variableClass, secretsProvider: secretClass,
 }
 
 type propertiesWriter struct {

@@ -407,6 +407,7 @@ func anyConfig(t *rapid.T, name string, values map[string][]string) (config []st
 func TestWriteGolden(t *testing.T) {
 	for file, formats := range map[string][]spec.Format{
 		"connectors.yaml": {spec.StrimziV1, spec.Env}, "founding.yaml": {spec.Properties}, "dedicated.properties": {spec.Properties, spec.StrimziV1},
+		"secured-v1.yaml": {spec.StrimziV1, spec.Properties, spec.Env}, "secured.yaml": {spec.StrimziV1, spec.Properties},
 	} {
 		s, err := spec.Load([]string{filepath.Join("testdata/right", file)}, nil)
 		if err != nil {

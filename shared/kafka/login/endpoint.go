@@ -85,8 +85,8 @@ func newEndpoint(o *spec.OAuth, dial Dial) *endpoint {
 	}}
 }
 
-// get asks for a token, again where that may help, and for the refresh token to use from now on, "" for the same.
-func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
+// get asks for a token, again where that may help, which failed is told, and for the refresh token to use from now on, "" for the same.
+func (e *endpoint) get(ctx context.Context, failed func(error)) (*token, spec.Secret, error) {
 	pause, until := min(max(e.of.RetryPause, 0), mostPause), time.Now().Add(e.of.RetryFor)
 	for attempt := 0; ; attempt++ {
 		t, next, err := e.ask(ctx)
@@ -94,11 +94,12 @@ func (e *endpoint) get(ctx context.Context) (*token, spec.Secret, error) {
 			return t, next, nil
 		}
 		err = fmt.Errorf("get a token from %s: %w", e.where(), e.hide(err))
-		final, is := errors.AsType[*finalError](err)
+		_, final := errors.AsType[*finalError](err)
 		again := attempt < min(e.of.Retries, mostRetries) || attempt < mostRetries && time.Now().Add(pause).Before(until)
-		if is && final.status != 0 || !again {
+		if final || !again {
 			return nil, "", err
 		}
+		failed(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -120,10 +121,7 @@ func (e *endpoint) where() string {
 }
 
 // A finalError is an answer that stays the same however often one asks.
-type finalError struct {
-	status int
-	text   string
-}
+type finalError struct{ text string }
 
 func (e *finalError) Error() string { return e.text }
 
@@ -208,7 +206,7 @@ func refusedBy(resp *http.Response, said answer) error {
 		text += fmt.Sprintf(" to %s, where the client's secret is not taken", shown(to))
 	}
 	if unretryable[resp.StatusCode] || resp.StatusCode/100 == 3 {
-		return &finalError{resp.StatusCode, text}
+		return &finalError{text}
 	}
 	return errors.New(text)
 }
@@ -238,9 +236,8 @@ func (e *endpoint) hide(err error) error {
 	if text == err.Error() {
 		return err
 	}
-	final, _ := errors.AsType[*finalError](err)
-	if final != nil {
-		return &finalError{final.status, text}
+	if _, final := errors.AsType[*finalError](err); final {
+		return &finalError{text}
 	}
 	return errors.New(text)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 
@@ -44,6 +45,7 @@ const (
 	iamAgent    = "kferry"
 	iamNothing  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // SHA-256 of an empty body
 	iamAnywhere = "aws-global"                                                       // the region of STS' global endpoint
+	iamHome     = "us-east-1"                                                        // where that one is, of which there is none by FIPS
 )
 
 // iam is who a client is at AWS. Nothing of it is set up before it is asked.
@@ -53,6 +55,8 @@ type iam struct {
 	files   string // what the profile files looked like when they were read
 	sources []iamSource
 	base    aws.Config
+	log     kgo.Logger // nil is none
+	told    string     // the id of the key whose owner is in the log
 }
 
 // An iamSource is one place that credentials may come from.
@@ -163,6 +167,7 @@ func (i *iam) credentials(ctx context.Context, of *spec.IAM, host string) (aws.C
 		if err = s.err; err == nil {
 			var found aws.Credentials
 			if found, err = s.from.Retrieve(ctx); err == nil {
+				i.tell(ctx, of, base, found)
 				return found, region, nil
 			}
 		}
@@ -216,15 +221,11 @@ func iamSources(ctx context.Context, of *spec.IAM) ([]iamSource, aws.Config, err
 
 // iamRole assumes a role, by credentials that are given for that or by the default chain's.
 func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
-	by := base.Copy()
-	by.Region = of.STSRegion
-	if by.Region == "" {
-		by.Region = iamAnywhere
-	}
+	by := base.Credentials
 	if of.AccessKeyID != "" {
-		by.Credentials = credentials.NewStaticCredentialsProvider(of.AccessKeyID, string(of.SecretKey), string(of.SessionToken))
+		by = credentials.NewStaticCredentialsProvider(of.AccessKeyID, string(of.SecretKey), string(of.SessionToken))
 	}
-	assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(by, func(o *sts.Options) { o.EndpointOptions.UseFIPSEndpoint = fips(of) }), of.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+	assume := stscreds.NewAssumeRoleProvider(iamSTS(of, base, by), of.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.Duration = iamRoleFor
 		o.RoleSessionName = of.SessionName
 		if o.RoleSessionName == "" {
@@ -235,6 +236,44 @@ func iamRole(of *spec.IAM, base aws.Config) aws.CredentialsProvider {
 		}
 	})
 	return aws.NewCredentialsCache(assume, func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = iamMargin })
+}
+
+// iamSTS is asked in the region that is set, or at its global endpoint.
+func iamSTS(of *spec.IAM, base aws.Config, by aws.CredentialsProvider) *sts.Client {
+	base = base.Copy()
+	base.Credentials, base.Region = by, of.STSRegion
+	switch {
+	case base.Region != "":
+	case of.FIPS:
+		base.Region = iamHome
+	default:
+		base.Region = iamAnywhere
+	}
+	return sts.NewFromConfig(base, func(o *sts.Options) { o.EndpointOptions.UseFIPSEndpoint = fips(of) })
+}
+
+// OnNewClient is part of kgo.HookNewClient: it learns where a client's log is.
+func (m *mechanism) OnNewClient(client *kgo.Client) {
+	m.iam.mu.Lock()
+	defer m.iam.mu.Unlock()
+	m.iam.log, _ = client.OptValue(kgo.WithLogger).(kgo.Logger)
+}
+
+// tell has the log say who one is, once for each key, where that is wanted (awsDebugCreds).
+func (i *iam) tell(ctx context.Context, of *spec.IAM, base aws.Config, by aws.Credentials) {
+	i.mu.Lock()
+	log, told := i.log, i.told
+	i.told = by.AccessKeyID
+	i.mu.Unlock()
+	if !of.Debug || log == nil || log.Level() < kgo.LogLevelInfo || told == by.AccessKeyID {
+		return
+	}
+	me, err := iamSTS(of, base, credentials.StaticCredentialsProvider{Value: by}).GetCallerIdentity(ctx, nil)
+	if err != nil {
+		log.Log(kgo.LogLevelInfo, "AWS does not say who one is there", "err", err)
+		return
+	}
+	log.Log(kgo.LogLevelInfo, "who one is at AWS", "arn", aws.ToString(me.Arn), "account", aws.ToString(me.Account))
 }
 
 // fips leaves it to AWS' own settings where the login doesn't say.

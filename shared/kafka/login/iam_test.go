@@ -26,13 +26,13 @@ import (
 const mskBroker = "b-1.demo.abc123.c2.kafka.us-west-2.amazonaws.com:9098"
 
 // mechanismOf is how a client with a login of its own authenticates.
-func mechanismOf(t testing.TB, s spec.SASL) sasl.Mechanism {
+func mechanismOf(t testing.TB, s spec.SASL, opts ...kgo.Opt) sasl.Mechanism {
 	t.Helper()
 	in, err := login.New(spec.FixedLogin(spec.Security{SASL: &s}), (&net.Dialer{}).DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(in.Options()...)
+	client, err := kgo.NewClient(append(in.Options(), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,27 +103,34 @@ func TestIAMSigns(t *testing.T) {
 					t.Errorf("payload\n%v\nwant\n%v", got, want)
 				}
 
-				_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), v.Host+":9098")
-				if err != nil {
-					t.Fatal(err)
-				}
-				token, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
-				if !found {
-					t.Fatalf("no token in %q", first)
-				}
-				address, err := base64.RawURLEncoding.DecodeString(token)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got, want := query(t, string(address)), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
+				address := token(t, v.Host)
+				if got, want := query(t, address), query(t, v.Bearer+"&User-Agent=kferry"); fmt.Sprint(got) != fmt.Sprint(want) {
 					t.Errorf("token\n%v\nwant\n%v", got, want)
 				}
-				if got, want, _ := strings.Cut(string(address), "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
+				if got, want, _ := strings.Cut(address, "?"); got != "https://kafka."+v.Region+".amazonaws.com/" {
 					t.Errorf("token is for %s?%s", got, want)
 				}
 			})
 		})
 	}
+}
+
+// token is the URL that OAUTHBEARER shows a broker.
+func token(t *testing.T, host string) string {
+	t.Helper()
+	_, first, err := mechanismOf(t, spec.SASL{Mechanism: spec.OAUTHBEARER, IAM: &spec.IAM{}}).Authenticate(t.Context(), host+":9098")
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, found := strings.CutPrefix(strings.TrimRight(string(first), "\x01"), "n,,\x01auth=Bearer ")
+	if !found {
+		t.Fatalf("no token in %q", first)
+	}
+	address, err := base64.RawURLEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(address)
 }
 
 func query(t *testing.T, address string) map[string]string {
@@ -159,6 +166,9 @@ func TestIAMRegion(t *testing.T) {
 		got := payload(t, mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{}}), host+":9098")
 		if parts := strings.Split(got["x-amz-credential"], "/"); parts[2] != want {
 			t.Errorf("%s is in %s, want %s", host, parts[2], want)
+		}
+		if got := token(t, host); !strings.HasPrefix(got, "https://kafka."+want+".amazonaws.com/") {
+			t.Errorf("a token for %s is %s, want one for %s", host, got, want)
 		}
 	}
 	t.Setenv("AWS_REGION", "")
@@ -196,11 +206,15 @@ func (a *aws) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/": // STS
 		_ = r.ParseForm()
 		f := r.PostForm
-		signer, _, _ := strings.Cut(strings.TrimPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential="), "/20")
-		a.seen = append(a.seen, strings.Join([]string{f.Get("Action"), f.Get("RoleArn"), f.Get("RoleSessionName"), f.Get("ExternalId"), f.Get("WebIdentityToken"), signer}, "|"))
+		signer := strings.Split(strings.TrimPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=")+"//", "/") // key, day, region
+		a.seen = append(a.seen, strings.Join([]string{f.Get("Action"), f.Get("RoleArn"), f.Get("RoleSessionName"), f.Get("ExternalId"), f.Get("WebIdentityToken"), signer[0], signer[2]}, "|"))
 		if f.Get("RoleArn") == "refused" {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprintf(w, `<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
+			return
+		}
+		if f.Get("Action") == "GetCallerIdentity" {
+			fmt.Fprint(w, `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/me</Arn><Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>`)
 			return
 		}
 		fmt.Fprintf(w, `<%[1]sResponse><%[1]sResult><Credentials><Expiration>%[2]s</Expiration><AccessKeyId>ASIA%[3]d</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken></Credentials></%[1]sResult></%[1]sResponse>`,
@@ -261,18 +275,18 @@ aws_secret_access_key = secret
 			t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file(t, "token", "eyJ"))
 			t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod")
 			t.Setenv("AWS_ROLE_SESSION_NAME", "pod-1")
-		}, "ASIA1", []string{"AssumeRoleWithWebIdentity|arn:aws:iam::1:role/pod|pod-1||eyJ|"}},
+		}, "ASIA1", []string{"AssumeRoleWithWebIdentity|arn:aws:iam::1:role/pod|pod-1||eyJ||"}},
 		{"container", spec.IAM{}, func(t *testing.T, a *aws) {
 			t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", a.URL+"/container")
 			t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file(t, "token", "pod-identity"))
 		}, "ASIA1", []string{"container pod-identity"}},
 		{"EC2", spec.IAM{}, func(t *testing.T, _ *aws) { t.Setenv("AWS_EC2_METADATA_DISABLED", "") }, "ASIA1", []string{"metadata imds-token"}},
 		{"role", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk"}, func(t *testing.T, _ *aws) { own(t) },
-			"ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|aws-msk-iam-auth|||AKIAOWN"}},
+			"ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|aws-msk-iam-auth|||AKIAOWN|aws-global"}},
 		{"role with all that goes with it", spec.IAM{RoleARN: "arn:aws:iam::1:role/msk", SessionName: "mirror", ExternalID: "42", STSRegion: "eu-west-1", AccessKeyID: "AKIAROLE", SecretKey: "secret", NoDefaults: true},
-			func(t *testing.T, _ *aws) { own(t) }, "ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|mirror|42||AKIAROLE"}},
+			func(t *testing.T, _ *aws) { own(t) }, "ASIA1", []string{"AssumeRole|arn:aws:iam::1:role/msk|mirror|42||AKIAROLE|eu-west-1"}},
 		{"role that is refused", spec.IAM{RoleARN: "refused"}, func(t *testing.T, _ *aws) { own(t) },
-			"AKIAOWN", []string{"AssumeRole|refused|aws-msk-iam-auth|||AKIAOWN"}},
+			"AKIAOWN", []string{"AssumeRole|refused|aws-msk-iam-auth|||AKIAOWN|aws-global"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			noAWS(t)
@@ -393,5 +407,22 @@ func TestIAMAnswer(t *testing.T) {
 	}
 	if done, more, err := session.Challenge([]byte(`{"version":"2020_10_22","request-id":"x"}`)); !done || more != nil || err != nil {
 		t.Errorf("an answer: done %v, more %q, %v", done, more, err)
+	}
+}
+
+// awsDebugCreds has the log say who one is: once, where it says so much at all.
+func TestIAMIdentity(t *testing.T) {
+	noAWS(t)
+	t.Setenv("AWS_ENDPOINT_URL_STS", newAWS(t).URL)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "planted")
+	for level, want := range map[kgo.LogLevel]int{kgo.LogLevelInfo: 1, kgo.LogLevelWarn: 0} {
+		var log strings.Builder
+		m := mechanismOf(t, spec.SASL{Mechanism: spec.AWSMSKIAM, IAM: &spec.IAM{Debug: true}}, kgo.WithLogger(kgo.BasicLogger(&log, level, nil)))
+		signer(t, m)
+		signer(t, m)
+		if got := strings.Count(log.String(), "arn: arn:aws:iam::1:user/me, account: 1"); got != want || strings.Contains(log.String(), "planted") {
+			t.Errorf("at level %v the log says so %d times, want %d:\n%s", level, got, want, &log)
+		}
 	}
 }

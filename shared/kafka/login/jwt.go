@@ -90,18 +90,18 @@ func jwt(header, claims map[string]any) (string, error) {
 	return parts[0] + "." + parts[1], nil
 }
 
-// sign makes an assertion (sasl.oauthbearer.assertion.*). A claim of the template wins over those that are made here, and one that is
-// configured by itself over both, as in Kafka.
+// sign makes an assertion (sasl.oauthbearer.assertion.*). As in Kafka's clients the template's wins over what is configured by itself, and
+// what is made here over both.
 func sign(a *spec.SignedAssertion) (spec.Secret, error) {
 	key, err := signingKey(a)
 	if err != nil {
 		return "", err
 	}
-	now := time.Now()
-	header := map[string]any{"alg": a.Algorithm, "typ": "JWT"}
-	claims := map[string]any{"iat": now.Unix(), "exp": now.Add(a.Lifetime).Unix(), "nbf": now.Add(-a.NotBefore).Unix()}
-	if a.ID {
-		claims["jti"] = rand.Text()
+	header, claims := map[string]any{}, map[string]any{}
+	for name, value := range map[string]string{"iss": a.Issuer, "sub": a.Subject, "aud": a.Audience} {
+		if value != "" {
+			claims[name] = value
+		}
 	}
 	if a.Template != "" {
 		template, err := readTemplate(a.Template)
@@ -111,10 +111,11 @@ func sign(a *spec.SignedAssertion) (spec.Secret, error) {
 		maps.Copy(header, template.Header)
 		maps.Copy(claims, template.Payload)
 	}
-	for name, value := range map[string]string{"iss": a.Issuer, "sub": a.Subject, "aud": a.Audience} {
-		if value != "" {
-			claims[name] = value
-		}
+	now := time.Now()
+	header["alg"], header["typ"] = a.Algorithm, "JWT"
+	claims["iat"], claims["exp"], claims["nbf"] = now.Unix(), now.Add(a.Lifetime).Unix(), now.Add(-a.NotBefore).Unix()
+	if a.ID {
+		claims["jti"] = rand.Text()
 	}
 	text, err := jwt(header, claims)
 	if err != nil {

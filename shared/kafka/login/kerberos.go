@@ -43,6 +43,7 @@ import (
 const (
 	kerberosWithin = 30 * time.Second // to get a ticket, of however many KDCs
 	ticketMargin   = time.Minute      // before its end a ticket is used no more
+	wrongPause     = 5 * time.Minute  // after a wrong password or keytab: directories lock an account after a handful of them
 	mostTickets    = 1000             // that are kept: one a broker
 	mostIncludes   = 100              // files that a krb5.conf includes
 )
@@ -56,6 +57,8 @@ type tickets struct {
 	of    spec.Kerberos
 	files string // what keytab, cache and krb5.conf looked like when the tickets were got
 	held  map[string]*ticket
+	wrong error // the KDC's word on the password or the keytab, until then
+	until time.Time
 }
 
 func newTickets() *tickets { return &tickets{turn: make(chan struct{}, 1)} }
@@ -68,6 +71,7 @@ type ticket struct {
 	ticket  messages.Ticket
 	key     types.EncryptionKey
 	until   time.Time
+	files   string // of tickets, when it was got
 }
 
 // mechanism is GSSAPI.
@@ -124,8 +128,8 @@ func principalHost(ctx context.Context, host string) string {
 
 // get takes a ticket that is there, or has the KDC give one.
 func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*ticket, error) {
-	if t := k.take(of, service); t != nil {
-		return t, nil
+	if t, _, err := k.take(of, service); t != nil || err != nil {
+		return t, err
 	}
 	select {
 	case k.turn <- struct{}{}:
@@ -139,7 +143,7 @@ func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*
 	answers := make(chan answer, 1)
 	go func() { // which ends by gokrb5's own limits, 10 s for each KDC: it knows no context
 		defer func() { <-k.turn }()
-		t, err := newTicket(of, service)
+		t, err := k.ask(of, service)
 		answers <- answer{t, err}
 	}()
 	select {
@@ -150,26 +154,57 @@ func (k *tickets) get(ctx context.Context, of *spec.Kerberos, service string) (*
 	}
 }
 
-// take has a ticket be the caller's.
-func (k *tickets) take(of *spec.Kerberos, service string) *ticket {
+// ask has the KDC give a ticket, unless another connection has learned meanwhile that it won't.
+func (k *tickets) ask(of *spec.Kerberos, service string) (*ticket, error) {
+	t, files, err := k.take(of, service)
+	if t != nil || err != nil {
+		return t, err
+	}
+	if t, err = newTicket(of, service); err != nil {
+		return nil, k.note(of, files, err)
+	}
+	t.files = files
+	return t, nil
+}
+
+// take has a ticket be the caller's, if there is one that will do, and says what the files are like that another would be got by. It is an error
+// where these are known not to do.
+func (k *tickets) take(of *spec.Kerberos, service string) (t *ticket, files string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if files := stamp(of.Keytab, cacheFile(of), confFile(of)); k.held == nil || k.of != *of || k.files != files {
-		k.of, k.files, k.held = *of, files, map[string]*ticket{}
+	files = stamp(of.Keytab, cacheFile(of), confFile(of))
+	if k.held == nil || k.of != *of || k.files != files {
+		k.of, k.files, k.held, k.wrong = *of, files, map[string]*ticket{}, nil
 	}
-	t := k.held[service]
+	t = k.held[service]
 	delete(k.held, service)
-	if t != nil && time.Until(t.until) > ticketMargin {
-		return t
+	switch {
+	case t != nil && time.Until(t.until) > ticketMargin:
+		return t, files, nil
+	case k.wrong != nil && time.Now().Before(k.until):
+		return nil, files, k.wrong
 	}
-	return nil
+	return nil, files, nil
+}
+
+// note keeps a password or a keytab that the KDC has found wrong from being shown over and over.
+func (k *tickets) note(of *spec.Kerberos, files string, err error) error {
+	if _, is := errors.AsType[wrongKeys](err); !is {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.of == *of && k.files == files {
+		k.wrong, k.until = err, time.Now().Add(wrongPause)
+	}
+	return err
 }
 
 // put has it be anybody's again.
 func (k *tickets) put(of *spec.Kerberos, t *ticket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.of != *of {
+	if k.of != *of || k.files != t.files {
 		return // the login has changed meanwhile
 	}
 	if len(k.held) >= mostTickets {
@@ -482,8 +517,16 @@ func included(file string, left *int) (string, error) {
 // includedName is of the names of files that includedir is for.
 var includedName = regexp.MustCompile(`^[A-Za-z0-9_-]+$|^[^.].*\.conf$`)
 
+// wrongKeys is that the KDC knows other ones.
+type wrongKeys struct{ error }
+
 // explainKDC says what an error of gokrb5's means. It keeps no types, so that its words have to do.
 func explainKDC(err error, principal, realm string) error {
+	_, words, found := strings.Cut(err.Error(), "KRB Error: ") // before which is where in gokrb5 it was noticed
+	if !found {
+		words = strings.Replace(err.Error(), "[Root cause: ", "[", 1)
+	}
+	wrong := "the password or the keytab of %[1]s is wrong, or not the newest; it is tried again in " + wrongPause.String() + ", or once there is another"
 	for _, e := range []struct{ word, means string }{
 		{"KDC_ERR_C_PRINCIPAL_UNKNOWN", "realm %[2]s knows no principal %[1]s"},
 		{"KDC_ERR_S_PRINCIPAL_UNKNOWN", "realm %[2]s knows no service %[1]s: sasl.kerberos.service.name and the host that the broker advertises have to be those of its principal"},
@@ -492,14 +535,18 @@ func explainKDC(err error, principal, realm string) error {
 		{"KDC_ERR_ETYPE_NOSUPP", "realm %[2]s has no key of %[1]s of a type that is asked for"},
 		{"KRB_AP_ERR_SKEW", "the clocks of this machine and of the KDC differ by too much"},
 		{"clock skew with KDC too large", "the clocks of this machine and of the KDC differ by too much"},
-		{"KDC_ERR_PREAUTH_FAILED", "the password or the keytab of %[1]s is wrong, or not the newest"},
-		{"error decrypting EncPart of AS_REP", "the password or the keytab of %[1]s is wrong, or not the newest"},
+		{"KDC_ERR_PREAUTH_FAILED", wrong},
+		{"error decrypting EncPart of AS_REP", wrong},
 		{"KRB_AP_ERR_TKT_EXPIRED", "the ticket of %[1]s has ended"},
 		{"Networking_Error", "no KDC of realm %[2]s answers"},
 	} {
 		if strings.Contains(err.Error(), e.word) {
-			return fmt.Errorf(e.means+" (%[3]w)", principal, realm, err)
+			err := fmt.Errorf(e.means+": %[3]s", principal, realm, words)
+			if e.means == wrong {
+				return wrongKeys{err}
+			}
+			return err
 		}
 	}
-	return err
+	return errors.New(words)
 }

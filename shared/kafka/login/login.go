@@ -43,6 +43,11 @@ func New(l *spec.Login, dial Dial) (*Client, error) {
 	return c, nil
 }
 
+// Dial opens a connection that way, as far as TLS goes.
+func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return c.dial(ctx, network, address)
+}
+
 // Options has franz-go go that way.
 func (c *Client) Options() []kgo.Opt {
 	opts := []kgo.Opt{kgo.Dialer(c.dial)}

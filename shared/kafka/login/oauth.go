@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ type tokens struct {
 	mu   sync.Mutex    // guards what follows
 	last *token        // nil for none
 	of   *spec.OAuth   // whose last is
-	err  error         // of the attempt after it, nil when there was none
+	err  error         // of the last attempt, nil while it has not failed
 	news chan struct{} // closed when an attempt is over
 	// rotated is the refresh token that came in place of the login's own, from.
 	rotated, from spec.Secret
@@ -91,17 +92,26 @@ func (t *tokens) token(ctx context.Context, o *spec.OAuth) (spec.Secret, error) 
 	select {
 	case <-news:
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		return "", cmp.Or(t.failure(), context.Cause(ctx)) // of an attempt that is repeated yet
 	}
 	if last, _ = t.peek(o); last != nil {
 		return last.text, nil
 	}
+	return "", cmp.Or(t.failure(), errors.New("the login has changed while a token was asked for"))
+}
+
+// failure is that of the last attempt, nil for none.
+func (t *tokens) failure() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.err == nil {
-		return "", errors.New("the login has changed while a token was asked for")
-	}
-	return "", t.err
+	return t.err
+}
+
+// fail notes how an attempt ended.
+func (t *tokens) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
 }
 
 // peek is a token of that login which is still good, nil for none, and what closes when there is news.
@@ -129,7 +139,7 @@ func (t *tokens) run(ctx context.Context) {
 	for {
 		var due <-chan time.Time
 		if at := t.due(); !at.IsZero() {
-			due = time.After(max(time.Until(at), min(longestPause, firstPause<<min(failed, 10))*time.Duration(min(failed, 1))))
+			due = time.After(max(time.Until(at), pause(failed)))
 		}
 		select {
 		case <-ctx.Done():
@@ -181,6 +191,7 @@ func (t *tokens) due() time.Time {
 
 // get asks for a token, and says whether there is a new one.
 func (t *tokens) get(ctx context.Context) bool {
+	t.fail(nil)
 	s, err := t.login.Security()
 	if err == nil && (s.SASL == nil || s.SASL.OAuth == nil) {
 		err = errGone
@@ -192,7 +203,7 @@ func (t *tokens) get(ctx context.Context) bool {
 		if o.RefreshToken, err = refreshToken(&o); err == nil {
 			own = o.RefreshToken
 			o.RefreshToken = t.refreshToken(own)
-			got, next, err = newEndpoint(&o, t.dial).get(ctx)
+			got, next, err = newEndpoint(&o, t.dial).get(ctx, t.fail)
 		}
 	}
 	defer t.tell()

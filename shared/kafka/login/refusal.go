@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,40 +26,55 @@ var ErrLogin = errors.New("no login")
 
 // An Error says who could not log in, and why.
 type Error struct {
-	who    string // with the mechanism; "" where that is not known
+	who    string // with the mechanism, after a space; "" where that is not known
 	cause  error
-	offers []string // mechanisms of the broker, where it lacks the one that was asked for
+	offers []string   // mechanisms of the broker, where it lacks the one that was asked for
+	of     *spec.SASL // nil where there is none
+	noted  bool       // by refusals, whose lock guards it
 }
 
 func newError(s *spec.SASL, cause error) *Error {
-	return &Error{who: fmt.Sprintf(" %s by %s", who(s), s.Mechanism), cause: cause}
+	return &Error{who: fmt.Sprintf("%s by %s", who(s), s.Mechanism), cause: cause, of: s}
 }
 
-// who names the one who logs in, without a secret.
+// who names the one who logs in, after a space and without a secret.
 func who(s *spec.SASL) string {
 	switch o, k := s.OAuth, s.Kerberos; {
 	case s.DelegationToken:
-		return fmt.Sprintf("with delegation token %q", s.Username)
+		return fmt.Sprintf(" with delegation token %q", s.Username)
 	case s.Username != "":
-		return fmt.Sprintf("as %q", s.Username)
+		return fmt.Sprintf(" as %q", s.Username)
 	case o != nil && o.Username != "":
-		return fmt.Sprintf("as %q", o.Username)
+		return fmt.Sprintf(" as %q", o.Username)
 	case o != nil && o.ClientID != "":
-		return fmt.Sprintf("as client %q", o.ClientID)
+		return fmt.Sprintf(" as client %q", o.ClientID)
 	case o != nil && o.TokenFile != "":
-		return "with the token in " + o.TokenFile
+		return " with the token in " + o.TokenFile
 	case k != nil && k.Principal != "":
-		return fmt.Sprintf("as %q", k.Principal)
+		return fmt.Sprintf(" as %q", k.Principal)
 	}
 	return ""
 }
 
 func (e *Error) Error() string {
-	text := fmt.Sprintf("%v%s: %v", ErrLogin, strings.TrimRight(" "+strings.TrimSpace(e.who), " "), e.cause)
+	text := ErrLogin.Error() + e.who + ": " + e.words()
 	if len(e.offers) > 0 {
 		text += "; the broker offers " + strings.Join(e.offers, ", ")
 	}
 	return text
+}
+
+// words are those of the broker, without the code, where it has said any.
+func (e *Error) words() string {
+	answer, is := errors.AsType[*kerr.Error](e.cause)
+	if !is {
+		return e.cause.Error()
+	}
+	words, _ := strings.CutPrefix(e.cause.Error(), answer.Error()+": ")
+	if errors.Is(answer, kerr.IllegalSaslState) {
+		words += " (a listener that asks for no login answers so: then say security.protocol=PLAINTEXT or SSL, or give the address of one that does)"
+	}
+	return strings.TrimRight(shown(words), ".")
 }
 
 // Is says that it is ErrLogin.
@@ -79,8 +95,8 @@ const (
 // requests to make: without a pause a directory behind the broker would see them all, and lock the account.
 type refusals struct {
 	mu    sync.Mutex // guards what follows
-	last  *Error     // nil while the login is good
-	of    *spec.SASL // what was refused: another one may be tried at once
+	last  *Error     // nil while the login is good; another login than its may be tried at once
+	tried *spec.SASL // last
 	count int        // in a row
 	next  time.Time  // of the attempt that may be made
 	// trying is the broker to which that one is under way. franz-go may dial more than once to it: some close the connection at a
@@ -95,34 +111,45 @@ func (r *refusals) pass(s *spec.SASL, address string) error {
 	switch {
 	case r.last == nil, r.trying == address:
 		return nil
-	case !reflect.DeepEqual(r.of, s):
+	case !reflect.DeepEqual(r.last.of, s):
 		r.last, r.count = nil, 0
 		return nil
 	case time.Now().Before(r.next):
 		return r.last
 	}
-	r.trying, r.next = address, time.Now().Add(r.pause())
+	r.trying, r.next = address, time.Now().Add(pause(r.count))
 	return nil
 }
 
-func (r *refusals) pause() time.Duration {
-	return min(longestPause, firstPause<<min(max(r.count-1, 0), 10))
+// pause is how long to wait after so many failures in a row.
+func pause(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	return min(longestPause, firstPause<<min(failures-1, 10))
 }
 
 // accepted notes that a broker took the login.
 func (r *refusals) accepted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last, r.of, r.count, r.trying = nil, nil, 0, ""
+	r.last, r.count, r.trying = nil, 0, ""
+}
+
+// try notes what is about to be tried.
+func (r *refusals) try(s *spec.SASL) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried = s
 }
 
 // refused notes that one did not.
-func (r *refusals) refused(s *spec.SASL, e *Error) {
+func (r *refusals) refused(e *Error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last, r.of, r.trying = e, s, ""
+	r.last, r.trying, e.noted = e, "", true
 	r.count++
-	r.next = time.Now().Add(r.pause())
+	r.next = time.Now().Add(pause(r.count))
 }
 
 // elsewhere notes that a connection failed before anybody asked who is there.
@@ -146,15 +173,20 @@ func (m *mechanism) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, 
 	case e == nil:
 		m.refusals.elsewhere(address)
 		return
-	case e == m.refusals.latest():
+	case m.refusals.noted(e):
 		return // nothing was tried
 	case errors.Is(e, kerr.UnsupportedSaslMechanism):
 		e.offers = m.offers(address)
 	case errors.Is(e, kerr.SaslAuthenticationFailed):
 		m.tokens.forget() // where it is the token, another one may do
 	}
-	s, _ := m.current()
-	m.refusals.refused(s, e)
+	m.refusals.refused(e)
+}
+
+func (r *refusals) noted(e *Error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return e.noted
 }
 
 // refusal is what an error says of the login, nil for nothing.
@@ -164,13 +196,20 @@ func (m *mechanism) refusal(err error) *Error {
 	}
 	for _, answer := range []error{kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState} {
 		if errors.Is(err, answer) {
-			if s, _ := m.current(); s != nil {
-				return newError(s, err)
-			}
-			return &Error{cause: err}
+			return m.refusals.answered(err)
 		}
 	}
 	return nil
+}
+
+// answered is a broker's answer to what was tried last.
+func (r *refusals) answered(err error) *Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tried == nil {
+		return &Error{cause: err}
+	}
+	return newError(r.tried, err)
 }
 
 // explain makes an *Error of what brokers answer to a login. The hook has been told before the request is, and knows more.
@@ -229,5 +268,6 @@ func (m *mechanism) offers(address string) []string {
 	for i, name := range offers {
 		offers[i] = strings.Trim(strconv.QuoteToASCII(name), `"`) // whoever answered may not be a broker
 	}
+	slices.Sort(offers)
 	return offers
 }

@@ -56,6 +56,7 @@ func (m *mechanism) Name() string {
 	if err != nil {
 		return string(spec.PLAIN) // Authenticate says why not, before anything is sent
 	}
+	m.refusals.try(s)
 	return string(s.Mechanism)
 }
 
@@ -68,6 +69,7 @@ func (m *mechanism) Authenticate(ctx context.Context, address string) (sasl.Sess
 	if err := m.refusals.pass(s, address); err != nil {
 		return nil, nil, err
 	}
+	m.refusals.try(s)
 	by, err := m.now(ctx, s)
 	if err != nil {
 		return nil, nil, newError(s, err)

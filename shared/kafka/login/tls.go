@@ -146,10 +146,18 @@ func newConfig(t *spec.TLS) *tls.Config {
 	if t.Roots != nil {
 		config.RootCAs = x509.NewCertPool()
 		for _, root := range t.Roots {
-			config.RootCAs.AddCert(root)
+			config.RootCAs.AddCert(timeless(root))
 		}
 	}
 	return config
+}
+
+// timeless is a certificate that was never too early and is never too late. As in Java, and in RFC 5280, somebody who is trusted by name is
+// trusted whatever the dates; that they are past is a warning about the truststore.
+func timeless(c *x509.Certificate) *x509.Certificate {
+	trusted := *c
+	trusted.NotBefore, trusted.NotAfter = time.Time{}, time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	return &trusted
 }
 
 // Config is how to speak TLS to a host.
@@ -199,7 +207,11 @@ func (h *handshake) verify(roots *x509.CertPool) error {
 	for _, c := range h.seen[1:] {
 		between.AddCert(c)
 	}
-	chains, err := h.seen[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between})
+	leaf := h.seen[0]
+	if slices.ContainsFunc(h.of.Roots, leaf.Equal) {
+		leaf = timeless(leaf)
+	}
+	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between})
 	if err != nil || h.of.AnyName {
 		return err
 	}

@@ -76,7 +76,17 @@ func TestFailuresSayWhatIsWrong(t *testing.T) {
 		{"expired", broker(expired), []string{"CN=broker for localhost", "issued by CN=mine", "expired on 2001-02-03 00:00 UTC"}},
 		{"expired, where any name does", all(broker(expired), anyName), []string{"expired on 2001-02-03 00:00 UTC"}},
 		{"not yet valid", broker(func(c *x509.Certificate) { c.NotBefore = time.Date(2130, 1, 1, 0, 0, 0, 0, time.UTC) }), []string{"CN=broker", "not yet valid", "2130-01-01 00:00 UTC"}},
-		{"of an authority that expired", by(old), []string{"the authority CN=old, which issued that of CN=broker, expired on 2001-02-03 00:00 UTC"}},
+		{"of a trusted authority that expired, as Java takes it", by(old), nil},
+		{"expired, and trusted itself, as Java takes it", func(s *scene) {
+			own := mine.issue(t, "broker", expired)
+			s.server.Certificates, s.client.Roots = []tls.Certificate{own}, []*x509.Certificate{own.Leaf}
+		}, nil},
+		{"of an authority between that expired", func(s *scene) {
+			between := mine.authority(t, "between", expired)
+			own := between.issue(t, "broker")
+			own.Certificate = append(own.Certificate, between.certificate.Raw)
+			s.server.Certificates = []tls.Certificate{own}
+		}, []string{"the authority CN=between, which issued that of CN=broker, expired on 2001-02-03 00:00 UTC"}},
 		{"for another host", broker(forHosts("kafka-0.kafka", "kafka")), []string{"CN=broker for kafka-0.kafka, kafka (valid from", `is not for "localhost"`, "ssl.endpoint.identification.algorithm"}},
 		{"for another host, where any name does", all(broker(forHosts("kafka")), anyName), nil},
 		{"a common name alone, as Java takes it", broker(forHosts(), called("localhost")), nil},
@@ -385,13 +395,21 @@ type authority struct {
 }
 
 func newAuthority(t *testing.T, name string, change func(*x509.Certificate)) *authority {
+	return (*authority)(nil).authority(t, name, change)
+}
+
+// authority is one by another, or by itself.
+func (a *authority) authority(t *testing.T, name string, change func(*x509.Certificate)) *authority {
 	c := certificate(name)
 	c.IsCA, c.BasicConstraintsValid, c.KeyUsage, c.DNSNames, c.ExtKeyUsage = true, true, x509.KeyUsageCertSign, nil, nil
 	if change != nil {
 		change(c)
 	}
 	key := newKey(t)
-	return &authority{sign(t, c, c, key, key), key}
+	if a == nil {
+		return &authority{sign(t, c, c, key, key), key}
+	}
+	return &authority{sign(t, c, a.certificate, key, a.key), key}
 }
 
 func (a *authority) roots() []*x509.Certificate { return []*x509.Certificate{a.certificate} }
