@@ -53,7 +53,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 	if !v.set || v.lost || v.reference != "" {
 		return v
 	}
-	if isSecret(key) && !reference.MatchString(v.text) {
+	if (isSecret(key) || inURL.MatchString(v.text)) && !reference.MatchString(v.text) {
 		return v.hideSecrets(key)
 	}
 	var text strings.Builder
