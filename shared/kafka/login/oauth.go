@@ -79,7 +79,7 @@ func (t *tokens) token(ctx context.Context, o *spec.OAuth) (spec.Secret, error) 
 	case o.Unsecured != nil:
 		return unsecured(o)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, tokenWait, fmt.Errorf("the token endpoint %s has not answered within %v", o.Endpoint, tokenWait))
+	ctx, cancel := context.WithTimeoutCause(ctx, tokenWait, fmt.Errorf("the token endpoint %s has not answered within %v", where(o), tokenWait))
 	defer cancel()
 	last, news := t.peek(o)
 	if last != nil {
