@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +30,7 @@ const (
 	sayAgain         = time.Minute      // until the same trouble is told again
 	mostTroubles     = 64               // kept in mind, to be told once
 	connectPart      = 40               // percent of what a call may take, so that a second server has its turn
+	mostFile         = 4 << 20          // bytes of a key, or of certificates
 	defaultAPIPrefix = "$JS.API."
 )
 
@@ -207,12 +207,14 @@ func (k *kept) now() string {
 // An nkey is the file of a login whose name follows from its key.
 type nkey string
 
-func (k nkey) read() (o nats.Options, _ error) {
-	option, err := nats.NkeyOptionFromSeed(string(k))
-	if err != nil {
-		return o, fmt.Errorf("NATS_NKEY: no user's NKey seed in %s: %w", string(k), err)
+func (k nkey) read() (o nats.Options, err error) {
+	if _, err = spec.ReadFile(string(k), mostFile); err == nil { // nats.go waits for a file as long as it takes
+		var option nats.Option
+		if option, err = nats.NkeyOptionFromSeed(string(k)); err == nil {
+			return o, option(&o)
+		}
 	}
-	return o, option(&o)
+	return o, fmt.Errorf("NATS_NKEY: no user's NKey seed in %s: %w", string(k), err)
 }
 
 func (k nkey) sign(nonce []byte) ([]byte, error) {
@@ -262,14 +264,19 @@ func (l listening) Write(b []byte) (int, error) {
 // tlsOptions read certificates at each connect.
 func tlsOptions(n spec.NATS) (options []nats.Option, err error) {
 	certificate := func() (tls.Certificate, error) {
-		c, err := tls.LoadX509KeyPair(n.Cert, n.Key)
+		var c tls.Certificate
+		chain, err := spec.ReadFile(n.Cert, mostFile)
+		key, keyErr := spec.ReadFile(n.Key, mostFile)
+		if err = errors.Join(err, keyErr); err == nil {
+			c, err = tls.X509KeyPair(chain, key)
+		}
 		if err != nil {
 			err = fmt.Errorf("NATS_CERT and NATS_KEY: %w", err)
 		}
 		return c, err
 	}
 	roots := func() (*x509.CertPool, error) {
-		pem, err := os.ReadFile(n.CA)
+		pem, err := spec.ReadFile(n.CA, mostFile)
 		if err != nil {
 			return nil, fmt.Errorf("NATS_CA: %w", err)
 		}

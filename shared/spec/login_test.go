@@ -272,3 +272,30 @@ func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
 		t.Errorf("%s, %s", got, problem)
 	}
 }
+
+// A secret that is read at each login holds nobody up either, and what is stuck is not begun again and again.
+func TestSecretThatIsNeverReadIsAnError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := exec.Command("mkfifo", file).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if text, err := (spec.Kept{File: file}).Read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
+			t.Fatalf("%q, %v", text, err)
+		}
+	}
+	write(t, file, "late") // which ends it
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "second")
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		text, err := spec.Kept{File: file}.Read()
+		if text == "second" {
+			return
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("%q, %v", text, err)
+		}
+	}
+}
