@@ -211,7 +211,8 @@ func (k nkey) read() (o nats.Options, err error) {
 	if _, err = spec.ReadFile(string(k), mostFile); err == nil { // nats.go waits for a file as long as it takes
 		var option nats.Option
 		if option, err = nats.NkeyOptionFromSeed(string(k)); err == nil {
-			return o, option(&o)
+			err = option(&o)
+			return o, err
 		}
 	}
 	return o, fmt.Errorf("NATS_NKEY: no user's NKey seed in %s: %w", string(k), err)

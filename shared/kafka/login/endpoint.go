@@ -30,26 +30,6 @@ const (
 	mostWords = 500
 )
 
-// checkOAuth says what makes a login impossible from the start.
-func checkOAuth(o *spec.OAuth) error {
-	if err := checkExtensions(o.Extensions); err != nil {
-		return err
-	}
-	if o.Token != "" || o.TokenFile != "" || o.Unsecured != nil {
-		return nil
-	}
-	at, err := url.Parse(o.Endpoint)
-	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
-		return fmt.Errorf("the token endpoint is %q: give an https URL, or a token", o.Endpoint)
-	}
-	if o.Signed != nil && o.Assertion == "" && o.AssertionFile == "" {
-		if o.Signed.Algorithm != "RS256" && o.Signed.Algorithm != "ES256" {
-			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Signed.Algorithm)
-		}
-	}
-	return nil
-}
-
 // An endpoint gives tokens (RFC 6749).
 type endpoint struct {
 	of   *spec.OAuth
