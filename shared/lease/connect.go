@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,14 +247,14 @@ func (k *nkey) Dial(network, address string) (net.Conn, error) {
 // tlsOptions read certificates at each connect.
 func tlsOptions(n spec.NATS) (options []nats.Option, err error) {
 	certificate := func() (tls.Certificate, error) {
-		c, err := tls.LoadX509KeyPair(n.Cert, n.Key)
+		c, err := spec.ReadKeyPair(n.Cert, n.Key)
 		if err != nil {
 			err = fmt.Errorf("NATS_CERT and NATS_KEY: %w", err)
 		}
 		return c, err
 	}
 	roots := func() (*x509.CertPool, error) {
-		pem, err := os.ReadFile(n.CA)
+		pem, err := spec.ReadFile(n.CA, spec.MiB)
 		if err != nil {
 			return nil, fmt.Errorf("NATS_CA: %w", err)
 		}

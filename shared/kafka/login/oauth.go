@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -246,17 +244,9 @@ func given(text spec.Secret, what string) (spec.Secret, error) {
 
 // readSecret is what a file holds, without the white space around it.
 func readSecret(path string) (spec.Secret, error) {
-	file, err := os.Open(path)
+	text, err := spec.ReadFile(path, mostToken)
 	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, mostToken+1))
-	switch {
-	case err != nil:
-		return "", err
-	case len(text) > mostToken:
-		return "", fmt.Errorf("%s holds more than %d bytes", path, mostToken)
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return spec.Secret(strings.TrimSpace(string(text))), nil
 }

@@ -1,0 +1,87 @@
+package spec
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+var (
+	errNoFile  = errors.New("is not a file; name one")
+	errNoWords = errors.New("is a pipe out of which nothing comes; write to it, or name a file")
+)
+
+const (
+	pipeOpens = 5 * time.Second // until somebody writes to a pipe
+	pipeWait  = time.Minute     // that he may keep silent
+)
+
+// ReadFile reads a file that is no longer than most, and no pipe or device: those might never end, or give nothing the next time.
+func ReadFile(path string, most Bytes) ([]byte, error) {
+	file, err := openNow(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(errNoFile, err)
+	}
+	return readUpTo(file, most)
+}
+
+// ReadKeyPair is tls.LoadX509KeyPair of files as ReadFile reads them.
+func ReadKeyPair(cert, key string) (tls.Certificate, error) {
+	certificate, err := ReadFile(cert, MiB)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", cert, err)
+	}
+	private, err := ReadFile(key, MiB)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", key, err)
+	}
+	return tls.X509KeyPair(certificate, private)
+}
+
+// openNow does not wait for anybody to open a pipe's other end.
+func openNow(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+func readUpTo(from io.Reader, most Bytes) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(from, int64(most)+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > int(most):
+		return nil, fmt.Errorf("holds more than %s", most)
+	}
+	return text, nil
+}
+
+// A pipe is read until its writers have closed it, as long as something comes. Before one has opened it, it looks as if they had.
+type pipe struct {
+	*os.File
+	begun bool
+}
+
+// Read is part of io.Reader.
+func (p *pipe) Read(b []byte) (int, error) {
+	const look = 50 * time.Millisecond
+	opens := time.Now().Add(pipeOpens)
+	_ = p.SetReadDeadline(time.Now().Add(pipeWait)) // what can't have one is not waited for
+	for {
+		n, err := p.File.Read(b)
+		p.begun = p.begun || n > 0
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded), err == io.EOF && !p.begun && time.Now().After(opens):
+			return n, errNoWords
+		case err != io.EOF || p.begun:
+			return n, err
+		}
+		time.Sleep(look)
+	}
+}
