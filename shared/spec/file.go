@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 var (
 	errNoFile  = errors.New("is not a file; name one")
+	errLarge   = errors.New("holds more than")
 	errNoWords = errors.New("is a pipe out of which nothing comes; write to it, or name a file")
 )
 
@@ -28,20 +30,24 @@ func ReadFile(path string, most Bytes) ([]byte, error) {
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(errNoFile, err)
+		return nil, fmt.Errorf("%s %w", path, cmp.Or(err, errNoFile))
 	}
-	return readUpTo(file, most)
+	text, err := readUpTo(file, most)
+	if errors.Is(err, errLarge) {
+		err = fmt.Errorf("%s %w", path, err)
+	}
+	return text, err
 }
 
 // ReadKeyPair is tls.LoadX509KeyPair of files as ReadFile reads them.
 func ReadKeyPair(cert, key string) (tls.Certificate, error) {
 	certificate, err := ReadFile(cert, MiB)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s: %w", cert, err)
+		return tls.Certificate{}, err
 	}
 	private, err := ReadFile(key, MiB)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s: %w", key, err)
+		return tls.Certificate{}, err
 	}
 	return tls.X509KeyPair(certificate, private)
 }
@@ -57,7 +63,7 @@ func readUpTo(from io.Reader, most Bytes) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case len(text) > int(most):
-		return nil, fmt.Errorf("holds more than %s", most)
+		return nil, fmt.Errorf("%w %s", errLarge, most)
 	}
 	return text, nil
 }

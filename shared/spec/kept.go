@@ -28,7 +28,7 @@ func (k Kept) Read() (string, error) {
 	text = bytes.TrimRight(text, "\r\n")
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", k.File, err)
+		return "", err
 	case len(text) == 0:
 		return "", fmt.Errorf("%s is empty", k.File)
 	}

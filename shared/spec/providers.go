@@ -306,7 +306,7 @@ func readValue(path string) (string, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
 	case err != nil:
-		return "", fmt.Errorf("%s can't be read: %w; change the reference", path, err)
+		return "", fmt.Errorf("can't be read: %w; change the reference", err)
 	}
 	return string(text), nil
 }

@@ -195,7 +195,7 @@ func readBytes(path string) ([]byte, error) {
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("can't be opened: %w; let this process read it", err)
 	case errors.Is(err, errNoFile):
-		return nil, err
+		return nil, errNoFile
 	case err != nil:
 		return nil, fmt.Errorf("can't be read: %w; name a store or a PEM file", err)
 	}

@@ -246,7 +246,7 @@ func given(text spec.Secret, what string) (spec.Secret, error) {
 func readSecret(path string) (spec.Secret, error) {
 	text, err := spec.ReadFile(path, mostToken)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+		return "", err
 	}
 	return spec.Secret(strings.TrimSpace(string(text))), nil
 }
