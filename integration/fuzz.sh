@@ -16,9 +16,9 @@ for package in $packages; do
   for target in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$package"/*_test.go); do
     echo "$package $target"
     if [ -n "${BLIND:-}" ]; then
-      (cd "$package" && "$binaries/$(basename "$package").test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$FUZZTIME" -test.fuzzcachedir "$binaries/cache")
+      (cd "$package" && "$binaries/$(basename "$package").test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$FUZZTIME" -test.fuzzminimizetime 1s -test.fuzzcachedir "$binaries/cache")
     else
-      go test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" "$package"
+      go test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 1s "$package"
     fi
   done
 done
