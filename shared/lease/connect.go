@@ -30,7 +30,6 @@ const (
 	sayAgain         = time.Minute      // until the same trouble is told again
 	mostTroubles     = 64               // kept in mind, to be told once
 	connectPart      = 40               // percent of what a call may take, so that a second server has its turn
-	mostFile         = 4 << 20          // bytes of a key, or of certificates
 	defaultAPIPrefix = "$JS.API."
 )
 
@@ -208,7 +207,7 @@ func (k *kept) now() string {
 type nkey string
 
 func (k nkey) read() (o nats.Options, err error) {
-	if _, err = spec.ReadFile(string(k), mostFile); err == nil { // nats.go waits for a file as long as it takes
+	if _, err = spec.ReadFile(string(k), spec.MiB); err == nil { // nats.go waits for a file as long as it takes
 		var option nats.Option
 		if option, err = nats.NkeyOptionFromSeed(string(k)); err == nil {
 			err = option(&o)
@@ -265,19 +264,14 @@ func (l listening) Write(b []byte) (int, error) {
 // tlsOptions read certificates at each connect.
 func tlsOptions(n spec.NATS) (options []nats.Option, err error) {
 	certificate := func() (tls.Certificate, error) {
-		var c tls.Certificate
-		chain, err := spec.ReadFile(n.Cert, mostFile)
-		key, keyErr := spec.ReadFile(n.Key, mostFile)
-		if err = errors.Join(err, keyErr); err == nil {
-			c, err = tls.X509KeyPair(chain, key)
-		}
+		c, err := spec.ReadKeyPair(n.Cert, n.Key)
 		if err != nil {
 			err = fmt.Errorf("NATS_CERT and NATS_KEY: %w", err)
 		}
 		return c, err
 	}
 	roots := func() (*x509.CertPool, error) {
-		pem, err := spec.ReadFile(n.CA, mostFile)
+		pem, err := spec.ReadFile(n.CA, spec.MiB)
 		if err != nil {
 			return nil, fmt.Errorf("NATS_CA: %w", err)
 		}
