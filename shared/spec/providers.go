@@ -53,9 +53,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 	if !v.set || v.lost || v.reference != "" {
 		return v
 	}
-	if isSecret(key) && !reference.MatchString(v.text) {
-		return v.hideSecrets(key)
-	}
+	v = v.hideSecrets(key)
 	var text strings.Builder
 	whole := v
 	from := 0
@@ -85,7 +83,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 		if clientSecurity.MatchString(key) {
 			whole.text = strings.TrimRight(whole.text, "\r\n") // files often end so, and nobody means it
 		}
-		r.references = append(r.references, v.place()+" is "+v.text)
+		r.references = append(r.references, v.place()+" is "+whole.shown())
 	}
 	return whole
 }
@@ -127,32 +125,6 @@ func inQuotes(text string) (open bool) {
 		}
 	}
 	return open
-}
-
-// secretKey finds settings that nobody but their owner may see.
-var secretKey = regexp.MustCompile(`(password|secret|passphrase|jaas\.config|ssl\.keystore\.key)$`)
-
-func isSecret(key string) bool { return secretKey.MatchString(key) }
-
-func isCertificate(key string) bool {
-	return strings.HasSuffix(key, "ssl.truststore.certificates") || strings.HasSuffix(key, "ssl.keystore.certificate.chain")
-}
-
-// jaasSecret finds the options of a login module that hold secrets.
-var jaasSecret = regexp.MustCompile(`(?i)(?:password|secret|token|assertion|passphrase)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|([^\s;"']+))`)
-
-// hideSecrets hides a secret that stands in the input as it is: all of the text, or of JAAS the options that hold secrets.
-func (v value) hideSecrets(key string) value {
-	if !strings.HasSuffix(key, "jaas.config") {
-		return v.hidePart(v.text)
-	}
-	for _, found := range jaasSecret.FindAllStringSubmatch(v.text, -1) {
-		v = v.hidePart(found[1] + found[2] + found[3])
-	}
-	if v.hidden == "" {
-		v.hidden = hiddenEnd // it is not shown, whatever it holds
-	}
-	return v
 }
 
 // resolveInput does so for everything that is given. Providers are declared where Connect's workers are told of them: at the

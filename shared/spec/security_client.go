@@ -32,8 +32,8 @@ func readSecurity(config settings, r *report) Security {
 			c.config[key] = v
 		}
 	}
-	for _, key := range secretKeys {
-		if v, there := c.config[key]; there {
+	for key, v := range c.config {
+		if isSecret(key) || isCertificate(key) {
 			c.config[key] = v.hide()
 		}
 	}
@@ -50,12 +50,6 @@ func readSecurity(config settings, r *report) Security {
 }
 
 var clientSecurityKey = regexp.MustCompile(`^(ssl|sasl|security)\.`)
-
-// secretKeys are those whose values never show.
-var secretKeys = []string{
-	"ssl.key.password", "ssl.keystore.certificate.chain", "ssl.keystore.key", "ssl.keystore.password", "ssl.truststore.certificates", "ssl.truststore.password",
-	"sasl.jaas.config", "sasl.password", "sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.client.credentials.client.secret",
-}
 
 // hide has no message show the text.
 func (v value) hide() value {

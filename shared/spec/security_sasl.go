@@ -127,19 +127,13 @@ func (c clientReader) module() (*loginModule, bool) {
 		} else if v.reference != hidden && err != nil {
 			option = option.hide()
 		}
-		if slices.Contains(secretOptions, name) {
+		if isSecret(name) || isCertificate(name) {
+			option.literal = apartFromReferences(option.reference) != ""
 			option = option.hide()
 		}
 		m.options[name] = option
 	}
 	return m, true
-}
-
-// secretOptions are those of all login modules whose values never show.
-var secretOptions = []string{
-	"password", "clientSecret", "oauth.client.secret", "oauth.access.token", "oauth.refresh.token", "oauth.client.assertion", "oauth.password.grant.password",
-	"oauth.ssl.truststore.password", "oauth.ssl.truststore.certificates", "ssl.key.password", "ssl.keystore.certificate.chain", "ssl.keystore.key",
-	"ssl.keystore.password", "ssl.truststore.certificates", "ssl.truststore.password", "awsRoleSecretAccessKey", "awsRoleSessionToken",
 }
 
 // place is that of an option, given or not.
