@@ -128,27 +128,66 @@ func inQuotes(text string) (open bool) {
 }
 
 // resolveInput does so for everything that is given. Providers are declared where Connect's workers are told of them: at the
-// top of mm2.properties, and in a cluster's config.
+// top of mm2.properties, and in a cluster's config. What a document says of a provider holds there, and where nothing else is said of it.
 func (p providers) resolveInput(r *report, in *input) {
 	p.secrets.docs = append(p.secrets.docs, in.secrets...)
-	declared := settings{}
+	everywhere := settings{}
 	for _, c := range in.clusters {
-		for key, v := range c.config {
-			if strings.HasPrefix(key, providersKey) {
-				declared[key] = v
-			}
+		everywhere = declaring(everywhere, c.config)
+	}
+	within := map[*cluster]settings{}
+	for _, m := range in.mirrors {
+		if m.worker == nil {
+			continue
+		}
+		for _, c := range []*cluster{m.sourceCluster, m.targetCluster} {
+			within[c] = declaring(m.worker.config, everywhere)
 		}
 	}
+	declaredFor := func(c *cluster) settings {
+		if c == nil {
+			return everywhere
+		}
+		if declared, there := within[c]; there {
+			return declaring(c.config, declared)
+		}
+		return declaring(c.config, everywhere)
+	}
+	declared := make([]settings, len(in.mirrors)) // as it was written
+	for i, m := range in.mirrors {
+		declared[i] = declaredFor(m.worker)
+	}
 	for _, c := range in.clusters {
+		declared := declaredFor(c)
 		c.alias, c.servers = p.resolve(r, declared, "", c.alias), p.resolve(r, declared, "", c.servers)
 		c.config = p.resolveAll(r, declared, c.config)
 	}
 	for i := range in.mirrors {
-		m := &in.mirrors[i]
+		m, declared := &in.mirrors[i], declared[i]
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
 		}
 	}
+}
+
+// declaring is all that is said of providers, for each what is said of it first.
+func declaring(all ...settings) settings {
+	declared, names := settings{}, []string{}
+	for _, some := range all {
+		for _, name := range splitList(some[providersKey].text) {
+			if slices.Contains(names, name) {
+				continue
+			}
+			names = append(names, name)
+			for key, v := range some {
+				if strings.HasPrefix(key, providersKey+"."+name+".") {
+					declared[key] = v
+				}
+			}
+		}
+	}
+	declared[providersKey] = value{text: strings.Join(names, ","), set: len(names) > 0}
+	return declared
 }
 
 // resolveAll does so for a whole map.
