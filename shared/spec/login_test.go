@@ -221,3 +221,47 @@ func TestPipeIsReadOnce(t *testing.T) {
 		}
 	})
 }
+
+// A store is looked at again wherever it is: its path may have blanks, stand in sasl.jaas.config, and hold the authorities of all the world.
+func TestStoresAreReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		store := filepath.Join(dir, "our stores", "ca.pem")
+		if err := os.Mkdir(filepath.Dir(store), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var ca [2]string
+		for i, name := range []string{"ca.crt", "ca2.crt"} {
+			text, err := os.ReadFile(filepath.Join("testdata/references", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ca[i] = strings.Repeat("# an authority\n", 100_000) + string(text)
+		}
+		write(t, store, ca[0])
+		s := load(t, `KFERRY_MIRROR=clusters = a, b
+a.bootstrap.servers = a:9093
+b.bootstrap.servers = b:9093
+a->b.enabled = true
+a.security.protocol = SSL
+a.ssl.truststore.location = `+store+`
+b.security.protocol = SASL_SSL
+b.sasl.mechanism = OAUTHBEARER
+b.sasl.jaas.config = org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id="c" oauth.client.secret="s" oauth.token.endpoint.uri="https://t" oauth.ssl.truststore.location="`+store+`";
+b.sasl.login.callback.handler.class = io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler
+`)
+		trusted := func() (all string) {
+			a, _ := s.Cluster("a").Login.Security()
+			b, _ := s.Cluster("b").Login.Security()
+			return a.TLS.Roots[0].Subject.String() + " " + b.SASL.OAuth.TLS.Roots[0].Subject.String()
+		}
+		if got := trusted(); got != "CN=ca1 CN=ca1" {
+			t.Error(got)
+		}
+		write(t, store, ca[1])
+		time.Sleep(time.Second)
+		if got := trusted(); got != "CN=ca2 CN=ca2" {
+			t.Errorf("%s; %s", got, s.Cluster("a").Login.Problem())
+		}
+	})
+}

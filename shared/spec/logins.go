@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -448,19 +447,29 @@ func (r *resolver) warnWeak(config settings, s Security) {
 	}
 }
 
-// locations finds the files that settings name, whose content is a part of them.
-var locations = regexp.MustCompile(`location\s*=?\s*["']?([^"';\s]+)`)
+// locations are the files that a setting names, whose content is a part of it.
+func locations(key string, v value) (all []string) {
+	options := map[string]Secret{key: Secret(v.text)}
+	if key == "sasl.jaas.config" {
+		jaas, _ := ParseJAAS(v.text) // without options where it is wrong
+		options = jaas.Options
+	}
+	for name, text := range options {
+		if strings.HasSuffix(name, ".location") {
+			all = append(all, string(text))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // digestOf tells settings apart by what they hold, and by what is in the files that they name.
 func digestOf(config settings) string {
 	content := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(content, "%q %q ", key, config[key].text)
-		for _, named := range locations.FindAllStringSubmatch(key+"="+config[key].text, -1) {
-			if about, err := os.Stat(named[1]); err != nil || !about.Mode().IsRegular() {
-				continue // what has no end, or comes but once, is not read for this
-			}
-			text, err := readValue(named[1])
+		for _, path := range locations(key, config[key]) {
+			text, err := readBytes(path)
 			fmt.Fprintf(content, "%q %v ", text, err)
 		}
 	}
