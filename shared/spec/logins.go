@@ -277,14 +277,21 @@ func (r *resolver) protocol(config settings) {
 	for _, name := range blocks {
 		delete(config, name)
 	}
+	wrong := func(v value, format string, args ...any) {
+		r.wrongf(v, format, args...)
+		config[protocolKey] = value{set: true, lost: true}
+	}
 	plain := strings.HasSuffix(strings.ToUpper(given.text), "PLAINTEXT")
 	switch {
-	case tls.set && given.set && plain:
-		r.wrongf(given, "speaks plain text, and %s asks for TLS; remove one of them", tls.place())
+	case tls.set && plain:
+		wrong(given, "speaks plain text, and %s asks for TLS; remove one of them", tls.place())
+	case authentication.text == "tls" && plain:
+		wrong(given, "speaks plain text, and %s has a certificate to be shown, which takes TLS; remove one of them", authentication.place())
+	case sasl.set && slices.Contains([]string{"SSL", "PLAINTEXT"}, strings.ToUpper(given.text)):
+		wrong(given, "has no login, and %s asks for one; remove one of them, or give SASL_SSL", sasl.place())
 	case given.set:
 	case authentication.text == "tls" && !tls.set:
-		r.wrongf(authentication, "a certificate can be shown only over TLS, and Strimzi speaks plain text where there is no tls; add tls: {} with trustedCertificates, or without any to trust whom the system trusts, or remove authentication")
-		config[protocolKey] = value{set: true, lost: true}
+		wrong(authentication, "a certificate can be shown only over TLS, and Strimzi speaks plain text where there is no tls; add tls: {} with trustedCertificates, or without any to trust whom the system trusts, or remove authentication")
 	case tls.set && sasl.set:
 		config[protocolKey] = tls.saying("SASL_SSL")
 	case tls.set:
@@ -294,8 +301,7 @@ func (r *resolver) protocol(config settings) {
 	default:
 		for _, key := range slices.Sorted(maps.Keys(config)) {
 			if pointless(key) && config[key].text != "" {
-				r.wrongf(config[key].bare(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
-				config[protocolKey] = value{set: true, lost: true}
+				wrong(config[key].bare(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
 				return
 			}
 		}
@@ -443,7 +449,7 @@ func (r *resolver) warnWeak(config settings, s Security) {
 	case s.SASL != nil && s.TLS == nil:
 		r.warn(config[protocolKey], "%s logs in over plain text: all on the way can read what is copied; SASL_SSL hides it", s.SASL.Mechanism)
 	case s.TLS != nil && s.TLS.AnyName:
-		r.warn(config[identificationKey], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
+		r.warn(config[identificationKey], "names of hosts are not checked, so whoever has a certificate of the same issuer can pose as the brokers")
 	}
 }
 

@@ -217,7 +217,8 @@ func (p providers) named(declared settings, name string) (provider, error) {
 		if known, ok := wellKnown[name]; ok {
 			return known(p, nil), nil
 		}
-		return nil, fmt.Errorf("no configuration provider is called %q; add it to %s and give %sclass", name, providersKey, prefix)
+		names := slices.Concat(slices.Sorted(maps.Keys(wellKnown)), splitList(declared[providersKey].text))
+		return nil, fmt.Errorf("no configuration provider is called %q%s; add it to %s and give %sclass, or change the reference", name, suggest(name, names), providersKey, prefix)
 	}
 	if !class.set {
 		return nil, fmt.Errorf("provider %q has no class; give %sclass", name, prefix)
@@ -310,7 +311,7 @@ var errMissing = errors.New("there is no such file")
 func readValue(path string) (string, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s: %w; mount it there, or change the reference", path, errMissing)
+		return "", fmt.Errorf("%s: %w; mount it there, or mend the path", path, errMissing)
 	}
 	if err != nil {
 		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
@@ -319,9 +320,9 @@ func readValue(path string) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(file, int64(maxValue)+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("can't be read: %w; change the reference", err)
+		return "", fmt.Errorf("can't be read: %w; mend the path", err)
 	case len(text) > int(maxValue):
-		return "", fmt.Errorf("%s holds more than %s; change the reference", path, maxValue)
+		return "", fmt.Errorf("%s holds more than %s; mend the path", path, maxValue)
 	}
 	return string(text), nil
 }
@@ -418,10 +419,15 @@ const secretsVariable = "KFERRY_SECRETS_DIR"
 // get finds a key. What is mounted is newer than what a file says.
 func (s secrets) get(namespace, name, key string) (string, error) {
 	full := strings.TrimPrefix(namespace+"/"+name, "/")
+	var mounted string // a folder that lacks the key
+	var keys []string
 	for _, folder := range s.folders(namespace, name) {
 		text, err := readKeys(folder, key)
 		if !errors.Is(err, errMissing) {
 			return text, err
+		}
+		if names := keysIn(folder); mounted == "" && names != nil {
+			mounted, keys = folder, names
 		}
 	}
 	for _, doc := range s.docs {
@@ -430,14 +436,29 @@ func (s secrets) get(namespace, name, key string) (string, error) {
 		}
 		text, there, err := doc.getAll(key)
 		if !there {
-			err = fmt.Errorf("%s has no key %q; add it there, or change the reference", full, key)
+			names := slices.Concat(slices.Collect(maps.Keys(doc.data)), slices.Collect(maps.Keys(doc.encoded)))
+			err = fmt.Errorf("%s has no key %q%s; add it there, or change the reference", full, key, suggest(key, names))
 		}
 		return text, err
 	}
-	if s.dir == "" {
+	switch {
+	case mounted != "":
+		return "", fmt.Errorf("%s has no file %q%s; add that key to the Secret, or change the reference", mounted, key, suggest(key, keys))
+	case s.dir == "":
 		return "", fmt.Errorf("%s is not known; add it to the input, or mount it as DIR/%s and set %s=DIR", full, full, secretsVariable)
 	}
 	return "", fmt.Errorf("%s: %w; mount the Secret there", filepath.Join(s.dir, namespace, name, key), errMissing)
+}
+
+// keysIn are those of a Secret that is mounted, nil where none is.
+func keysIn(folder string) (keys []string) {
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if about, err := os.Stat(filepath.Join(folder, entry.Name())); err == nil && about.Mode().IsRegular() {
+			keys = append(keys, entry.Name())
+		}
+	}
+	return keys
 }
 
 // folders are where a Secret may be mounted.

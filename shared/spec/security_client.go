@@ -38,12 +38,18 @@ func readSecurity(config settings, r *report) Security {
 		}
 	}
 	var s Security
-	p := read(r, c.get("security.protocol"), parseProtocol, protocol{name: "PLAINTEXT"})
+	p := protocols[0]
+	if given := c.get(protocolKey); given.set {
+		p = read(r, given, parseProtocol, protocol{})
+	}
 	if p.tls {
 		s.TLS = c.tls()
 	}
 	if p.sasl {
 		s.SASL = c.sasl()
+	}
+	if p.name == "" {
+		c.unclear("")
 	}
 	c.nameIdle(p, s)
 	return s

@@ -109,6 +109,9 @@ func (e environment) cluster(side string, r *report) *cluster {
 		}
 	}
 	if !c.config[protocolKey].set && asks.set {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(c.config)), func(key string) bool { return strings.HasPrefix(key, "sasl.") }) {
+			asks.text = "SASL_SSL" // the login may stand in PROPERTIES
+		}
 		c.config[protocolKey] = asks
 	}
 	e.mechanism(prefix, c, r)
