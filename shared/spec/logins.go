@@ -425,15 +425,17 @@ func (r *resolver) security(config settings) Security {
 			return Security{} // which is reported
 		}
 	}
-	digest := digestOf(config)
-	for _, known := range []map[string]Security{r.logins, r.before} {
-		if security, ok := known[digest]; ok {
-			r.logins[digest] = security
-			return security
+	digest, before := digestOf(config), len(r.problems)
+	security, known := r.logins[digest]
+	if !known {
+		security, known = r.before[digest]
+	}
+	if !known {
+		security = readSecurity(config, r.report)
+		for i := range r.problems[before:] {
+			r.problems[before+i] = inVariables(r.problems[before+i])
 		}
 	}
-	before := len(r.problems)
-	security := readSecurity(config, r.report)
 	if len(r.problems) == before {
 		r.warnWeak(config, security)
 		r.logins[digest] = security

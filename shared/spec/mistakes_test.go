@@ -48,6 +48,7 @@ spec:
 		"tls is a list":             {resource("tls: []"), "tls: a list stands where a map belongs"},
 		"a certificate by its name": {resource("tls: {trustedCertificates: [ca]}"), "trustedCertificates[0]: a single value stands where a map belongs"},
 		"a login that has no place": {resource("tls: {}", scram, "config: {security.protocol: SSL}"), "has no login, and KFERRY_MIRROR:"},
+		"half a variable's login":   {plain("KFERRY_SOURCE_TLS_CERT_FILE=" + filepath.Join(dir, "kafka/user/password")), "CERT_FILE: is given without its key; give KFERRY_SOURCE_TLS_KEY_FILE too"},
 		"a certificate without TLS": {resource("authentication: {type: tls, certificateAndKey: {secretName: user, certificate: password, key: password}}", "config: {security.protocol: PLAINTEXT}"), "has a certificate to be shown"},
 	} {
 		s, err := spec.Load(nil, c.environ)
@@ -56,7 +57,11 @@ spec:
 		}
 	}
 
-	s := load(t, resource("tls:")...)
+	s := load(t, properties("security.protocol = SASL_PLAINTEXT", "sasl.mechanism = PLAIN", user, "b.security.protocol = SASL_PLAINTEXT", "b.sasl.username = u\nb.sasl.password = hunter2")...)
+	if len(s.Warnings) != 2 {
+		t.Errorf("two passwords on the wire: %q", s.Warnings)
+	}
+	s = load(t, resource("tls:")...)
 	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "tls: {} asks for TLS") || s.Cluster("a").Login != nil {
 		t.Errorf("an empty tls: %q", s.Warnings)
 	}
