@@ -24,6 +24,14 @@ var reference = regexp.MustCompile(`\$\{([^}]*?):(?:([^}]*?):)?([^}]*?)\}`)
 // A provider holds values. What it says why it can't give one is safe to show.
 type provider func(path, key string) (string, error)
 
+const (
+	fileClass      = "org.apache.kafka.common.config.provider.FileConfigProvider"
+	directoryClass = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+	variableClass  = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+	secretClass    = "io.strimzi.kafka.KubernetesSecretConfigProvider"
+	configMapClass = "io.strimzi.kafka.KubernetesConfigMapConfigProvider"
+)
+
 // providerClasses are those that have a counterpart here.
 var providerClasses = map[string]func(providers, parameters) provider{
 	fileClass: providers.file, directoryClass: providers.directory, variableClass: providers.variable,
@@ -31,12 +39,10 @@ var providerClasses = map[string]func(providers, parameters) provider{
 	secretClass:                             providers.secret, configMapClass: providers.secret,
 }
 
-// wellKnown are the names that need no declaration: Strimzi's own, and those that everybody uses.
-var wellKnown = map[string]func(providers, parameters) provider{
-	"file": providers.file, "directory": providers.directory, "env": providers.variable,
-	"secrets": providers.secret, "configmaps": providers.secret,
-	"strimzifile": providers.file, "strimzidir": providers.directory, "strimzienv": providers.variable,
-	"strimzisecrets": providers.secret,
+// wellKnownClasses are what the names stand for that need no declaration: Strimzi's own, and those that everybody uses.
+var wellKnownClasses = map[string]string{
+	"file": fileClass, "directory": directoryClass, "env": variableClass, "secrets": secretClass, "configmaps": configMapClass,
+	"strimzifile": fileClass, "strimzidir": directoryClass, "strimzienv": variableClass, secretsProvider: secretClass,
 }
 
 // providers are the places that references may lead to.
@@ -214,10 +220,10 @@ func (p providers) named(declared settings, name string) (provider, error) {
 	prefix := providersKey + "." + name + "."
 	class := declared[prefix+"class"]
 	if !slices.Contains(splitList(declared[providersKey].text), name) {
-		if known, ok := wellKnown[name]; ok {
-			return known(p, nil), nil
+		if class, ok := wellKnownClasses[name]; ok {
+			return providerClasses[class](p, nil), nil
 		}
-		names := slices.Concat(slices.Sorted(maps.Keys(wellKnown)), splitList(declared[providersKey].text))
+		names := slices.Concat(slices.Sorted(maps.Keys(wellKnownClasses)), splitList(declared[providersKey].text))
 		return nil, fmt.Errorf("no configuration provider is called %q%s; add it to %s and give %sclass, or change the reference", name, suggest(name, names), providersKey, prefix)
 	}
 	if !class.set {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,7 +27,7 @@ func ParseSecurity(properties map[string]string) (s Security, warnings []string,
 func readSecurity(config settings, r *report) Security {
 	c := clientReader{report: r, config: settings{}, used: map[string]bool{}}
 	for key, v := range config {
-		if clientSecurityKey.MatchString(key) && v.set {
+		if clientSecurity.MatchString(key) && v.set {
 			c.config[key] = v
 		}
 	}
@@ -54,8 +53,6 @@ func readSecurity(config settings, r *report) Security {
 	c.nameIdle(p, s)
 	return s
 }
-
-var clientSecurityKey = regexp.MustCompile(`^(ssl|sasl|security)\.`)
 
 // hide has no message show the text.
 func (v value) hide() value {
