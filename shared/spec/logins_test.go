@@ -210,6 +210,11 @@ spec:
 	if a, b := s.Cluster("a").Login.Access().As, s.Cluster("b").Login.Access().As; a != "one" || b != "two" {
 		t.Errorf("%s, %s", a, b)
 	}
+	for _, format := range []spec.Format{spec.Properties, spec.StrimziV1, spec.Env} {
+		if text, _, err := spec.Write(s, format, true); err != nil || !strings.Contains(text, "${x:"+dir+"/two/x.properties:user}") {
+			t.Errorf("%s: %v\n%s", format, err, text)
+		}
+	}
 	others := strings.NewReplacer(": x\n", ": y\n", ".x.", ".y.", "${x:", "${y:").Replace(document("b", "two", "two"))
 	for _, other := range []string{document("b", "two", "two"), others} {
 		_, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + document("a", "one", "two") + "---" + other})

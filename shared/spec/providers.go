@@ -137,9 +137,10 @@ func inQuotes(text string) (open bool) {
 // top of mm2.properties, and in a cluster's config. What a document says of a provider holds there, and where nothing else is said of it.
 func (p providers) resolveInput(r *report, in *input) {
 	p.secrets.docs = append(p.secrets.docs, in.secrets...)
-	everywhere := settings{}
+	everywhere, ofAlias := settings{}, map[string]settings{}
 	for _, c := range in.clusters {
 		everywhere = declaring(everywhere, c.config)
+		ofAlias[c.alias.text] = declaring(ofAlias[c.alias.text], c.config)
 	}
 	within := map[*cluster]settings{}
 	for _, m := range in.mirrors {
@@ -151,9 +152,6 @@ func (p providers) resolveInput(r *report, in *input) {
 		}
 	}
 	declaredFor := func(c *cluster) settings {
-		if c == nil {
-			return everywhere
-		}
 		if declared, there := within[c]; there {
 			return declaring(c.config, declared)
 		}
@@ -161,7 +159,9 @@ func (p providers) resolveInput(r *report, in *input) {
 	}
 	declared := make([]settings, len(in.mirrors)) // as it was written
 	for i, m := range in.mirrors {
-		declared[i] = declaredFor(m.worker)
+		if declared[i] = declaring(ofAlias[m.target.text], ofAlias[m.source.text], everywhere); m.worker != nil {
+			declared[i] = declaredFor(m.worker)
+		}
 	}
 	for _, c := range in.clusters {
 		declared := declaredFor(c)
