@@ -308,6 +308,8 @@ func (r *resolver) protocol(config settings) {
 	}
 }
 
+func isSASL(key string) bool { return strings.HasPrefix(key, "sasl.") }
+
 // pointless says whether nobody gives a setting who means plain text.
 func pointless(key string) bool {
 	return group(key) == "login" || strings.HasPrefix(key, "ssl.truststore.")

@@ -110,7 +110,7 @@ func (e environment) cluster(side string, r *report) *cluster {
 		}
 	}
 	if !c.config[protocolKey].set && asks.set {
-		if slices.ContainsFunc(slices.Collect(maps.Keys(c.config)), func(key string) bool { return strings.HasPrefix(key, "sasl.") }) {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(c.config)), isSASL) {
 			asks.text = "SASL_SSL" // the login may stand in PROPERTIES
 		}
 		c.config[protocolKey] = asks
