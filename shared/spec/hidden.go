@@ -26,7 +26,7 @@ var jaasSecret = regexp.MustCompile(`(?i)` + secretWords + `\s*=\s*(?:"((?:[^"\\
 // to is none of them.
 func (v value) hideSecrets(key string) value {
 	switch {
-	case !isSecret(key) && !strings.Contains(v.text, "PRIVATE KEY"): // which people put beside its certificate
+	case !isSecret(key) && !inURL.MatchString(v.text) && !strings.Contains(v.text, "PRIVATE KEY"): // which people put beside its certificate
 		return v
 	case !strings.HasSuffix(key, "jaas.config"):
 		return v.hideLiteral(v.text)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 )
 
 // A Kept secret is given, or in a file that is read whenever it is needed, since somebody may replace it.
@@ -26,22 +28,63 @@ func (k Kept) Read() (string, error) {
 	if k.File == "" {
 		return string(k.Text), nil
 	}
-	file, err := os.Open(k.File)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, mostSecret+1))
+	text, err := ReadFile(k.File, mostSecret)
 	text = bytes.TrimRight(text, "\r\n")
 	switch {
 	case err != nil:
 		return "", err
 	case len(text) == 0:
 		return "", fmt.Errorf("%s is empty", k.File)
-	case len(text) > mostSecret:
-		return "", fmt.Errorf("%s holds more than %d bytes, which is no secret", k.File, mostSecret)
 	}
 	return string(text), nil
+}
+
+// readLimit is how long a file may take that is read while somebody waits to connect.
+const readLimit = 2 * time.Second
+
+// overdue are the files whose reading has taken longer, and has not ended yet. It is not begun again before it has.
+var overdue sync.Map
+
+// ReadFile is what a file holds, of no more than so many bytes. One that has no end, such as a pipe that nobody writes to or a file on a
+// mount whose server is away, is an error after readLimit.
+func ReadFile(name string, most int) ([]byte, error) {
+	late := fmt.Errorf("%s has not been read within %v: is it a pipe, or on a mount that does not answer?", name, readLimit)
+	if _, is := overdue.Load(name); is {
+		return nil, late
+	}
+	type answer struct {
+		text []byte
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := readAll(name, most)
+		answers <- answer{text, err}
+		overdue.Delete(name)
+	}()
+	select {
+	case a := <-answers:
+		return a.text, a.err
+	case <-time.After(readLimit):
+	}
+	overdue.Store(name, true)
+	if len(answers) > 0 { // it has ended meanwhile, and may not have seen this
+		overdue.Delete(name)
+	}
+	return nil, late
+}
+
+func readAll(name string, most int) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
+	if err == nil && len(text) > most {
+		err = fmt.Errorf("%s holds more than %d bytes", name, most)
+	}
+	return text, err
 }
 
 // kept is the secret of a variable, or in the file that the one named _FILE beside it has.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -74,7 +75,13 @@ type problem struct {
 	text string
 }
 
-func (p problem) Error() string { return p.at.place() + ": " + p.text }
+func (p problem) Error() string { return p.at.place() + ": " + withoutLogins(p.text) }
+
+// inURL is a user with a password, as URLs and those who take addresses for URLs have it.
+var inURL = regexp.MustCompile(`[^\s/@"',]+:[^\s/@"',]*@`)
+
+// withoutLogins is a text without those.
+func withoutLogins(text string) string { return inURL.ReplaceAllString(text, hidden+"@") }
 
 // A report collects what is to be said about the input.
 type report struct {
@@ -98,7 +105,7 @@ func (r *report) wrongf(v value, format string, args ...any) {
 }
 
 func (r *report) warn(v value, format string, args ...any) {
-	r.warnings = append(r.warnings, v.place()+": "+v.discreet(fmt.Sprintf(format, args...)))
+	r.warnings = append(r.warnings, v.place()+": "+withoutLogins(v.discreet(fmt.Sprintf(format, args...))))
 }
 
 // pass notes a setting that has no effect; why may be empty. One that looks like another is a mistake: what its author means
