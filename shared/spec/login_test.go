@@ -2,10 +2,10 @@ package spec_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,9 +223,52 @@ func TestPipeIsReadOnce(t *testing.T) {
 	})
 }
 
-// A file that has no end holds nobody up for long, and what held before goes on to. Else one pipe, or one mount whose server is away, would
-// keep every cluster from being connected to.
-func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
+// A store is looked at again wherever it is: its path may have blanks, stand in sasl.jaas.config, and hold the authorities of all the world.
+func TestStoresAreReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		store := filepath.Join(dir, "our stores", "ca.pem")
+		if err := os.Mkdir(filepath.Dir(store), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var ca [2]string
+		for i, name := range []string{"ca.crt", "ca2.crt"} {
+			text, err := os.ReadFile(filepath.Join("testdata/references", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ca[i] = strings.Repeat("# an authority\n", 100_000) + string(text)
+		}
+		write(t, store, ca[0])
+		s := load(t, `KFERRY_MIRROR=clusters = a, b
+a.bootstrap.servers = a:9093
+b.bootstrap.servers = b:9093
+a->b.enabled = true
+a.security.protocol = SSL
+a.ssl.truststore.location = `+store+`
+b.security.protocol = SASL_SSL
+b.sasl.mechanism = OAUTHBEARER
+b.sasl.jaas.config = org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id="c" oauth.client.secret="s" oauth.token.endpoint.uri="https://t" oauth.ssl.truststore.location="`+store+`";
+b.sasl.login.callback.handler.class = io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler
+`)
+		trusted := func() (all string) {
+			a, _ := s.Cluster("a").Login.Security()
+			b, _ := s.Cluster("b").Login.Security()
+			return a.TLS.Roots[0].Subject.String() + " " + b.SASL.OAuth.TLS.Roots[0].Subject.String()
+		}
+		if got := trusted(); got != "CN=ca1 CN=ca1" {
+			t.Error(got)
+		}
+		write(t, store, ca[1])
+		time.Sleep(time.Second)
+		if got := trusted(); got != "CN=ca2 CN=ca2" {
+			t.Errorf("%s; %s", got, s.Cluster("a").Login.Problem())
+		}
+	})
+}
+
+// What is no file any more holds nobody up, and what held before goes on to. Else one pipe would keep every cluster from being connected to.
+func TestFileThatBecomesAPipeHoldsNobodyUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write(t, file, "first")
 	s := load(t, plain("KFERRY_SOURCE_SASL_MECHANISM=PLAIN", "KFERRY_SOURCE_SASL_USERNAME=u", "KFERRY_SOURCE_SASL_PASSWORD_FILE="+file)...)
@@ -233,38 +276,21 @@ func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := exec.Command("mkfifo", file).Run(); err != nil {
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	for login.Problem() == "" && time.Since(began) < 20*time.Second {
-		answers := make(chan string, 1)
-		go func() { answers <- password(t, login) }()
-		select {
-		case got := <-answers:
-			if got != "first" {
-				t.Fatal(got)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("it is waited for")
+	for began := time.Now(); login.Problem() == "" && time.Since(began) < 20*time.Second; time.Sleep(100 * time.Millisecond) {
+		if got := password(t, login); got != "first" {
+			t.Fatal(got)
 		}
-		time.Sleep(100 * time.Millisecond) // files have no clock but the real one
 	}
-	if problem := login.Problem(); !strings.Contains(problem, "has not been read within") {
+	if problem := login.Problem(); !strings.Contains(problem, "is not a file") {
 		t.Error(problem)
-	}
-	writer, err := os.OpenFile(file, os.O_WRONLY, 0) // somebody does write
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := writer.WriteString("second"); err != nil {
-		t.Fatal(err)
 	}
 	write(t, file+".new", "second")
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	writer.Close()
 	for began := time.Now(); password(t, login) != "second" && time.Since(began) < 20*time.Second; {
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -273,29 +299,29 @@ func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A secret that is read at each login holds nobody up either, and what is stuck is not begun again and again.
-func TestSecretThatIsNeverReadIsAnError(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "token")
-	if err := exec.Command("mkfifo", file).Run(); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if text, err := (spec.Kept{File: file}).Read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
-			t.Fatalf("%q, %v", text, err)
+// A file on a mount whose server is away is given up, and not begun again and again.
+func TestFileThatIsNeverReadIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, answers := 0, make(chan []byte)
+		read := func() ([]byte, error) {
+			return spec.InTime("/mnt/password", func() ([]byte, error) {
+				begun++
+				return <-answers, nil
+			})
 		}
-	}
-	write(t, file, "late") // which ends it
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, "second")
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		text, err := spec.Kept{File: file}.Read()
-		if text == "second" {
-			return
+		for range 3 {
+			if text, err := read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
+				t.Errorf("%q, %v", text, err)
+			}
 		}
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("%q, %v", text, err)
+		if begun != 1 {
+			t.Errorf("begun %d times", begun)
 		}
-	}
+		answers <- []byte("late")
+		synctest.Wait()
+		go func() { answers <- []byte("now") }()
+		if text, err := read(); string(text) != "now" || err != nil {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
 }
