@@ -32,10 +32,10 @@ var overdue sync.Map
 // ReadFile reads a file that is no longer than most, and no pipe or device: those might never end, or give nothing the next time. One on a
 // mount whose server is away is an error after readLimit.
 func ReadFile(path string, most Bytes) ([]byte, error) {
-	return inTime(path, func() ([]byte, error) { return readFile(path, most) })
+	return timely(path, func() ([]byte, error) { return readFile(path, most) })
 }
 
-func inTime(path string, read func() ([]byte, error)) ([]byte, error) {
+func timely(path string, read func() ([]byte, error)) ([]byte, error) {
 	late := fmt.Errorf("%s has not been read within %v: is it on a mount that does not answer?", path, readLimit)
 	if _, is := overdue.Load(path); is {
 		return nil, late

@@ -2,10 +2,10 @@ package spec_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -223,52 +223,8 @@ func TestPipeIsReadOnce(t *testing.T) {
 	})
 }
 
-// A store is looked at again wherever it is: its path may have blanks, stand in sasl.jaas.config, and hold the authorities of all the world.
-func TestStoresAreReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		store := filepath.Join(dir, "our stores", "ca.pem")
-		if err := os.Mkdir(filepath.Dir(store), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		var ca [2]string
-		for i, name := range []string{"ca.crt", "ca2.crt"} {
-			text, err := os.ReadFile(filepath.Join("testdata/references", name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ca[i] = strings.Repeat("# an authority\n", 100_000) + string(text)
-		}
-		write(t, store, ca[0])
-		s := load(t, `KFERRY_MIRROR=clusters = a, b
-a.bootstrap.servers = a:9093
-b.bootstrap.servers = b:9093
-a->b.enabled = true
-a.security.protocol = SSL
-a.ssl.truststore.location = `+store+`
-b.security.protocol = SASL_SSL
-b.sasl.mechanism = OAUTHBEARER
-b.sasl.jaas.config = org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required oauth.client.id="c" oauth.client.secret="s" oauth.token.endpoint.uri="https://t" oauth.ssl.truststore.location="`+store+`";
-b.sasl.login.callback.handler.class = io.strimzi.kafka.oauth.client.JaasClientOauthLoginCallbackHandler
-`)
-		trusted := func() (all string) {
-			a, _ := s.Cluster("a").Login.Security()
-			b, _ := s.Cluster("b").Login.Security()
-			return a.TLS.Roots[0].Subject.String() + " " + b.SASL.OAuth.TLS.Roots[0].Subject.String()
-		}
-		if got := trusted(); got != "CN=ca1 CN=ca1" {
-			t.Error(got)
-		}
-		write(t, store, ca[1])
-		time.Sleep(time.Second)
-		if got := trusted(); got != "CN=ca2 CN=ca2" {
-			t.Errorf("%s; %s", got, s.Cluster("a").Login.Problem())
-		}
-	})
-}
-
-// What is no file any more holds nobody up, and what held before goes on to. Else one pipe would keep every cluster from being connected to.
-func TestFileThatBecomesAPipeHoldsNobodyUp(t *testing.T) {
+// A pipe in the place of a file holds nobody up, and what held before goes on to.
+func TestPipeInThePlaceOfAPasswordHoldsNobodyUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write(t, file, "first")
 	s := load(t, plain("KFERRY_SOURCE_SASL_MECHANISM=PLAIN", "KFERRY_SOURCE_SASL_USERNAME=u", "KFERRY_SOURCE_SASL_PASSWORD_FILE="+file)...)
@@ -276,13 +232,14 @@ func TestFileThatBecomesAPipeHoldsNobodyUp(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mkfifo(file, 0o600); err != nil {
+	if err := exec.Command("mkfifo", file).Run(); err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); login.Problem() == "" && time.Since(began) < 20*time.Second; time.Sleep(100 * time.Millisecond) {
+	for began := time.Now(); login.Problem() == "" && time.Since(began) < 20*time.Second; {
 		if got := password(t, login); got != "first" {
 			t.Fatal(got)
 		}
+		time.Sleep(100 * time.Millisecond) // files have no clock but the real one
 	}
 	if problem := login.Problem(); !strings.Contains(problem, "is not a file") {
 		t.Error(problem)
@@ -299,28 +256,30 @@ func TestFileThatBecomesAPipeHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A file on a mount whose server is away is given up, and not begun again and again.
+// A file that is never read to its end, as on a mount whose server is away, holds nobody up, and is not begun again and again.
 func TestFileThatIsNeverReadIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		begun, answers := 0, make(chan []byte)
+		comes, begun := make(chan struct{}), 0
 		read := func() ([]byte, error) {
-			return spec.InTime("/mnt/password", func() ([]byte, error) {
-				begun++
-				return <-answers, nil
-			})
+			begun++
+			<-comes
+			return []byte("late"), nil
 		}
 		for range 3 {
-			if text, err := read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
-				t.Errorf("%q, %v", text, err)
+			start := time.Now()
+			if text, err := spec.Timely("/away", read); err == nil || !strings.Contains(err.Error(), "/away has not been read within") {
+				t.Fatalf("%q, %v", text, err)
+			}
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("took %v", took)
 			}
 		}
 		if begun != 1 {
 			t.Errorf("begun %d times", begun)
 		}
-		answers <- []byte("late")
+		close(comes)
 		synctest.Wait()
-		go func() { answers <- []byte("now") }()
-		if text, err := read(); string(text) != "now" || err != nil {
+		if text, err := spec.Timely("/away", read); err != nil || string(text) != "late" {
 			t.Errorf("%q, %v", text, err)
 		}
 	})
