@@ -130,9 +130,9 @@ digest() { sha256sum | cut -c1-16; }
 # made_by is the digest of what an image was built from; upstream's say nothing.
 made_by() { docker image inspect -f '{{index .Config.Labels "kferry.recipe"}}' "$1" 2>/dev/null; }
 
-# build NAME RECIPE CONTEXT replaces an image.
+# build NAME RECIPE CONTEXT [OPTION…] replaces an image.
 build() {
-  quietly docker build --label "kferry.recipe=$2" -t "$1" "$3"
+  quietly docker build --label "kferry.recipe=$2" -t "$1" "${@:4}" "$3"
   quietly docker image prune -f --filter label=kferry.recipe # the one that had the name
 }
 
@@ -284,7 +284,7 @@ kferry() {
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o "$context/kferry" .)
   cp "$root/deploy/Dockerfile" "$context"
   recipe=$(cat "$context/Dockerfile" "$context/kferry" | digest)
-  [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context"
+  [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context" --target prebuilt
 }
 
 main
