@@ -47,6 +47,8 @@ type Coordinator struct {
 	hearts  []*heart
 	metrics *metrics
 
+	scaling    scaling
+	attendance attendance
 	dashboards *dashboards // nil where nobody asks for them
 }
 
@@ -56,6 +58,7 @@ func New(o Options) *Coordinator {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Coordinator{queue: o.Queue}
+	c.scaling.settings, c.scaling.slate = o.Spec.Settings, o.Queue.Slate(lease.SlateScale)
 	c.metrics = newMetrics(o.Metrics, c)
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		c.dashboards = newDashboards(c, o.Spec)
@@ -66,7 +69,7 @@ func New(o Options) *Coordinator {
 		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
 	}
 	for _, f := range c.flows {
-		f.back = c.opposite(f)
+		f.back, f.attendance = c.opposite(f), &c.attendance
 	}
 	for _, h := range o.Spec.Heartbeats {
 		c.hearts = append(c.hearts, newHeart(o, h))
@@ -86,7 +89,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, h := range c.hearts {
 		g.Go(func() error { return h.run(ctx) })
 	}
-	g.Go(func() error { return c.countWaiting(ctx) })
+	g.Go(func() error { return c.keepScale(ctx) })
 	if c.dashboards != nil {
 		g.Go(func() error { return c.dashboards.attend(ctx) })
 	}
@@ -98,19 +101,6 @@ func (c *Coordinator) opposite(f *flow) *flow {
 	for _, other := range c.flows {
 		if other.flow.Source == f.flow.Target && other.flow.Target == f.flow.Source {
 			return other
-		}
-	}
-	return nil
-}
-
-// countWaiting keeps the number of unclaimed tasks for those who scale workers by it.
-func (c *Coordinator) countWaiting(ctx context.Context) error {
-	for sleep(ctx, PassInterval) {
-		asking, cancel := context.WithTimeout(ctx, passTimeout)
-		n, err := c.queue.Waiting(asking)
-		cancel()
-		if err == nil { // a queue that doesn't answer is reported by the passes
-			c.metrics.waiting.Set(float64(n))
 		}
 	}
 	return nil
@@ -129,6 +119,9 @@ type FlowReport struct {
 	Unlike   bool           // settings or rights of a copy are still to follow, or nobody has looked yet
 	Err      error          // of the last pass; nil once one succeeds
 	Groups   error          // of the last look at the consumer groups
+	// GroupsDue is that it found something for a worker to do.
+	GroupsDue bool
+	Limits    map[string]lease.Limit // set while running
 }
 
 // Lag is the number of source offsets that are still to be looked at.

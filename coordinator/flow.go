@@ -43,6 +43,9 @@ type flow struct {
 	slots      *slots      // nil where there is no bound
 	provenance provenance
 
+	limits     map[string]lease.Limit // set while running
+	attendance *attendance
+
 	groupsDenied atomic.Pointer[string] // why some groups are left alone, as the log has it
 
 	following following
@@ -230,7 +233,7 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
-	view.Paused = orders.Paused
+	view.Paused, view.Unattended, f.limits = orders.Paused, f.attendance.nobody(), orders.Limits
 	if err == nil {
 		view.Back = f.provenance.join(ctx, f.pair, view)
 	}
@@ -257,7 +260,7 @@ func (f *flow) publish(plan Plan, now time.Time) {
 	f.update(func(r *FlowReport) {
 		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, unlike)
 		r.Gaps, r.Expiring = f.gaps, topics
-		r.Unlike = open
+		r.Unlike, r.Limits = open, f.limits
 		r.Passes++
 	})
 }

@@ -165,6 +165,7 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 		return err
 	}
 	defer m.pace.leave()
+	defer m.count.backlog.has(false)
 	known, size, uncertain := m.at.Sequence, m.splitBytes, 0
 	for {
 		err := m.copy(ctx, soft)
@@ -208,6 +209,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
 		}
 		m.count.read(len(piece.Records), seen.data)
+		m.count.backlog.has(seen.next < end && ahead.paced == 0)
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}

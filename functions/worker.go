@@ -126,6 +126,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var runs, keepers sync.WaitGroup
 	keeping, stopKeeping := context.WithCancel(hard)
 	keepers.Go(func() { w.extend(keeping) })
+	keepers.Go(func() { w.metrics.tempo.run(keeping, w.tellTempo) })
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
 	}
@@ -357,6 +358,12 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 			s, _, err := w.Queue.State(ctx, t.Task)
 			return s, err
 		},
+	}
+}
+
+func (w *Worker) tellTempo(ctx context.Context, s lease.Stint) {
+	if err := w.Queue.CountStint(ctx, s); err != nil && ctx.Err() == nil {
+		w.Logger.Debug("could not tell how fast this worker copies", "error", err)
 	}
 }
 

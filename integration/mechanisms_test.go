@@ -18,7 +18,8 @@ import (
 	"github.com/kferry/kferry/integration/testbed"
 )
 
-// Every mechanism copies, as Kafka's clients are told of it: one flow has each, from brokers of today and of yesterday.
+// Every mechanism copies, as Kafka's clients are told of it: one flow has each, from brokers of today and of yesterday. What brokers don't
+// offer they are asked for in vain, and the flow says what they do.
 func TestMechanisms(t *testing.T) {
 	today, yesterday := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33)
 	dir := t.TempDir()
@@ -53,7 +54,7 @@ func TestMechanisms(t *testing.T) {
 		{"tokenfile", today, "OAUTHBEARER", byToken("file://"+put("token", today.Tokens("", "").Token("kferry", time.Hour)+"\n"), "")},
 		{"tokens", yesterday, "OAUTHBEARER", byToken(tokens.Endpoint(), `clientId="kferry" clientSecret="its secret"`)},
 	}
-	names := []string{"central"}
+	names := []string{"central", "unknown", "open"}
 	var says strings.Builder
 	for _, c := range cases {
 		names = append(names, c.name)
@@ -66,6 +67,11 @@ func TestMechanisms(t *testing.T) {
 		}
 		fmt.Fprintf(&says, "%s.sasl.jaas.config = %s\n", c.name, strings.ReplaceAll(c.jaas, "\nsasl.", "\n"+c.name+".sasl."))
 		fmt.Fprintf(&says, "%s->central.enabled = true\n%[1]s->central.topics = mechanism-%[1]s\n", c.name)
+	}
+	for name, l := range map[string]testbed.Listener{"unknown": testbed.SASLTLS, "open": testbed.TLS} { // which can't work
+		fmt.Fprintf(&says, "%s.bootstrap.servers = %s\n%[1]s.security.protocol = SASL_SSL\n%[1]s.ssl.truststore.type = PEM\n%[1]s.ssl.truststore.location = %[3]s\n"+
+			"%[1]s.sasl.mechanism = AWS_MSK_IAM\n%[1]s.sasl.jaas.config = software.amazon.msk.auth.iam.IAMLoginModule required;\n"+
+			"%[1]s->central.enabled = true\n%[1]s->central.topics = nothing\n", name, today.Over(l).Bootstrap(), put(name+".pem", string(today.Authority().PEM())))
 	}
 	k := onText(t, today, today, "mechanisms", fmt.Sprintf(`clusters = %s
 central.bootstrap.servers = %s
@@ -93,7 +99,17 @@ heartbeats.replication.enabled = false
 			testbed.Compare(t, c.source.For(t), topic, today.For(t), c.name+"."+topic)
 		})
 	}
-	for _, f := range k.status().Flows {
+	refusals := map[string]string{
+		"unknown->central": "no login by AWS_MSK_IAM: UNSUPPORTED_SASL_MECHANISM: The broker does not support the requested SASL mechanism; the broker offers OAUTHBEARER, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+		"open->central":    "a listener that asks for no login answers so",
+	}
+	for _, f := range k.statusWith(1).Flows {
+		if words, refused := refusals[f.Flow]; refused {
+			if !strings.Contains(f.Error, words) {
+				t.Errorf("%s: %q lacks %q", f.Flow, f.Error, words)
+			}
+			continue
+		}
 		if f.Error != "" || len(f.Partitions) != 2 || f.Partitions[0].Reason != "" || f.Partitions[1].Reason != "" {
 			t.Errorf("status says: %+v", f)
 		}

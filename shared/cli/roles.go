@@ -11,7 +11,7 @@ func newCoordinator(p Process) *cobra.Command {
 	return newRole(p, "coordinator", "Decide what is to be copied, for workers elsewhere",
 		"coordinator compares the clusters and puts what is to be copied on the queue at NATS_URL. It keeps nothing itself: run one, or\n"+
 			"several against the loss of one.",
-		func(v *service) func(context.Context) error { return v.coordinator().Run })
+		func(v *service) func(context.Context) error { return v.scaled(v.coordinator()) })
 }
 
 func newWorker(p Process) *cobra.Command {

@@ -43,7 +43,7 @@ func newRun(p Process) *cobra.Command {
 		}
 		c, w := v.coordinator(), v.worker()
 		v.log.Info("copying", "flows", len(v.spec.Flows))
-		return v.serve(cmd.Context(), c.Run, w.Run, v.progress(c, w))
+		return v.serve(cmd.Context(), v.scaled(c), w.Run, v.progress(c, w))
 	}
 	return cmd
 }

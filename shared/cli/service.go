@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -24,6 +25,7 @@ const runtimeMemory = 64 * spec.MiB
 type service struct {
 	*station
 	screen   *screen
+	out      io.Writer // standard output
 	registry *prometheus.Registry
 	door     *door
 	ready    atomic.Bool // and stays so until the service ends
@@ -36,7 +38,7 @@ func newService(cmd *cobra.Command, in *input) (*service, error) {
 		return nil, err
 	}
 	limitMemory(s.Settings.Memory)
-	v := &service{screen: newScreen(in.process.Err), registry: newRegistry()}
+	v := &service{screen: newScreen(in.process.Err), out: in.process.Out, registry: newRegistry()}
 	if s.Settings.MM2Metrics {
 		v.registry.MustRegister(appInfo{time.Now()})
 	}

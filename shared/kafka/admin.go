@@ -253,7 +253,7 @@ func (c *Cluster) describeProducers(ctx context.Context, broker int32, tp TopicP
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Topic != tp.Topic || resp.Topics[0].Partitions[0].Partition != tp.Partition {
 		return nil, fmt.Errorf("broker %d left it out: %w", broker, ErrUnanswered)
 	}
 	p := resp.Topics[0].Partitions[0]

@@ -330,6 +330,7 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var left []*fetchCall
+	full := size(answers) > 0
 	for _, call := range calls {
 		tp := call.want.TopicPartition
 		p, ok := answers[tp]
@@ -348,6 +349,9 @@ func (f *fetcher) deliver(calls []*fetchCall, resp *kmsg.FetchResponse, granted 
 			call.answer <- fetchAnswer{err: &DivergedError{p.DivergingEpoch.EndOffset, p.DivergingEpoch.Epoch}}
 		case call.waitsOn(p):
 			left = append(left, call)
+			if !full && !call.atEnd(p) { // there is more, it says, and brings nothing, though there was room: asked again at once it would say so for ever
+				f.next = time.Now().Add(firstPause)
+			}
 		default:
 			call.answer <- fetchAnswer{fetched: newFetched(p, lots[tp])}
 		}
@@ -399,11 +403,14 @@ func (f *fetcher) fail(calls []*fetchCall, err error) {
 	}
 }
 
-// partitionsByName finds the answers to calls, whether the broker's version speaks in names or in ids.
+// partitionsByName finds the answers to calls, whether the broker's version speaks in names or in ids. Only what is delivered keeps its
+// records, for nobody would give back the others' bytes: not what nobody asked for, nor what comes beside an error.
 func partitionsByName(calls []*fetchCall, resp *kmsg.FetchResponse) map[TopicPartition]*kmsg.FetchResponseTopicPartition {
 	names := make(map[TopicID]string)
+	asked := make(map[TopicPartition]bool, len(calls))
 	for _, call := range calls {
 		names[call.want.TopicID] = call.want.Topic
+		asked[call.want.TopicPartition] = true
 	}
 	answers := make(map[TopicPartition]*kmsg.FetchResponseTopicPartition, len(calls))
 	for i := range resp.Topics {
@@ -413,7 +420,14 @@ func partitionsByName(calls []*fetchCall, resp *kmsg.FetchResponse) map[TopicPar
 			name = names[t.TopicID]
 		}
 		for j := range t.Partitions {
-			answers[TopicPartition{name, t.Partitions[j].Partition}] = &t.Partitions[j]
+			p := &t.Partitions[j]
+			if !asked[TopicPartition{name, p.Partition}] {
+				continue
+			}
+			if p.ErrorCode != 0 || p.DivergingEpoch.EndOffset >= 0 {
+				p.RecordBatches = nil
+			}
+			answers[TopicPartition{name, p.Partition}] = p
 		}
 	}
 	return answers

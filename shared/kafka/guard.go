@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,6 +19,8 @@ const (
 	mostAnswer = 100 << 20
 	// mostGreeting bounds what comes before either side knows the other: versions, and the login's messages.
 	mostGreeting = 1 << 20
+	// unseen is how long an answer may say it is and be made room for before it is there: what a fetch asks for fits.
+	unseen = 16 << 20
 	// headerBytes begin a request: its length, kind, version and number.
 	headerBytes = 12
 )
@@ -27,8 +30,9 @@ type guard struct {
 	net.Conn
 	address string
 	in      *bufio.Reader
-	rest    []byte // of an answer that its reader had no room for
-	begun   bool   // its length has been read
+	body    io.Reader // of the answer: in, or what was read from there
+	rest    []byte    // of an answer that its reader had no room for
+	begun   bool      // its length has been read
 	size    int
 
 	mu      sync.Mutex // guards what follows
@@ -78,7 +82,14 @@ func (g *guard) Read(b []byte) (int, error) {
 		g.size = int(int32(binary.BigEndian.Uint32(length[:])))
 		// franz-go refuses any other, and says what may be at the other end.
 		g.begun = g.size > 0 && g.size <= mostAnswer
-		g.rest = length[:]
+		g.rest, g.body = length[:], g.in
+		if g.begun && g.size > unseen {
+			whole := new(bytes.Buffer)
+			if _, err := io.CopyN(whole, g.in, int64(g.size)); err != nil {
+				return 0, err
+			}
+			g.body = whole
+		}
 	}
 	if len(g.rest) == 0 {
 		g.begun = false
@@ -109,13 +120,13 @@ func (g *guard) answer(b []byte) error {
 		if len(b) > mostGreeting {
 			return fmt.Errorf("%s answers a login with %d bytes, more than %d", g.address, len(b), mostGreeting)
 		}
-		_, err := io.ReadFull(g.in, b)
+		_, err := io.ReadFull(g.body, b)
 		return err
 	}
 	if len(b) < 4 {
 		return fmt.Errorf("%s answers with %d bytes, fewer than any answer has", g.address, len(b))
 	}
-	if _, err := io.ReadFull(g.in, b[:4]); err != nil {
+	if _, err := io.ReadFull(g.body, b[:4]); err != nil {
 		return err
 	}
 	number := int32(binary.BigEndian.Uint32(b))
@@ -129,7 +140,7 @@ func (g *guard) answer(b []byte) error {
 	if most := to.most(); len(b) > most {
 		return fmt.Errorf("%s answers %s with %d bytes, more than %d", g.address, kmsg.NameForKey(to.key), len(b), most)
 	}
-	if _, err := io.ReadFull(g.in, b[4:]); err != nil {
+	if _, err := io.ReadFull(g.body, b[4:]); err != nil {
 		return err
 	}
 	if err := to.check(b[4:]); err != nil {

@@ -182,7 +182,7 @@ func TestRefusalsSayWhoHowAndWhy(t *testing.T) {
 		"listener without logins": {password(spec.SASL{Mechanism: spec.GSSAPI, Kerberos: &spec.Kerberos{Principal: "kferry@REALM"}}),
 			[]string{`no login as "kferry@REALM" by GSSAPI`, "a listener that asks for no login answers so"}},
 		"mechanism that is not there": {password(spec.SASL{Mechanism: spec.SCRAMSHA256, Username: "alice", Password: "s3cret"}),
-			[]string{`no login as "alice" by SCRAM-SHA-256`, "the broker offers PLAIN, OAUTHBEARER"}},
+			[]string{`no login as "alice" by SCRAM-SHA-256`, "the broker offers OAUTHBEARER, PLAIN"}},
 		"delegation token": {password(spec.SASL{Mechanism: spec.SCRAMSHA256, Username: "id", Password: "s3cret", DelegationToken: true}),
 			[]string{`with delegation token "id"`}},
 		"no password": {password(spec.SASL{Mechanism: spec.PLAIN, Username: "alice"}), []string{`no login as "alice" by PLAIN`, "must be non-empty"}},

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -116,16 +117,20 @@ func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, err
 	}
+	missing := make(map[string]bool, len(names))
+	for _, name := range names {
+		missing[name] = true
+	}
 	topics := make([]Topic, 0, len(resp.Topics))
 	for _, t := range resp.Topics {
-		if t.Topic != nil {
-			topics = append(topics, c.newTopic(t))
+		if t.Topic == nil || names != nil && !missing[*t.Topic] { // nobody asked for that one
+			continue
 		}
+		delete(missing, *t.Topic)
+		topics = append(topics, c.newTopic(t))
 	}
-	for _, name := range names {
-		if !slices.ContainsFunc(topics, func(t Topic) bool { return t.Name == name }) {
-			topics = append(topics, Topic{Name: name, Err: ErrUnknownTopic})
-		}
+	for name := range missing {
+		topics = append(topics, Topic{Name: name, Err: fmt.Errorf("the brokers left it out: %w", ErrUnanswered)})
 	}
 	c.topics.learn(topics, names == nil, asked)
 	return topics, nil
@@ -133,7 +138,7 @@ func (c *Cluster) askTopics(ctx context.Context, names []string) ([]Topic, error
 
 func (c *Cluster) newTopic(t kmsg.MetadataResponseTopic) Topic {
 	topic := Topic{Name: *t.Topic, ID: t.TopicID, Internal: t.IsInternal, Err: c.lacking(kerr.ErrorForCode(t.ErrorCode), toDescribe, ofTopic, *t.Topic)}
-	slices.SortFunc(t.Partitions, func(a, b kmsg.MetadataResponseTopicPartition) int { return int(a.Partition - b.Partition) })
+	slices.SortFunc(t.Partitions, func(a, b kmsg.MetadataResponseTopicPartition) int { return cmp.Compare(a.Partition, b.Partition) })
 	for i, p := range t.Partitions {
 		if p.Partition != int32(i) {
 			topic.Err = fmt.Errorf("partition %d is missing from the metadata: %w", i, ErrLeaderNotAvailable)

@@ -214,7 +214,11 @@ func (c *Cluster) listOffsets(ctx context.Context, key offsetsKey, calls []*offs
 	answers := make(map[TopicPartition]Offset, len(calls))
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			answers[TopicPartition{t.Topic, p.Partition}] = Offset{p.Offset, p.LeaderEpoch, c.lacking(kerr.ErrorForCode(p.ErrorCode), toDescribe, ofTopic, t.Topic)}
+			offset := Offset{p.Offset, p.LeaderEpoch, c.lacking(kerr.ErrorForCode(p.ErrorCode), toDescribe, ofTopic, t.Topic)}
+			if key.question.timestamp < 0 && offset.Offset < 0 && offset.Err == nil { // a log has ends
+				offset.Err = fmt.Errorf("broker %d says that %s has its %s at %d: %w", key.broker, TopicPartition{t.Topic, p.Partition}, key.question, offset.Offset, ErrUnanswered)
+			}
+			answers[TopicPartition{t.Topic, p.Partition}] = offset
 		}
 	}
 	return answers, nil
@@ -310,7 +314,7 @@ func (c *Cluster) epochEnd(ctx context.Context, l leader, tp TopicPartition, epo
 	if err != nil {
 		return 0, err
 	}
-	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Topic != tp.Topic || resp.Topics[0].Partitions[0].Partition != tp.Partition {
 		return 0, fmt.Errorf("broker %d left it out: %w", l.broker, ErrUnanswered)
 	}
 	answer := resp.Topics[0].Partitions[0]

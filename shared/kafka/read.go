@@ -67,10 +67,10 @@ func (c *Cluster) readPartition(broker int32, want Want, maxBytes int32) (*kmsg.
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, err
 	}
-	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+	p := partitionsByName([]*fetchCall{{want: want}}, resp)[want.TopicPartition]
+	if p == nil {
 		return nil, fmt.Errorf("broker %d left it out: %w", broker, ErrUnanswered)
 	}
-	p := &resp.Topics[0].Partitions[0]
 	return p, c.lacking(kerr.ErrorForCode(p.ErrorCode), toRead, ofTopic, want.Topic)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,6 +21,9 @@ const (
 	// mostTags and mostTag bound the tags of one structure, and one tag's bytes. Kafka has five at most, and the largest lists brokers.
 	mostTags = 64
 	mostTag  = 64 << 10
+	// mostThrottle bounds how long an answer has a client wait, which franz-go would do for the 24 days that fit into the field. A broker that
+	// means more lets the next request wait.
+	mostThrottle = 5 * time.Minute
 )
 
 // errShape is an answer that does not hold what it says it holds.
@@ -36,6 +40,7 @@ type field struct {
 	kind  fieldKind
 	width int     // of fixed
 	of    []field // of a structure, or, as the only one, of an array's elements
+	waits bool    // is a throttle time, in milliseconds
 }
 
 type fieldKind int
@@ -80,7 +85,7 @@ func (k shapeKey) most() int {
 	return mostAnswer
 }
 
-// check walks an answer, from behind its number on.
+// check walks an answer, from behind its number on, and shortens the time that it has the client wait.
 func (k shapeKey) check(b []byte) error {
 	if k.key == int16(kmsg.ApiVersions) && len(b) > 2 && b[1] == byte(kerr.UnsupportedVersion.Code) {
 		k.version = 0 // in which a broker says that it does not know that version
@@ -108,6 +113,7 @@ func learn(v reflect.Value, encode func() []byte) (fields []field, err error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if there {
+			learned.waits = name == "ThrottleMillis"
 			fields = append(fields, learned)
 		}
 	}
@@ -193,6 +199,9 @@ func (w *walk) structure(fields []field) bool {
 func (w *walk) field(f *field) bool {
 	switch f.kind {
 	case fixed:
+		if at := w.rest; f.waits && len(at) >= 4 && int32(binary.BigEndian.Uint32(at)) > int32(mostThrottle.Milliseconds()) {
+			binary.BigEndian.PutUint32(at, uint32(mostThrottle.Milliseconds()))
+		}
 		return w.skip(int64(f.width))
 	case text:
 		n, ok := w.length(2)

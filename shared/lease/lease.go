@@ -14,8 +14,7 @@ import (
 
 // Bounds of the work queue.
 const (
-	offerChunk   = 1_000 // offers under way at one time
-	waitingCache = 250 * time.Millisecond
+	offerChunk = 1_000 // offers under way at one time
 )
 
 // What a holder says to the reply subject of its message.
@@ -95,31 +94,6 @@ func (q *Queue) answer(ctx context.Context, future jetstream.PubAckFuture) error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// Waiting is how many tasks nobody has claimed; the answer may be a quarter of a second old.
-func (q *Queue) Waiting(ctx context.Context) (int, error) {
-	q.mu.Lock()
-	last := q.waiting
-	q.mu.Unlock()
-	if now := time.Now(); now.Sub(last.asked) < waitingCache && !last.asked.IsZero() {
-		return last.count, nil
-	}
-	var count int
-	err := q.call(ctx, "count waiting tasks", func(ctx context.Context) error {
-		info, err := q.current().workers.Info(ctx)
-		if err == nil {
-			count = int(info.NumPending)
-		}
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting.count, q.waiting.asked = count, time.Now()
-	return count, nil
 }
 
 // A Lease is the right to run a task for a while.

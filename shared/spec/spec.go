@@ -109,6 +109,8 @@ type Settings struct {
 	LeaseTime time.Duration // after which a silent worker's lease comes back
 	// MM2Metrics is whether metrics are served under MirrorMaker's names too.
 	MM2Metrics bool
+	Scale      Scale
+	EMF        bool   // whether to write CloudWatch's embedded metric format
 	LogLevel   string // debug, info, warn or error
 	LogFormat  string // auto, text or json
 }

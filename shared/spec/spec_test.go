@@ -48,6 +48,7 @@ func TestSettings(t *testing.T) {
 	want := spec.Settings{
 		Data: "kferry-data", NATS: spec.NATS{Timeout: 5 * time.Second}, HTTP: spec.HTTP{Address: "127.0.0.1:8080"}, Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
 		MM2Metrics: true, LogLevel: "info", LogFormat: "auto",
+		Scale: spec.Scale{Max: 10, Drain: 2 * time.Minute, Rate: 10 * spec.MiB, Down: 5 * time.Minute, Idle: 2 * time.Minute},
 	}
 	if defaults.Settings != want || defaults.Name != "kferry" {
 		t.Errorf("defaults are %+v of %s", defaults.Settings, defaults.Name)
@@ -55,6 +56,7 @@ func TestSettings(t *testing.T) {
 	given := load(t, plain(
 		"KFERRY_NAME=blue", "NATS_URL=nats://user:secret@n1:4222,n2", "KFERRY_DATA=/data", "KFERRY_HTTP=off", "KFERRY_SLOTS=5",
 		"KFERRY_MEMORY=1 GiB", "KFERRY_LEASE=10s", "KFERRY_LOG_LEVEL=DEBUG", "KFERRY_LOG_FORMAT=json", "KFERRY_METRICS_MM2=false",
+		"KFERRY_SCALE_MIN=1", "KFERRY_SCALE_MAX=20", "KFERRY_SCALE_DRAIN=1m", "KFERRY_SCALE_RATE=1MiB", "KFERRY_SCALE_DOWN=3m", "KFERRY_SCALE_IDLE=30s", "KFERRY_EMF=true",
 	)...)
 	want = spec.Settings{
 		NATS: spec.NATS{
@@ -62,6 +64,7 @@ func TestSettings(t *testing.T) {
 			Login: spec.NATSLogin{User: "user", Password: spec.Kept{Text: "secret"}},
 		},
 		Data: "/data", Slots: 5, Memory: spec.GiB, LeaseTime: 10 * time.Second,
+		Scale: spec.Scale{Min: 1, Max: 20, Drain: time.Minute, Rate: spec.MiB, Down: 3 * time.Minute, Idle: 30 * time.Second}, EMF: true,
 		LogLevel: "debug", LogFormat: "json",
 	}
 	if given.Settings != want || given.Name != "blue" {
@@ -318,12 +321,12 @@ func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
 		"KFERRY_MIRROR", "KFERRY_NAME", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_METRICS_MM2", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
 		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT", "KFERRY_CLUSTERS", "KFERRY_SECRETS_DIR",
-		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
+		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS", "KFERRY_EMF",
 	}
 	for _, v := range spec.Variables() {
 		_, err := spec.Load([]string{"testdata/right/founding.yaml"}, []string{v.Name + "=1"})
 		refused := err != nil && strings.Contains(err.Error(), v.Name+": describes a flow, and so does a file")
-		setting := slices.Contains(settings, v.Name) || strings.HasPrefix(v.Name, "NATS_") || strings.HasPrefix(v.Name, "KFERRY_HTTP_")
+		setting := slices.Contains(settings, v.Name) || strings.HasPrefix(v.Name, "NATS_") || strings.HasPrefix(v.Name, "KFERRY_HTTP_") || strings.HasPrefix(v.Name, "KFERRY_SCALE_")
 		if refused == setting {
 			t.Errorf("%s: %v", v.Name, err)
 		}

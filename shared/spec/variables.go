@@ -84,6 +84,13 @@ type variables struct {
 	Slots            string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
 	Memory           string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
 	Lease            string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
+	ScaleMin         string `env:"KFERRY_SCALE_MIN" envDefault:"0" meaning:"fewest workers that /scale asks for"`
+	ScaleMax         string `env:"KFERRY_SCALE_MAX" envDefault:"10" meaning:"most workers that /scale asks for"`
+	ScaleDrain       string `env:"KFERRY_SCALE_DRAIN" envDefault:"2m" meaning:"time in which a backlog is to be copied"`
+	ScaleRate        string `env:"KFERRY_SCALE_RATE" envDefault:"10MiB" meaning:"what one worker is taken to copy in a second until workers have measured it"`
+	ScaleDown        string `env:"KFERRY_SCALE_DOWN" envDefault:"5m" meaning:"how long fewer workers must have been enough before /scale asks for fewer"`
+	ScaleIdle        string `env:"KFERRY_SCALE_IDLE" envDefault:"2m" meaning:"how long there must have been no work before it asks for none"`
+	EMF              string `env:"KFERRY_EMF" envDefault:"false" meaning:"whether a coordinator writes the same to standard output once a minute, for CloudWatch (embedded metric format)"`
 	LogLevel         string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
 	LogFormat        string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
 }
@@ -167,6 +174,8 @@ func (e environment) settings(r *report) Settings {
 		Memory:     read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
 		LeaseTime:  read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
 		MM2Metrics: read(r, e.value("KFERRY_METRICS_MM2", e.MM2Metrics), parseBool, true),
+		Scale:      e.scale(r),
+		EMF:        read(r, e.value("KFERRY_EMF", e.EMF), parseBool, false),
 		LogLevel:   read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
 		LogFormat:  read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
 	}

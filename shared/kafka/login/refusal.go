@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -267,5 +268,6 @@ func (m *mechanism) offers(address string) []string {
 	for i, name := range offers {
 		offers[i] = strings.Trim(strconv.QuoteToASCII(name), `"`) // whoever answered may not be a broker
 	}
+	slices.Sort(offers)
 	return offers
 }
