@@ -72,7 +72,8 @@ func with(libraries ...string) []string { return append(libraries, everyday...) 
 
 // outside are trees that run kferry rather than are kferry.
 func outside(folder string) bool {
-	return folder == "integration" || strings.HasPrefix(folder, "integration/")
+	tree, _, _ := strings.Cut(folder, "/")
+	return tree == "integration" || tree == "deploy"
 }
 
 // apart never meet, not even in tests: they know each other by what is on the queue.

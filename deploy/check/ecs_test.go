@@ -1,0 +1,66 @@
+package check
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const ecsTemplate = "../ecs/kferry.yaml"
+
+// linter is CloudFormation's: installed, or where integration/setup.sh has put it.
+func linter(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("cfn-lint"); err == nil {
+		return path
+	}
+	path, err := filepath.Abs("../../build/cfn-lint/bin/cfn-lint")
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("no cfn-lint: pip install cfn-lint, or run integration/setup.sh (%v)", err)
+	}
+	return path
+}
+
+func TestECS(t *testing.T) {
+	if said, err := exec.CommandContext(t.Context(), linter(t), "--non-zero-exit-code", "informational", ecsTemplate).CombinedOutput(); err != nil {
+		t.Errorf("cfn-lint: %v\n%s", err, said)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	text := "Resources: {Task: {Type: AWS::ECS::TaskDefinition, Properties: {ContainerDefinitions: [{Name: x, Image: x, StopTimout: 30}]}}}\n"
+	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if said, err := exec.CommandContext(t.Context(), linter(t), bad).CombinedOutput(); !errors.As(err, &exit) {
+		t.Errorf("cfn-lint finds no mistake where there is one: %v\n%s", err, said)
+	}
+}
+
+// CloudFormation takes no anchors and aliases, which cfn-lint follows.
+func TestECSTemplateHasNoAliases(t *testing.T) {
+	text, err := os.ReadFile(ecsTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		if n.Anchor != "" || n.Kind == yaml.AliasNode {
+			t.Errorf("line %d: an anchor or alias", n.Line)
+		}
+		for _, inner := range n.Content {
+			walk(inner)
+		}
+	}
+	walk(&root)
+}
