@@ -31,6 +31,7 @@ type counters struct {
 	records, bytes prometheus.Counter
 	batches        *prometheus.CounterVec
 	decisions      *prometheus.CounterVec
+	note           func(batch.Batch) // what has landed; nil where nobody wants to know
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -82,4 +83,7 @@ func (c *counters) landed(b batch.Batch, how batch.Reason) {
 	c.totalRecords.Add(int64(b.Records()))
 	c.totalBytes.Add(int64(len(b)))
 	c.acknowledged(b)
+	if c.note != nil {
+		c.note(b)
+	}
 }
