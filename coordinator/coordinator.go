@@ -17,6 +17,7 @@ package coordinator
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Options struct {
 	Clusters map[string]*kafka.Cluster // by alias
 	Logger   *slog.Logger              // nil is silent
 	Metrics  prometheus.Registerer     // nil is none
+	WakeUps  http.RoundTripper         // to push workers, as Spec.Settings.WakeUps has it; nil: nobody is called
 }
 
 // A Coordinator offers the tasks of all flows of a specification.
@@ -50,6 +52,7 @@ type Coordinator struct {
 	scaling    scaling
 	attendance attendance
 	dashboards *dashboards // nil where nobody asks for them
+	wakeUps    *wakeUps    // nil where nobody is called
 }
 
 // New makes a Coordinator. Nothing is asked of any cluster before Run.
@@ -57,7 +60,7 @@ func New(o Options) *Coordinator {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Coordinator{queue: o.Queue}
+	c := &Coordinator{queue: o.Queue, wakeUps: newWakeUps(o)}
 	c.scaling.settings, c.scaling.slate = o.Spec.Settings, o.Queue.Slate(lease.SlateScale)
 	c.metrics = newMetrics(o.Metrics, c)
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
@@ -66,7 +69,7 @@ func New(o Options) *Coordinator {
 	}
 	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics, c.wakeUps))
 	}
 	for _, f := range c.flows {
 		f.back, f.attendance = c.opposite(f), &c.attendance
@@ -92,6 +95,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { return c.keepScale(ctx) })
 	if c.dashboards != nil {
 		g.Go(func() error { return c.dashboards.attend(ctx) })
+	}
+	if c.wakeUps != nil {
+		g.Go(func() error { return c.wakeUps.attend(ctx) })
 	}
 	return g.Wait()
 }

@@ -27,6 +27,7 @@ type flow struct {
 	cursors *lease.Cursors
 	lanes   *lanes
 	metrics *metrics
+	wakeUps *wakeUps
 	log     *slog.Logger
 	back    *flow // in the other direction; nil where there is none
 
@@ -54,10 +55,10 @@ type flow struct {
 	reported
 }
 
-func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
+func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics, w *wakeUps) *flow {
 	f := &flow{
 		pair:  pair{flow: s, source: o.Clusters[s.SourceKey()], target: o.Clusters[s.TargetKey()], ids: ids},
-		queue: o.Queue, lanes: l, metrics: m,
+		queue: o.Queue, lanes: l, metrics: m, wakeUps: w,
 		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}
 	f.born = time.Now()

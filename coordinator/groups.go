@@ -109,9 +109,11 @@ func (f *flow) compareGroups(ctx context.Context, last bool) (due bool, err erro
 	if due, err = f.groupsDue(ctx, state, syncs); err != nil || !due {
 		return false, err
 	}
-	if _, err := f.queue.Offer(ctx, task); err != nil {
+	offered, err := f.queue.Offer(ctx, task)
+	if err != nil {
 		return true, fmt.Errorf("offer %s: %w", task, err)
 	}
+	f.wakeUps.note([]lease.Task{task}, !offered)
 	return true, nil
 }
 

@@ -34,6 +34,7 @@ type counters struct {
 	records, bytes prometheus.Counter
 	batches        *prometheus.CounterVec
 	decisions      *prometheus.CounterVec
+	note           func(batch.Batch) // what has landed; nil where nobody wants to know
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -87,4 +88,7 @@ func (c *counters) landed(b batch.Batch, how batch.Reason) {
 	c.totalBytes.Add(int64(len(b)))
 	c.tempo.landed(c.flow, int64(b.Records()), int64(len(b)))
 	c.acknowledged(b)
+	if c.note != nil {
+		c.note(b)
+	}
 }

@@ -251,6 +251,11 @@ func (m *mirror) send(ctx, soft context.Context, seen sight) error {
 		if err := m.commitIfDue(ctx); err != nil {
 			return err
 		}
+		select {
+		case <-m.yield: // a piece may be long
+			return errYield
+		default:
+		}
 	}
 	m.examined(seen.next, seen.epoch)
 	return m.commitIfDue(ctx)

@@ -28,7 +28,7 @@ func newRun(p Process) *cobra.Command {
 	cmd.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false,
 		"end when every partition is copied up to where its source ended at the start; exit code 1 where one is held, or fails for a minute")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := newService(cmd, in)
+		v, err := newService(cmd, in, nil)
 		if err != nil {
 			return err
 		}

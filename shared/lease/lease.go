@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,15 +48,12 @@ func accepted(err error) (bool, error) {
 	return err == nil, err
 }
 
-// OfferAll offers many tasks without waiting for one answer before the next, and returns how many were not there already. An
+// OfferAll offers many tasks without waiting for one answer before the next, and returns those that were not there already. An
 // error may leave some of them offered.
-func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (int, error) {
-	offered := 0
-	for len(tasks) > 0 {
-		chunk := tasks[:min(offerChunk, len(tasks))]
-		tasks = tasks[len(chunk):]
-		n, err := q.offerChunk(ctx, chunk)
-		offered += n
+func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (offered []Task, err error) {
+	for chunk := range slices.Chunk(tasks, offerChunk) {
+		some, err := q.offerChunk(ctx, chunk)
+		offered = append(offered, some...)
 		if err != nil {
 			return offered, err
 		}
@@ -63,11 +61,11 @@ func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (int, error) {
 	return offered, nil
 }
 
-func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered int, err error) {
+func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered []Task, err error) {
 	answers := make([]jetstream.PubAckFuture, len(tasks))
 	for i, t := range tasks {
 		if answers[i], err = q.js.PublishAsync(q.subject(t), t.encode()); err != nil {
-			return 0, q.explain("offer "+t.String(), err)
+			return nil, q.explain("offer "+t.String(), err)
 		}
 	}
 	for i, t := range tasks {
@@ -79,7 +77,7 @@ func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered int, err 
 			return offered, q.explain("offer "+t.String(), err)
 		}
 		if ok {
-			offered++
+			offered = append(offered, t)
 		}
 	}
 	return offered, nil

@@ -107,6 +107,8 @@ type Settings struct {
 	Slots     int           // leases a worker holds at most
 	Memory    Bytes         // for everything in flight
 	LeaseTime time.Duration // after which a silent worker's lease comes back
+	Front     Front
+	WakeUps   WakeUps
 	// MM2Metrics is whether metrics are served under MirrorMaker's names too.
 	MM2Metrics bool
 	Scale      Scale
