@@ -451,7 +451,7 @@ func TestReadmeMirrorsLoad(t *testing.T) {
 var foreignFlags = map[string][]string{
 	"deploy/Dockerfile":                  {"--chown", "--from", "--platform", "--target"},
 	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--producer-props", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
-	"deploy/kubernetes/nats.values.yaml": {"--create-namespace"},
+	"deploy/kubernetes/nats.values.yaml": {"--from-literal"},
 }
 
 // Every variable, flag and command of kferry's that is named in deploy/ is there.
