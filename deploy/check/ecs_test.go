@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -28,18 +29,22 @@ func linter(t *testing.T) string {
 	return path
 }
 
+// One call looks at the template and at a mistake, since most of the time goes into its start.
 func TestECS(t *testing.T) {
-	if said, err := exec.CommandContext(t.Context(), linter(t), "--non-zero-exit-code", "informational", ecsTemplate).CombinedOutput(); err != nil {
-		t.Errorf("cfn-lint: %v\n%s", err, said)
-	}
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	text := "Resources: {Task: {Type: AWS::ECS::TaskDefinition, Properties: {ContainerDefinitions: [{Name: x, Image: x, StopTimout: 30}]}}}\n"
 	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	said, err := exec.CommandContext(t.Context(), linter(t), "--format", "parseable", "--non-zero-exit-code", "informational", ecsTemplate, bad).CombinedOutput()
 	var exit *exec.ExitError
-	if said, err := exec.CommandContext(t.Context(), linter(t), bad).CombinedOutput(); !errors.As(err, &exit) {
+	if !errors.As(err, &exit) || !strings.Contains(string(said), bad) {
 		t.Errorf("cfn-lint finds no mistake where there is one: %v\n%s", err, said)
+	}
+	for line := range strings.Lines(string(said)) {
+		if !strings.HasPrefix(line, bad) {
+			t.Errorf("cfn-lint: %s", line)
+		}
 	}
 }
 

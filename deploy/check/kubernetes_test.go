@@ -18,9 +18,9 @@ import (
 const overlays = "../kubernetes/overlays"
 
 // built is what "kubectl kustomize" makes of a folder.
-func built(t *testing.T, fs filesys.FileSystem, dir string) (objects []object) {
+func built(t *testing.T, dir string) (objects []object) {
 	t.Helper()
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(fs, dir)
+	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatalf("%s: %v", dir, err)
 	}
@@ -49,9 +49,37 @@ func each(t *testing.T, test func(t *testing.T, name string, objects []object)) 
 	for _, e := range entries {
 		folders = append(folders, filepath.Join(overlays, e.Name()))
 	}
+	folders = append(folders, folderOf(t, "monitored", "resources: [%s/base]\ncomponents: [%[1]s/components/prometheus-operator]\nnamespace: kferry\n", nil))
 	for _, dir := range folders {
-		t.Run(filepath.Base(dir), func(t *testing.T) { test(t, filepath.Base(dir), built(t, filesys.MakeFsOnDisk(), dir)) })
+		t.Run(filepath.Base(dir), func(t *testing.T) { test(t, filepath.Base(dir), built(t, dir)) })
 	}
+}
+
+// folderOf is a folder of somebody's own: a kustomization, in which %s is the way to deploy/kubernetes, and other files.
+func folderOf(t *testing.T, name, kustomization string, files map[string]string) string {
+	t.Helper()
+	mine, err := filepath.Abs(filepath.Join(t.TempDir(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := filepath.Abs("../kubernetes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours, err = filepath.Rel(mine, ours); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{"kustomization.yaml": fmt.Sprintf(kustomization, ours)}
+	maps.Copy(all, files)
+	if err := os.Mkdir(mine, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range all {
+		if err := os.WriteFile(filepath.Join(mine, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return mine
 }
 
 // Every object has the form that its API has, and no field that it doesn't know.
@@ -75,6 +103,7 @@ func TestMistakesAreFound(t *testing.T) {
 		"jobs CronJob worker":             func(o object) { spec(o)["schedule"] = 15 },
 		"keda ScaledObject worker":        func(o object) { spec(o)["minReplicaCount"] = "none" },
 		"keda-jobs ScaledJob worker":      func(o object) { spec(o)["scalingStrategie"] = map[string]any{} },
+		"monitored PodMonitor kferry":     func(o object) { spec(o)["podMetricsEndpoint"] = []any{} },
 		"knative Service worker":          func(o object) { at(spec(o), "template", "spec").(map[string]any)["containerConcurrenci"] = 1 },
 	} {
 		found := false
@@ -250,27 +279,11 @@ func TestOverlayOfOnesOwn(t *testing.T) {
 	}
 	for _, e := range entries {
 		t.Run(e.Name(), func(t *testing.T) {
-			mine, err := filepath.Abs(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			theirs, err := filepath.Abs(filepath.Join(overlays, e.Name()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if theirs, err = filepath.Rel(mine, theirs); err != nil {
-				t.Fatal(err)
-			}
-			for name, text := range map[string]string{
-				"mirror.yaml": "mine",
-				"kustomization.yaml": "resources: [" + theirs + "]\nnamespace: kferry\nimages: [{name: kferry, newName: registry.example.com/kferry, newTag: '1'}]\n" +
-					"configMapGenerator:\n  - {name: mirror, behavior: replace, files: [mirror.yaml]}\n  - {name: kferry, behavior: merge, literals: ['NATS_URL=nats://mine:4222']}\n",
-			} {
-				if err := os.WriteFile(filepath.Join(mine, name), []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			objects := built(t, filesys.MakeFsOnDisk(), mine)
+			mine := folderOf(t, "mine", "resources: [%s/overlays/"+e.Name()+"]\nnamespace: kferry\n"+
+				"images: [{name: kferry, newName: registry.example.com/kferry, newTag: '1'}]\nconfigMapGenerator:\n"+
+				"  - {name: mirror, behavior: replace, files: [mirror.yaml]}\n  - {name: kferry, behavior: merge, literals: ['NATS_URL=nats://mine:4222']}\n",
+				map[string]string{"mirror.yaml": "mine"})
+			objects := built(t, mine)
 			configs := map[string]object{}
 			for _, o := range objects {
 				if o.text("kind") == "ConfigMap" {

@@ -22,6 +22,7 @@ const (
 	kubernetes = "k8s.io/kubernetes@v1.37.1"
 	keda       = "github.com/kedacore/keda/v2@v2.21.0"
 	knative    = "knative.dev/serving@v0.51.0"
+	operator   = "github.com/prometheus-operator/prometheus-operator@v0.94.1"
 )
 
 var modules sync.Map // folders by module
@@ -54,9 +55,10 @@ var builtIn = map[string]string{
 
 // definitions are the files that define other kinds, by group and kind.
 var definitions = map[string][2]string{
-	"keda.sh/ScaledObject":        {keda, "config/crd/bases/keda.sh_scaledobjects.yaml"},
-	"keda.sh/ScaledJob":           {keda, "config/crd/bases/keda.sh_scaledjobs.yaml"},
-	"serving.knative.dev/Service": {knative, "config/core/300-resources/service.yaml"},
+	"keda.sh/ScaledObject":             {keda, "config/crd/bases/keda.sh_scaledobjects.yaml"},
+	"keda.sh/ScaledJob":                {keda, "config/crd/bases/keda.sh_scaledjobs.yaml"},
+	"serving.knative.dev/Service":      {knative, "config/core/300-resources/service.yaml"},
+	"monitoring.coreos.com/PodMonitor": {operator, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
 }
 
 var schemas sync.Map // compiled, by apiVersion and kind
