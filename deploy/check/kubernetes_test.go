@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -358,15 +359,16 @@ func TestBoundsAgree(t *testing.T) {
 			if o.is() != "serving.knative.dev/v1 Service" {
 				continue
 			}
-			pod := at(o, "spec", "template", "spec")
+			pod, environment := at(o, "spec", "template", "spec"), map[string]string{}
 			for _, v := range list(at(list(at(pod, "containers"))[0], "env")) {
-				var seconds int
-				if at(v, "name") != "KFERRY_RUN_TIME" {
-					continue
-				}
-				if _, err := fmt.Sscanf(at(v, "value").(string), "%ds", &seconds); err != nil || 2*seconds > at(pod, "timeoutSeconds").(int) {
-					t.Errorf("runs of %d s, calls of %v s (%v)", seconds, at(pod, "timeoutSeconds"), err)
-				}
+				environment[at(v, "name").(string)] = at(v, "value").(string)
+			}
+			run, err := time.ParseDuration(environment["KFERRY_RUN_TIME"])
+			if timeout := time.Duration(at(pod, "timeoutSeconds").(int)) * time.Second; err != nil || run+time.Minute > timeout {
+				t.Errorf("runs of %s, calls of %s (%v)", run, timeout, err)
+			}
+			if calls := fmt.Sprint(at(pod, "containerConcurrency")); environment["KFERRY_SLOTS"] != calls {
+				t.Errorf("a pod has %s slots, and %s calls", environment["KFERRY_SLOTS"], calls)
 			}
 		}
 	})
