@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,4 +69,21 @@ func TestECSTemplateHasNoAliases(t *testing.T) {
 		}
 	}
 	walk(&root)
+}
+
+// What the policies look at is what coordinators write.
+func TestECSFollowsWhatIsWritten(t *testing.T) {
+	text, err := os.ReadFile(ecsTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed := regexp.MustCompile(`Namespace: kferry, MetricName: (\w+), Dimensions: \[\{Name: (\w+),`).FindAllStringSubmatch(string(text), -1)
+	if len(followed) != 3 || !holds(t, "../../coordinator/emf.go", `EMFNamespace = "kferry"`) {
+		t.Errorf("the policies follow %q", followed)
+	}
+	for _, names := range followed {
+		if !holds(t, "../../coordinator/emf.go", `{"`+names[1]+`", "`) || !holds(t, "../../coordinator/emf.go", `[][]string{{"`+names[2]+`"}}`) {
+			t.Errorf("nobody writes %s by %s", names[1], names[2])
+		}
+	}
 }

@@ -325,6 +325,7 @@ func TestTriggersAreKnownToTheirScalers(t *testing.T) {
 					t.Fatal(err)
 				}
 				met[kind] = true
+				names(t, o, at(trigger, "metadata"))
 				known := map[string]bool{}
 				for _, match := range regexp.MustCompile(`keda:"name=(\w+)([^"]*)"`).FindAllStringSubmatch(string(text), -1) {
 					known[match[1]] = true
@@ -344,6 +345,27 @@ func TestTriggersAreKnownToTheirScalers(t *testing.T) {
 	if len(met) != len(scalers) {
 		t.Errorf("the overlays have triggers of %v alone", met)
 	}
+}
+
+// names sees that a trigger asks for what kferry has.
+func names(t *testing.T, o object, metadata any) {
+	t.Helper()
+	if consumer := at(metadata, "consumer"); consumer != nil && !holds(t, "../../README.md", fmt.Sprintf(`"$JS.API.CONSUMER.INFO.%v.%v"`, at(metadata, "stream"), consumer)) {
+		t.Errorf("%s: kferry has no consumer %v of the stream %v", o, consumer, at(metadata, "stream"))
+	}
+	if value := at(metadata, "valueLocation"); value != nil && !holds(t, "../../coordinator/scale.go", fmt.Sprintf("`json:\"%v\"`", value)) {
+		t.Errorf("%s: /scale answers no %v", o, value)
+	}
+}
+
+// holds says whether a text stands in a file.
+func holds(t *testing.T, file, text string) bool {
+	t.Helper()
+	all, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(all), text)
 }
 
 // What scales and what is scaled have one bound, and a call of Knative's lasts longer than the run that it asks for.
