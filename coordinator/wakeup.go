@@ -194,7 +194,11 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young int, idle bool) {
 		}
 		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.task.String(), b.task.String()))
 	})
-	return due[:min(len(due), max(0, w.Most-len(w.under)))], young, len(w.under) == 0
+	most := w.Most
+	if w.failed > 0 {
+		most = 1 // to see whether it goes again
+	}
+	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under) == 0
 }
 
 func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
