@@ -55,24 +55,24 @@ type Scale struct {
 	DecidedAt time.Time `json:"decided_at"`
 }
 
-// A decision is a Scale with what the next one is made from.
-type decision struct {
+// A Decision is a Scale with what the next one is made from.
+type Decision struct {
 	Scale
-	Flows map[string]load `json:"flows"`
-	More  stretch         `json:"more,omitzero"`  // were wanted, and this is the least
-	Fewer stretch         `json:"fewer,omitzero"` // were enough, and this is the most
+	Flows map[string]Load `json:"flows"`
+	More  Stretch         `json:"more,omitzero"`  // were wanted, and this is the least
+	Fewer Stretch         `json:"fewer,omitzero"` // were enough, and this is the most
 	Empty time.Time       `json:"empty"`          // when the queue was last seen so
 	Busy  time.Time       `json:"busy"`           // when there last was work
 }
 
-// A stretch of time, in which a number of workers held.
-type stretch struct {
+// A Stretch of time, in which a number of workers held.
+type Stretch struct {
 	Since   time.Time `json:"since"`
 	Workers int       `json:"workers"`
 }
 
-// A load is what a flow has for workers to do.
-type load struct {
+// A Load is what a flow has for workers to do.
+type Load struct {
 	At         time.Time `json:"at"`
 	Partitions int       `json:"partitions"`         // that are behind
 	AtOnce     int       `json:"atOnce"`             // of them
@@ -87,22 +87,22 @@ type load struct {
 	Measured   bool      `json:"measured,omitempty"` // Record is
 }
 
-// circumstances are what a decision is made from, beside the one before it.
-type circumstances struct {
+// Circumstances are what a decision is made from, beside the one before it.
+type Circumstances struct {
 	spec.Scale
 	Slots int
 	Depth lease.Depth
 	Tempo lease.Tempo
-	Flows map[string]load // that this coordinator sees
+	Flows map[string]Load // that this coordinator sees
 }
 
-// decide makes the next decision.
-func (c circumstances) decide(last decision) decision {
+// Decide makes the next decision.
+func (c Circumstances) Decide(last Decision) Decision {
 	now := c.Depth.At
-	next := decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Empty: last.Empty, Busy: last.Busy}
+	next := Decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Empty: last.Empty, Busy: last.Busy}
 	first := last.DecidedAt.IsZero()
 	if first || last.DecidedAt.Sub(now) > clockSet {
-		next.More, next.Fewer, next.Empty, next.Busy = stretch{}, stretch{}, now, now
+		next.More, next.Fewer, next.Empty, next.Busy = Stretch{}, Stretch{}, now, now
 	}
 	next.Desired, next.Since = last.Desired, last.Since
 	next.DecidedAt, next.Waiting, next.InFlight = now, c.Depth.Waiting, c.Depth.Held
@@ -119,20 +119,20 @@ func (c circumstances) decide(last decision) decision {
 	want, why := c.want(sum)
 	resting := now.Sub(next.Busy) >= c.Idle
 	switch {
-	case first && !work, resting:
+	case !work && (first || resting || last.Desired == 0):
 		want, why = c.Min, "nothing to copy"
 	case !work:
 		want, why = max(1, c.Min), "nothing to copy since "+next.Busy.UTC().Format(time.TimeOnly)
 	}
-	next.settle(c, want, first || resting || last.Desired == 0)
+	next.settle(c, want, first || last.Desired == 0 || resting && last.Desired <= max(1, c.Min))
 	next.BacklogPerWorker = next.BacklogBytes / int64(max(1, next.Desired))
 	next.Reason = next.explain(c, want, why)
 	return next
 }
 
 // merge puts what this coordinator sees in place of what others saw, which holds for a while.
-func (c circumstances) merge(known map[string]load) map[string]load {
-	now, all := c.Depth.At, map[string]load{}
+func (c Circumstances) merge(known map[string]Load) map[string]Load {
+	now, all := c.Depth.At, map[string]Load{}
 	for flow, l := range known {
 		if now.Sub(l.At).Abs() < loadHolds {
 			all[flow] = l
@@ -145,7 +145,7 @@ func (c circumstances) merge(known map[string]load) map[string]load {
 }
 
 // after reckons what has come since an earlier load of the same flow.
-func (l load) after(was load) load {
+func (l Load) after(was Load) Load {
 	l.Arrival = was.Arrival
 	passed := l.At.Sub(was.At).Seconds()
 	if was.Counted != l.Counted || l.End < was.End || passed <= 0 { // not the same partitions: nothing can be said
@@ -161,7 +161,7 @@ func (l load) after(was load) load {
 }
 
 // sum is the load of all flows.
-func (c circumstances) sum(flows map[string]load) (sum load) {
+func (c Circumstances) sum(flows map[string]Load) (sum Load) {
 	for _, flow := range slices.Sorted(maps.Keys(flows)) {
 		l := flows[flow]
 		sum.Partitions += l.Partitions
@@ -178,10 +178,10 @@ func (c circumstances) sum(flows map[string]load) (sum load) {
 	return sum
 }
 
-func (c circumstances) rate() float64 { return cmp.Or(c.Tempo.Rate, float64(c.Scale.Rate)) }
+func (c Circumstances) rate() float64 { return cmp.Or(c.Tempo.Rate, float64(c.Scale.Rate)) }
 
 // want is how many workers would do, and why.
-func (c circumstances) want(sum load) (int, string) {
+func (c Circumstances) want(sum Load) (int, string) {
 	why := fmt.Sprintf("%s in %s", size(sum.Bytes), plural(sum.Partitions, "partition"))
 	if sum.Arrival >= 1 {
 		why += fmt.Sprintf(" and %s/s that come", size(sum.Arrival))
@@ -208,21 +208,21 @@ func (c circumstances) want(sum load) (int, string) {
 
 // settle moves the number of workers. It grows when more have been wanted for a while, to the least of what was, and shrinks likewise when
 // fewer have been enough for much longer, to the most. So what comes and goes within that moves nothing.
-func (d *decision) settle(c circumstances, want int, atOnce bool) {
+func (d *Decision) settle(c Circumstances, want int, atOnce bool) {
 	now := d.DecidedAt
 	switch {
 	case want == d.Desired:
-		d.More, d.Fewer = stretch{}, stretch{}
+		d.More, d.Fewer = Stretch{}, Stretch{}
 	case atOnce:
 		d.move(want)
 	case want > d.Desired:
-		d.Fewer = stretch{}
+		d.Fewer = Stretch{}
 		d.More = d.More.with(now, want, min(d.More.Workers, want))
 		if now.Sub(d.More.Since) >= settleUp {
 			d.move(d.More.Workers)
 		}
 	default:
-		d.More = stretch{}
+		d.More = Stretch{}
 		d.Fewer = d.Fewer.with(now, want, max(d.Fewer.Workers, want))
 		if now.Sub(d.Fewer.Since) >= c.Down {
 			d.move(d.Fewer.Workers)
@@ -231,22 +231,22 @@ func (d *decision) settle(c circumstances, want int, atOnce bool) {
 	d.Desired = min(max(d.Desired, c.Min), c.Max) // whatever was decided when they were others
 }
 
-func (d *decision) move(to int) {
+func (d *Decision) move(to int) {
 	if d.Desired != to || d.Since.IsZero() {
 		d.Since = d.DecidedAt
 	}
-	d.Desired, d.More, d.Fewer = to, stretch{}, stretch{}
+	d.Desired, d.More, d.Fewer = to, Stretch{}, Stretch{}
 }
 
 // with is the stretch that goes on with a number, or begins with another one.
-func (s stretch) with(now time.Time, begin, on int) stretch {
+func (s Stretch) with(now time.Time, begin, on int) Stretch {
 	if s.Since.IsZero() {
-		return stretch{now, begin}
+		return Stretch{now, begin}
 	}
-	return stretch{s.Since, on}
+	return Stretch{s.Since, on}
 }
 
-func (d decision) explain(c circumstances, want int, why string) string {
+func (d Decision) explain(c Circumstances, want int, why string) string {
 	switch {
 	case !d.Fewer.Since.IsZero():
 		return why + fmt.Sprintf("; fewer than %d have been enough since %s, and are asked for after %s", d.Desired, d.Fewer.Since.UTC().Format(time.TimeOnly), short(c.Down))
@@ -282,8 +282,8 @@ func size(bytes float64) string {
 }
 
 // load is what the last pass over a flow left to do. Copies of heartbeats are no reason for a worker: they are made while one is there.
-func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) load {
-	l := load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Measured: tempo.RecordBytes[f.Flow] > 0, Other: f.GroupsDue}
+func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) Load {
+	l := Load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Measured: tempo.RecordBytes[f.Flow] > 0, Other: f.GroupsDue}
 	behind := map[string]int64{}
 	for _, at := range f.Plan.Partitions {
 		if at.Begun && mm2.Heartbeats(flow.Policy, at.Topic) {
@@ -397,7 +397,7 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 	if c.scaling.settings.Scale.Max == 0 {
 		return Scale{}, false, nil // nobody asks
 	}
-	var last decision
+	var last Decision
 	revision, err := c.scaling.slate.Read(ctx, &last)
 	if err != nil {
 		return Scale{}, false, err
@@ -413,7 +413,7 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 	if len(flows) == 0 { // this coordinator sees nothing, and another may
 		return last.Scale, revision > 0 && depth.At.Sub(last.DecidedAt) < scaleHolds, nil
 	}
-	next := circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows}.decide(last)
+	next := Circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows}.Decide(last)
 	if next.DecidedAt.Sub(last.DecidedAt).Abs() < sayAgain && next.same(last) {
 		return last.Scale, true, nil
 	}
@@ -427,8 +427,8 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 }
 
 // loads are those of the flows that this coordinator has just seen.
-func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]load {
-	all := map[string]load{}
+func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]Load {
+	all := map[string]Load{}
 	for _, f := range c.flows {
 		if r := f.last(); r.Passes > 0 && r.Err == nil && time.Since(r.At) < passTimeout {
 			all[r.Flow] = r.load(f.flow, c.scaling.settings.Scale.Drain, tempo, now)
@@ -438,12 +438,12 @@ func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]load {
 }
 
 // same says that a decision tells no more than the one before it.
-func (d decision) same(last decision) bool {
+func (d Decision) same(last Decision) bool {
 	d.DecidedAt = last.DecidedAt
 	if last.Waiting+last.InFlight == 0 {
 		d.Empty = last.Empty
 	}
-	flows := make(map[string]load, len(d.Flows))
+	flows := make(map[string]Load, len(d.Flows))
 	for flow, l := range d.Flows {
 		l.At = last.Flows[flow].At
 		flows[flow] = l
@@ -459,7 +459,7 @@ func LastScale(ctx context.Context, queue *lease.Queue) (Scale, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
-	var d decision
+	var d Decision
 	revision, err := queue.Slate(lease.SlateScale).Read(ctx, &d)
 	if err != nil || revision == 0 {
 		return Scale{}, false
