@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/lease"
@@ -27,8 +26,6 @@ const (
 	decideEvery  = 2 * time.Second
 	sayAgain     = 15 * time.Second // a decision that stays as it is
 	settleUp     = 10 * time.Second // for which more must have been wanted; the first workers are asked for at once
-	emptyWithin  = 30 * time.Second // a queue that never was is work, also where no flow says so: what a dead worker held
-	attendedFor  = 5 * time.Second  // after a worker was seen
 	loadHolds    = time.Minute      // a flow's load, without any coordinator that sees it
 	scaleHolds   = 30 * time.Second // a decision, where the queue can't be asked
 	clockSet     = time.Minute      // ahead: the queue's clock was set back
@@ -61,7 +58,6 @@ type Decision struct {
 	Flows map[string]Load `json:"flows"`
 	More  Stretch         `json:"more,omitzero"`  // were wanted, and this is the least
 	Fewer Stretch         `json:"fewer,omitzero"` // were enough, and this is the most
-	Empty time.Time       `json:"empty"`          // when the queue was last seen so
 	Busy  time.Time       `json:"busy"`           // when there last was work
 }
 
@@ -99,20 +95,17 @@ type Circumstances struct {
 // Decide makes the next decision.
 func (c Circumstances) Decide(last Decision) Decision {
 	now := c.Depth.At
-	next := Decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Empty: last.Empty, Busy: last.Busy}
+	next := Decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Busy: last.Busy}
 	first := last.DecidedAt.IsZero()
 	if first || last.DecidedAt.Sub(now) > clockSet {
-		next.More, next.Fewer, next.Empty, next.Busy = Stretch{}, Stretch{}, now, now
+		next.More, next.Fewer, next.Busy = Stretch{}, Stretch{}, now
 	}
 	next.Desired, next.Since = last.Desired, last.Since
 	next.DecidedAt, next.Waiting, next.InFlight = now, c.Depth.Waiting, c.Depth.Held
 	next.Rate, next.RateMeasured = int64(c.rate()), c.Tempo.Rate > 0
-	if c.Depth.Waiting+c.Depth.Held == 0 {
-		next.Empty = now
-	}
 	sum := c.sum(next.Flows)
 	next.BacklogBytes, next.BacklogPartitions, next.Arrival = int64(sum.Bytes), sum.Partitions, int64(sum.Arrival)
-	work := sum.Other || sum.Partitions > 0 || now.Sub(next.Empty) >= emptyWithin
+	work := sum.Other || sum.Partitions > 0
 	if work {
 		next.Busy = now
 	}
@@ -123,6 +116,9 @@ func (c Circumstances) Decide(last Decision) Decision {
 		want, why = c.Min, "nothing to copy"
 	case !work:
 		want, why = max(1, c.Min), "nothing to copy since "+next.Busy.UTC().Format(time.TimeOnly)
+	}
+	if resting {
+		next.Fewer.Workers = 0 // what was wanted before counts no more
 	}
 	next.settle(c, want, first || last.Desired == 0 || resting && last.Desired <= max(1, c.Min))
 	next.BacklogPerWorker = next.BacklogBytes / int64(max(1, next.Desired))
@@ -345,18 +341,6 @@ type scaling struct {
 	err  error
 }
 
-// attendance is when a worker was last seen, in Unix nanoseconds.
-type attendance struct{ at atomic.Int64 }
-
-func (a *attendance) note(d lease.Depth) {
-	if d.Asking+d.Held > 0 {
-		a.at.Store(time.Now().UnixNano())
-	}
-}
-
-// nobody says that no worker has been seen lately.
-func (a *attendance) nobody() bool { return time.Since(time.Unix(0, a.at.Load())) > attendedFor }
-
 // Scale is how many workers are wanted. The error says why nobody can tell.
 func (c *Coordinator) Scale() (Scale, error) {
 	s := &c.scaling
@@ -393,7 +377,6 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 		return Scale{}, false, err
 	}
 	c.metrics.waiting.Set(float64(depth.Waiting))
-	c.attendance.note(depth)
 	if c.scaling.settings.Scale.Max == 0 {
 		return Scale{}, false, nil // nobody asks
 	}
@@ -440,9 +423,6 @@ func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]Load {
 // same says that a decision tells no more than the one before it.
 func (d Decision) same(last Decision) bool {
 	d.DecidedAt = last.DecidedAt
-	if last.Waiting+last.InFlight == 0 {
-		d.Empty = last.Empty
-	}
 	flows := make(map[string]Load, len(d.Flows))
 	for flow, l := range d.Flows {
 		l.At = last.Flows[flow].At
