@@ -159,6 +159,9 @@ func TestTempo(t *testing.T) {
 	if soon := tempo.With(lease.Stint{}); soon.Rate <= tempo.Rate || soon.Rate > tempo.Rate*1.01 {
 		t.Errorf("after one stint with little to do: %+v", soon)
 	}
+	if soon := tempo.With(lease.Stint{Short: true}); soon.Rate != tempo.Rate {
+		t.Errorf("after a short one: %+v", soon)
+	}
 	for range 1000 {
 		tempo = tempo.With(lease.Stint{})
 	}

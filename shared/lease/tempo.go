@@ -33,6 +33,8 @@ type Stint struct {
 	// that it could not have been faster; otherwise it may have been the partitions that were slow.
 	Rate float64
 	Full bool
+	// Short is that the worker ended before there was a rate to tell.
+	Short bool
 }
 
 // Copied is what the target has acknowledged.
@@ -47,7 +49,7 @@ func (t Tempo) With(s Stint) Tempo {
 		t.Rate = s.Rate
 	case s.Full:
 		t.Rate += tempoShare * (s.Rate - t.Rate)
-	case s.Rate == 0:
+	case s.Rate == 0 && !s.Short:
 		t.Rate = min(t.Rate*tempoHope, t.Peak)
 	}
 	t.Peak = max(t.Peak, t.Rate)
