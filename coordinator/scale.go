@@ -38,7 +38,7 @@ const (
 type Scale struct {
 	Desired int    `json:"desired_workers"`
 	Reason  string `json:"reason"` // for people
-	// Backlog is what workers can copy now: nothing that is held, or copied later by design. Its bytes are reckoned from offsets.
+	// The backlog is what workers can copy now: nothing that is held, or copied later by design. Its bytes are reckoned from offsets.
 	BacklogBytes      int64 `json:"backlog_bytes"`
 	BacklogPartitions int   `json:"backlog_partitions"`
 	BacklogPerWorker  int64 `json:"backlog_bytes_per_worker"` // BacklogBytes, for at least one worker
@@ -70,17 +70,16 @@ type Stretch struct {
 // A Load is what a flow has for workers to do.
 type Load struct {
 	At         time.Time `json:"at"`
-	Partitions int       `json:"partitions"`         // that are behind
-	AtOnce     int       `json:"atOnce"`             // of them
-	Bytes      float64   `json:"bytes"`              // in them
-	Demand     float64   `json:"demand"`             // bytes a second that would copy them in time, as far as the topics' limits let
-	Limit      float64   `json:"limit,omitempty"`    // bytes a second, all workers together
-	Arrival    float64   `json:"arrival"`            // bytes a second
-	Other      bool      `json:"other,omitempty"`    // there is something else to do, or to try again
-	End        int64     `json:"end"`                // of the source's partitions together
-	Counted    int       `json:"counted"`            // partitions in End
-	Record     float64   `json:"record"`             // bytes
-	Measured   bool      `json:"measured,omitempty"` // Record is
+	Partitions int       `json:"partitions"`      // that are behind
+	AtOnce     int       `json:"atOnce"`          // of them
+	Bytes      float64   `json:"bytes"`           // in them
+	Demand     float64   `json:"demand"`          // bytes a second that would copy them in time, as far as the topics' limits let
+	Limit      float64   `json:"limit,omitempty"` // bytes a second, all workers together
+	Arrival    float64   `json:"arrival"`         // bytes a second
+	Other      bool      `json:"other,omitempty"` // there is something else to do, or to try again
+	End        int64     `json:"end"`             // of the source's partitions together
+	Counted    int       `json:"counted"`         // partitions in End
+	Record     float64   `json:"record"`          // bytes
 }
 
 // Circumstances are what a decision is made from, beside the one before it.
@@ -184,7 +183,7 @@ func (c Circumstances) want(sum Load) (int, string) {
 	}
 	want := int(math.Ceil(sum.Demand/c.rate() - 1e-9))
 	why += fmt.Sprintf(": %s at %s/s", plural(max(1, want), "worker"), size(c.rate()))
-	if turns := int(math.Ceil(float64(sum.Partitions) * leaseTurn.Seconds() / (float64(c.Slots) * c.Drain.Seconds()))); turns > want {
+	if turns := int(math.Ceil(float64(sum.Partitions) * leaseTurn.Seconds() / (float64(max(1, c.Slots)) * c.Drain.Seconds()))); turns > want {
 		want = turns
 		why += fmt.Sprintf(", and %d for all partitions to have their turn", turns)
 	}
@@ -279,7 +278,7 @@ func size(bytes float64) string {
 
 // load is what the last pass over a flow left to do. Copies of heartbeats are no reason for a worker: they are made while one is there.
 func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) Load {
-	l := Load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Measured: tempo.RecordBytes[f.Flow] > 0, Other: f.GroupsDue}
+	l := Load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Other: f.GroupsDue}
 	behind := map[string]int64{}
 	for _, at := range f.Plan.Partitions {
 		if at.Begun && mm2.Heartbeats(flow.Policy, at.Topic) {
@@ -352,7 +351,7 @@ func (c *Coordinator) Scale() (Scale, error) {
 	case s.err != nil:
 		return Scale{}, fmt.Errorf("how many workers are wanted is not known: %w", s.err)
 	}
-	return Scale{}, errors.New("how many workers are wanted is not known yet: no flow has been looked at")
+	return Scale{}, errors.New("how many workers are wanted is not known: no flow can be looked at, or none has been yet")
 }
 
 // keepScale keeps the decision, and what else the depth of the queue tells, until ctx ends.

@@ -226,6 +226,17 @@ func TestCoordinatorsAgreeOnTheScale(t *testing.T) {
 			return last
 		}
 		agree(0)
+		decisions := map[time.Time]bool{}
+		for range 60 {
+			time.Sleep(time.Second)
+			s, err := first.Scale()
+			if decisions[s.DecidedAt] = true; err != nil || time.Since(s.DecidedAt) > 20*time.Second {
+				in.Fatalf("at rest: %+v, %v", s, err)
+			}
+		}
+		if len(decisions) > 6 {
+			in.Errorf("%d decisions in a minute at rest", len(decisions))
+		}
 		in.write("A", "orders", 3)
 		s := agree(1)
 		if s.BacklogPartitions != 1 || s.BacklogBytes != 3<<10 || s.RateMeasured || s.Rate != mib || s.Waiting+s.InFlight != 1 {
