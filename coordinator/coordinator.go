@@ -50,7 +50,6 @@ type Coordinator struct {
 	metrics *metrics
 
 	scaling    scaling
-	attendance attendance
 	dashboards *dashboards // nil where nobody asks for them
 	wakeUps    *wakeUps    // nil where nobody is called
 }
@@ -72,7 +71,7 @@ func New(o Options) *Coordinator {
 		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics, c.wakeUps))
 	}
 	for _, f := range c.flows {
-		f.back, f.attendance = c.opposite(f), &c.attendance
+		f.back = c.opposite(f)
 	}
 	for _, h := range o.Spec.Heartbeats {
 		c.hearts = append(c.hearts, newHeart(o, h))

@@ -44,8 +44,7 @@ type flow struct {
 	slots      *slots      // nil where there is no bound
 	provenance provenance
 
-	limits     map[string]lease.Limit // set while running
-	attendance *attendance
+	limits map[string]lease.Limit // set while running
 
 	groupsDenied atomic.Pointer[string] // why some groups are left alone, as the log has it
 
@@ -232,9 +231,17 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
+	unattended := false
+	if f.flow.Heartbeats {
+		depth, err := f.queue.Depth(ctx)
+		if err != nil {
+			return View{}, err
+		}
+		unattended = depth.Asking+depth.Held == 0
+	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
-	view.Paused, view.Unattended, f.limits = orders.Paused, f.attendance.nobody(), orders.Limits
+	view.Paused, view.Unattended, f.limits = orders.Paused, unattended, orders.Limits
 	if err == nil {
 		view.Back = f.provenance.join(ctx, f.pair, view)
 	}

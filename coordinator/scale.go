@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/lease"
@@ -27,8 +26,6 @@ const (
 	decideEvery  = 2 * time.Second
 	sayAgain     = 15 * time.Second // a decision that stays as it is
 	settleUp     = 10 * time.Second // for which more must have been wanted; the first workers are asked for at once
-	emptyWithin  = 30 * time.Second // a queue that never was is work, also where no flow says so: what a dead worker held
-	attendedFor  = 5 * time.Second  // after a worker was seen
 	loadHolds    = time.Minute      // a flow's load, without any coordinator that sees it
 	scaleHolds   = 30 * time.Second // a decision, where the queue can't be asked
 	clockSet     = time.Minute      // ahead: the queue's clock was set back
@@ -41,7 +38,7 @@ const (
 type Scale struct {
 	Desired int    `json:"desired_workers"`
 	Reason  string `json:"reason"` // for people
-	// Backlog is what workers can copy now: nothing that is held, or copied later by design. Its bytes are reckoned from offsets.
+	// The backlog is what workers can copy now: nothing that is held, or copied later by design. Its bytes are reckoned from offsets.
 	BacklogBytes      int64 `json:"backlog_bytes"`
 	BacklogPartitions int   `json:"backlog_partitions"`
 	BacklogPerWorker  int64 `json:"backlog_bytes_per_worker"` // BacklogBytes, for at least one worker
@@ -55,84 +52,82 @@ type Scale struct {
 	DecidedAt time.Time `json:"decided_at"`
 }
 
-// A decision is a Scale with what the next one is made from.
-type decision struct {
+// A Decision is a Scale with what the next one is made from.
+type Decision struct {
 	Scale
-	Flows map[string]load `json:"flows"`
-	More  stretch         `json:"more,omitzero"`  // were wanted, and this is the least
-	Fewer stretch         `json:"fewer,omitzero"` // were enough, and this is the most
-	Empty time.Time       `json:"empty"`          // when the queue was last seen so
+	Flows map[string]Load `json:"flows"`
+	More  Stretch         `json:"more,omitzero"`  // were wanted, and this is the least
+	Fewer Stretch         `json:"fewer,omitzero"` // were enough, and this is the most
 	Busy  time.Time       `json:"busy"`           // when there last was work
 }
 
-// A stretch of time, in which a number of workers held.
-type stretch struct {
+// A Stretch of time, in which a number of workers held.
+type Stretch struct {
 	Since   time.Time `json:"since"`
 	Workers int       `json:"workers"`
 }
 
-// A load is what a flow has for workers to do.
-type load struct {
+// A Load is what a flow has for workers to do.
+type Load struct {
 	At         time.Time `json:"at"`
-	Partitions int       `json:"partitions"`         // that are behind
-	AtOnce     int       `json:"atOnce"`             // of them
-	Bytes      float64   `json:"bytes"`              // in them
-	Demand     float64   `json:"demand"`             // bytes a second that would copy them in time, as far as the topics' limits let
-	Limit      float64   `json:"limit,omitempty"`    // bytes a second, all workers together
-	Arrival    float64   `json:"arrival"`            // bytes a second
-	Other      bool      `json:"other,omitempty"`    // there is something else to do, or to try again
-	End        int64     `json:"end"`                // of the source's partitions together
-	Counted    int       `json:"counted"`            // partitions in End
-	Record     float64   `json:"record"`             // bytes
-	Measured   bool      `json:"measured,omitempty"` // Record is
+	Partitions int       `json:"partitions"`      // that are behind
+	AtOnce     int       `json:"atOnce"`          // of them
+	Bytes      float64   `json:"bytes"`           // in them
+	Demand     float64   `json:"demand"`          // bytes a second that would copy them in time, as far as the topics' limits let
+	Limit      float64   `json:"limit,omitempty"` // bytes a second, all workers together
+	Arrival    float64   `json:"arrival"`         // bytes a second
+	Other      bool      `json:"other,omitempty"` // there is something else to do, or to try again
+	End        int64     `json:"end"`             // of the source's partitions together
+	Counted    int       `json:"counted"`         // partitions in End
+	Record     float64   `json:"record"`          // bytes
 }
 
-// circumstances are what a decision is made from, beside the one before it.
-type circumstances struct {
+// Circumstances are what a decision is made from, beside the one before it.
+type Circumstances struct {
 	spec.Scale
 	Slots int
 	Depth lease.Depth
 	Tempo lease.Tempo
-	Flows map[string]load // that this coordinator sees
+	Flows map[string]Load // that this coordinator sees
 }
 
-// decide makes the next decision.
-func (c circumstances) decide(last decision) decision {
+// Decide makes the next decision.
+func (c Circumstances) Decide(last Decision) Decision {
 	now := c.Depth.At
-	next := decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Empty: last.Empty, Busy: last.Busy}
+	next := Decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Busy: last.Busy}
 	first := last.DecidedAt.IsZero()
 	if first || last.DecidedAt.Sub(now) > clockSet {
-		next.More, next.Fewer, next.Empty, next.Busy = stretch{}, stretch{}, now, now
+		next.More, next.Fewer, next.Busy = Stretch{}, Stretch{}, now
 	}
 	next.Desired, next.Since = last.Desired, last.Since
 	next.DecidedAt, next.Waiting, next.InFlight = now, c.Depth.Waiting, c.Depth.Held
 	next.Rate, next.RateMeasured = int64(c.rate()), c.Tempo.Rate > 0
-	if c.Depth.Waiting+c.Depth.Held == 0 {
-		next.Empty = now
-	}
 	sum := c.sum(next.Flows)
 	next.BacklogBytes, next.BacklogPartitions, next.Arrival = int64(sum.Bytes), sum.Partitions, int64(sum.Arrival)
-	work := sum.Other || sum.Partitions > 0 || now.Sub(next.Empty) >= emptyWithin
+	work := sum.Other || sum.Partitions > 0
 	if work {
 		next.Busy = now
 	}
 	want, why := c.want(sum)
 	resting := now.Sub(next.Busy) >= c.Idle
 	switch {
-	case first && !work, resting:
+	case !work && (first || resting || last.Desired == 0):
 		want, why = c.Min, "nothing to copy"
 	case !work:
 		want, why = max(1, c.Min), "nothing to copy since "+next.Busy.UTC().Format(time.TimeOnly)
 	}
-	next.settle(c, want, first || resting || last.Desired == 0)
+	if resting {
+		next.Fewer.Workers = 0 // what was wanted before counts no more
+	}
+	next.settle(c, want, first || last.Desired == 0 || resting && last.Desired <= max(1, c.Min))
 	next.BacklogPerWorker = next.BacklogBytes / int64(max(1, next.Desired))
 	next.Reason = next.explain(c, want, why)
 	return next
 }
 
 // merge puts what this coordinator sees in place of what others saw, which holds for a while.
-func (c circumstances) merge(known map[string]load) map[string]load {
-	now, all := c.Depth.At, map[string]load{}
+func (c Circumstances) merge(known map[string]Load) map[string]Load {
+	now, all := c.Depth.At, map[string]Load{}
 	for flow, l := range known {
 		if now.Sub(l.At).Abs() < loadHolds {
 			all[flow] = l
@@ -145,7 +140,7 @@ func (c circumstances) merge(known map[string]load) map[string]load {
 }
 
 // after reckons what has come since an earlier load of the same flow.
-func (l load) after(was load) load {
+func (l Load) after(was Load) Load {
 	l.Arrival = was.Arrival
 	passed := l.At.Sub(was.At).Seconds()
 	if was.Counted != l.Counted || l.End < was.End || passed <= 0 { // not the same partitions: nothing can be said
@@ -161,7 +156,7 @@ func (l load) after(was load) load {
 }
 
 // sum is the load of all flows.
-func (c circumstances) sum(flows map[string]load) (sum load) {
+func (c Circumstances) sum(flows map[string]Load) (sum Load) {
 	for _, flow := range slices.Sorted(maps.Keys(flows)) {
 		l := flows[flow]
 		sum.Partitions += l.Partitions
@@ -178,17 +173,17 @@ func (c circumstances) sum(flows map[string]load) (sum load) {
 	return sum
 }
 
-func (c circumstances) rate() float64 { return cmp.Or(c.Tempo.Rate, float64(c.Scale.Rate)) }
+func (c Circumstances) rate() float64 { return cmp.Or(c.Tempo.Rate, float64(c.Scale.Rate)) }
 
 // want is how many workers would do, and why.
-func (c circumstances) want(sum load) (int, string) {
+func (c Circumstances) want(sum Load) (int, string) {
 	why := fmt.Sprintf("%s in %s", size(sum.Bytes), plural(sum.Partitions, "partition"))
 	if sum.Arrival >= 1 {
 		why += fmt.Sprintf(" and %s/s that come", size(sum.Arrival))
 	}
 	want := int(math.Ceil(sum.Demand/c.rate() - 1e-9))
 	why += fmt.Sprintf(": %s at %s/s", plural(max(1, want), "worker"), size(c.rate()))
-	if turns := int(math.Ceil(float64(sum.Partitions) * leaseTurn.Seconds() / (float64(c.Slots) * c.Drain.Seconds()))); turns > want {
+	if turns := int(math.Ceil(float64(sum.Partitions) * leaseTurn.Seconds() / (float64(max(1, c.Slots)) * c.Drain.Seconds()))); turns > want {
 		want = turns
 		why += fmt.Sprintf(", and %d for all partitions to have their turn", turns)
 	}
@@ -208,21 +203,21 @@ func (c circumstances) want(sum load) (int, string) {
 
 // settle moves the number of workers. It grows when more have been wanted for a while, to the least of what was, and shrinks likewise when
 // fewer have been enough for much longer, to the most. So what comes and goes within that moves nothing.
-func (d *decision) settle(c circumstances, want int, atOnce bool) {
+func (d *Decision) settle(c Circumstances, want int, atOnce bool) {
 	now := d.DecidedAt
 	switch {
 	case want == d.Desired:
-		d.More, d.Fewer = stretch{}, stretch{}
+		d.More, d.Fewer = Stretch{}, Stretch{}
 	case atOnce:
 		d.move(want)
 	case want > d.Desired:
-		d.Fewer = stretch{}
+		d.Fewer = Stretch{}
 		d.More = d.More.with(now, want, min(d.More.Workers, want))
 		if now.Sub(d.More.Since) >= settleUp {
 			d.move(d.More.Workers)
 		}
 	default:
-		d.More = stretch{}
+		d.More = Stretch{}
 		d.Fewer = d.Fewer.with(now, want, max(d.Fewer.Workers, want))
 		if now.Sub(d.Fewer.Since) >= c.Down {
 			d.move(d.Fewer.Workers)
@@ -231,22 +226,22 @@ func (d *decision) settle(c circumstances, want int, atOnce bool) {
 	d.Desired = min(max(d.Desired, c.Min), c.Max) // whatever was decided when they were others
 }
 
-func (d *decision) move(to int) {
+func (d *Decision) move(to int) {
 	if d.Desired != to || d.Since.IsZero() {
 		d.Since = d.DecidedAt
 	}
-	d.Desired, d.More, d.Fewer = to, stretch{}, stretch{}
+	d.Desired, d.More, d.Fewer = to, Stretch{}, Stretch{}
 }
 
 // with is the stretch that goes on with a number, or begins with another one.
-func (s stretch) with(now time.Time, begin, on int) stretch {
+func (s Stretch) with(now time.Time, begin, on int) Stretch {
 	if s.Since.IsZero() {
-		return stretch{now, begin}
+		return Stretch{now, begin}
 	}
-	return stretch{s.Since, on}
+	return Stretch{s.Since, on}
 }
 
-func (d decision) explain(c circumstances, want int, why string) string {
+func (d Decision) explain(c Circumstances, want int, why string) string {
 	switch {
 	case !d.Fewer.Since.IsZero():
 		return why + fmt.Sprintf("; fewer than %d have been enough since %s, and are asked for after %s", d.Desired, d.Fewer.Since.UTC().Format(time.TimeOnly), short(c.Down))
@@ -282,8 +277,8 @@ func size(bytes float64) string {
 }
 
 // load is what the last pass over a flow left to do. Copies of heartbeats are no reason for a worker: they are made while one is there.
-func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) load {
-	l := load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Measured: tempo.RecordBytes[f.Flow] > 0, Other: f.GroupsDue}
+func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) Load {
+	l := Load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Other: f.GroupsDue}
 	behind := map[string]int64{}
 	for _, at := range f.Plan.Partitions {
 		if at.Begun && mm2.Heartbeats(flow.Policy, at.Topic) {
@@ -345,18 +340,6 @@ type scaling struct {
 	err  error
 }
 
-// attendance is when a worker was last seen, in Unix nanoseconds.
-type attendance struct{ at atomic.Int64 }
-
-func (a *attendance) note(d lease.Depth) {
-	if d.Asking+d.Held > 0 {
-		a.at.Store(time.Now().UnixNano())
-	}
-}
-
-// nobody says that no worker has been seen lately.
-func (a *attendance) nobody() bool { return time.Since(time.Unix(0, a.at.Load())) > attendedFor }
-
 // Scale is how many workers are wanted. The error says why nobody can tell.
 func (c *Coordinator) Scale() (Scale, error) {
 	s := &c.scaling
@@ -368,7 +351,7 @@ func (c *Coordinator) Scale() (Scale, error) {
 	case s.err != nil:
 		return Scale{}, fmt.Errorf("how many workers are wanted is not known: %w", s.err)
 	}
-	return Scale{}, errors.New("how many workers are wanted is not known yet: no flow has been looked at")
+	return Scale{}, errors.New("how many workers are wanted is not known: no flow can be looked at, or none has been yet")
 }
 
 // keepScale keeps the decision, and what else the depth of the queue tells, until ctx ends.
@@ -393,11 +376,10 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 		return Scale{}, false, err
 	}
 	c.metrics.waiting.Set(float64(depth.Waiting))
-	c.attendance.note(depth)
 	if c.scaling.settings.Scale.Max == 0 {
 		return Scale{}, false, nil // nobody asks
 	}
-	var last decision
+	var last Decision
 	revision, err := c.scaling.slate.Read(ctx, &last)
 	if err != nil {
 		return Scale{}, false, err
@@ -413,7 +395,7 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 	if len(flows) == 0 { // this coordinator sees nothing, and another may
 		return last.Scale, revision > 0 && depth.At.Sub(last.DecidedAt) < scaleHolds, nil
 	}
-	next := circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows}.decide(last)
+	next := Circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows}.Decide(last)
 	if next.DecidedAt.Sub(last.DecidedAt).Abs() < sayAgain && next.same(last) {
 		return last.Scale, true, nil
 	}
@@ -427,8 +409,8 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 }
 
 // loads are those of the flows that this coordinator has just seen.
-func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]load {
-	all := map[string]load{}
+func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]Load {
+	all := map[string]Load{}
 	for _, f := range c.flows {
 		if r := f.last(); r.Passes > 0 && r.Err == nil && time.Since(r.At) < passTimeout {
 			all[r.Flow] = r.load(f.flow, c.scaling.settings.Scale.Drain, tempo, now)
@@ -438,12 +420,9 @@ func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]load {
 }
 
 // same says that a decision tells no more than the one before it.
-func (d decision) same(last decision) bool {
+func (d Decision) same(last Decision) bool {
 	d.DecidedAt = last.DecidedAt
-	if last.Waiting+last.InFlight == 0 {
-		d.Empty = last.Empty
-	}
-	flows := make(map[string]load, len(d.Flows))
+	flows := make(map[string]Load, len(d.Flows))
 	for flow, l := range d.Flows {
 		l.At = last.Flows[flow].At
 		flows[flow] = l
@@ -459,7 +438,7 @@ func LastScale(ctx context.Context, queue *lease.Queue) (Scale, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
-	var d decision
+	var d Decision
 	revision, err := queue.Slate(lease.SlateScale).Read(ctx, &d)
 	if err != nil || revision == 0 {
 		return Scale{}, false

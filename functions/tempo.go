@@ -12,6 +12,7 @@ const (
 	// stint is how long a worker measures before it tells.
 	stint     = 10 * time.Second
 	stintTick = time.Second
+	lastWord  = 500 * time.Millisecond // for telling of what was copied before the worker ends
 	// fullFrom is from how many partitions on that have more to read the worker, and not they, decides how fast it goes: each has one
 	// request under way.
 	fullFrom = 4
@@ -38,13 +39,18 @@ func (t *tempo) landed(flow string, records, bytes int64) {
 	t.copied[flow] = lease.Copied{Records: c.Records + records, Bytes: c.Bytes + bytes}
 }
 
-// run measures and tells until ctx ends.
+// run measures and tells until ctx ends, and tells of the rest then.
 func (t *tempo) run(ctx context.Context, tell func(context.Context, lease.Stint)) {
 	ticker := time.NewTicker(stintTick)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
 		select {
 		case <-ctx.Done():
+			if s := t.end(time.Since(began)); len(s.Flows) > 0 {
+				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+				defer cancel()
+				tell(last, s)
+			}
 			return
 		case <-ticker.C:
 		}
@@ -73,9 +79,9 @@ func (t *tempo) tick() {
 func (t *tempo) end(took time.Duration) lease.Stint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := lease.Stint{Flows: t.copied}
+	s := lease.Stint{Flows: t.copied, Short: took < stint}
 	ticks := int(took / stintTick)
-	if t.pressed >= ticks {
+	if !s.Short && t.pressed >= ticks {
 		bytes := int64(0)
 		for _, c := range t.copied {
 			bytes += c.Bytes

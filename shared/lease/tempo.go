@@ -11,12 +11,17 @@ const (
 	tempoTries = 3
 	// tempoShare is how much one worker's figures weigh against all that were known.
 	tempoShare = 0.1
+	// tempoHope is by how much a worker that had not enough to do raises the rate, as far as it ever was: what made workers slow may be
+	// over, and where they keep up nobody would find out.
+	tempoHope = 1.005
 )
 
 // A Tempo is how fast workers copy, as they measured it themselves, for whoever decides how many there are to be.
 type Tempo struct {
-	// Rate is how many bytes a second one worker writes that has all it could do; 0 while nobody has measured it.
+	// Rate is how many bytes a second one worker writes that has all it could do; 0 while nobody has measured it. Peak is the most that
+	// it was.
 	Rate float64 `json:"rate,omitempty"`
+	Peak float64 `json:"peak,omitempty"`
 	// RecordBytes is how long a record is in its batch, by flow.
 	RecordBytes map[string]float64 `json:"recordBytes,omitempty"`
 }
@@ -28,6 +33,8 @@ type Stint struct {
 	// that it could not have been faster; otherwise it may have been the partitions that were slow.
 	Rate float64
 	Full bool
+	// Short is that the worker ended before there was a rate to tell.
+	Short bool
 }
 
 // Copied is what the target has acknowledged.
@@ -37,11 +44,15 @@ type Copied struct{ Records, Bytes int64 }
 // little.
 func (t Tempo) With(s Stint) Tempo {
 	switch {
+	case t.Rate == 0 && !s.Full:
 	case s.Rate > t.Rate:
 		t.Rate = s.Rate
 	case s.Full:
 		t.Rate += tempoShare * (s.Rate - t.Rate)
+	case s.Rate == 0 && !s.Short:
+		t.Rate = min(t.Rate*tempoHope, t.Peak)
 	}
+	t.Peak = max(t.Peak, t.Rate)
 	t.RecordBytes = maps.Clone(t.RecordBytes)
 	if t.RecordBytes == nil {
 		t.RecordBytes = map[string]float64{}

@@ -49,7 +49,7 @@ func TestSettings(t *testing.T) {
 		Data: "kferry-data", NATS: spec.NATS{Timeout: 5 * time.Second}, HTTP: spec.HTTP{Address: "127.0.0.1:8080"}, Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
 		Front: spec.Front{RunTime: 30 * time.Second, RunBytes: 256 * spec.MiB}, WakeUps: spec.WakeUps{Most: 100},
 		MM2Metrics: true, LogLevel: "info", LogFormat: "auto",
-		Scale: spec.Scale{Max: 10, Drain: 2 * time.Minute, Rate: 10 * spec.MiB, Down: 5 * time.Minute, Idle: 2 * time.Minute},
+		Scale: spec.Scale{Max: 10, Drain: 2 * time.Minute, Rate: 50 * spec.MiB, Down: 5 * time.Minute, Idle: 2 * time.Minute},
 	}
 	if defaults.Settings != want || defaults.Name != "kferry" {
 		t.Errorf("defaults are %+v of %s", defaults.Settings, defaults.Name)

@@ -95,7 +95,7 @@ type variables struct {
 	ScaleMin         string `env:"KFERRY_SCALE_MIN" envDefault:"0" meaning:"fewest workers that /scale asks for"`
 	ScaleMax         string `env:"KFERRY_SCALE_MAX" envDefault:"10" meaning:"most workers that /scale asks for"`
 	ScaleDrain       string `env:"KFERRY_SCALE_DRAIN" envDefault:"2m" meaning:"time in which a backlog is to be copied"`
-	ScaleRate        string `env:"KFERRY_SCALE_RATE" envDefault:"10MiB" meaning:"what one worker is taken to copy in a second until workers have measured it"`
+	ScaleRate        string `env:"KFERRY_SCALE_RATE" envDefault:"50MiB" meaning:"what one worker is taken to copy in a second until workers have measured it"`
 	ScaleDown        string `env:"KFERRY_SCALE_DOWN" envDefault:"5m" meaning:"how long fewer workers must have been enough before /scale asks for fewer"`
 	ScaleIdle        string `env:"KFERRY_SCALE_IDLE" envDefault:"2m" meaning:"how long there must have been no work before it asks for none"`
 	EMF              string `env:"KFERRY_EMF" envDefault:"false" meaning:"whether a coordinator writes the same to standard output once a minute, for CloudWatch (embedded metric format)"`
