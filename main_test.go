@@ -545,8 +545,8 @@ func TestDeployedMirrorsLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"deploy/mirror.yaml", "deploy/kubernetes/base/mirror.yaml"} {
-		s, err := spec.Load([]string{file}, []string{"KFERRY_SECRETS_DIR=" + secrets})
+	for _, file := range []string{"deploy/mirror.yaml", "deploy/kubernetes/base/mirror.yaml", "deploy/ecs/mirror.yaml"} {
+		s, err := spec.Load([]string{file}, []string{"KFERRY_SECRETS_DIR=" + secrets, "KAFKA_PASSWORD=secret"})
 		if err != nil || len(s.Flows) != 2 || len(s.Warnings) > 0 {
 			t.Errorf("%s: %d flows, warnings %q, error %v", file, len(s.Flows), s.Warnings, err)
 		}
