@@ -450,7 +450,7 @@ func TestReadmeMirrorsLoad(t *testing.T) {
 // foreignFlags are those that files in deploy/ name of other programs.
 var foreignFlags = map[string][]string{
 	"deploy/Dockerfile":                  {"--chown", "--from", "--platform", "--target"},
-	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--producer-props", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
+	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--command-property", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
 	"deploy/kubernetes/nats.values.yaml": {"--from-literal"},
 }
 
