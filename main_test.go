@@ -2,11 +2,17 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
+	"math/big"
 	"os"
 	"os/exec"
 	"path"
@@ -16,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kferry/kferry/shared/cli"
 	"github.com/kferry/kferry/shared/groups"
@@ -72,7 +79,8 @@ func with(libraries ...string) []string { return append(libraries, everyday...) 
 
 // outside are trees that run kferry rather than are kferry.
 func outside(folder string) bool {
-	return folder == "integration" || strings.HasPrefix(folder, "integration/")
+	tree, _, _ := strings.Cut(folder, "/")
+	return tree == "integration" || tree == "deploy"
 }
 
 // apart never meet, not even in tests: they know each other by what is on the queue.
@@ -437,6 +445,127 @@ func TestReadmeMirrorsLoad(t *testing.T) {
 	if s, err = spec.Load(nil, environ); err != nil || len(s.Flows) != 1 {
 		t.Errorf("README's variables %q: %d flows, error %v", environ, len(s.Flows), err)
 	}
+}
+
+// foreignFlags are those that files in deploy/ name of other programs.
+var foreignFlags = map[string][]string{
+	"deploy/Dockerfile":                  {"--chown", "--from", "--platform", "--target"},
+	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--command-property", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
+	"deploy/kubernetes/nats.values.yaml": {"--from-literal"},
+}
+
+// Every variable, flag and command of kferry's that is named in deploy/ is there.
+func TestDeployNamesWhatIsThere(t *testing.T) {
+	variables, flags, commands := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, v := range spec.Variables() {
+		variables[v.Name] = true
+	}
+	for _, command := range firstCells(t, "command") {
+		name := strings.TrimPrefix(command, "kferry ")
+		commands[name] = true
+		for _, match := range regexp.MustCompile(`--[a-z][a-z0-9-]+`).FindAllString(help(t, name), -1) {
+			flags[match] = true
+		}
+	}
+	variable, flag, command := regexp.MustCompile(`\b(?:KFERRY|NATS)_[A-Z0-9_]+\b`), regexp.MustCompile(`(?:^|[ \[",])(--[a-z][a-z-]+)`), regexp.MustCompile(`(?:"kferry|/kferry|\bargs: \[|\bcommand: \[|Command: \[)\s?([a-z]+)\b`)
+	met := 0
+	for _, file := range deployed(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range variable.FindAllString(string(text), -1) {
+			if met++; !variables[name] {
+				t.Errorf("%s sets %s, which kferry doesn't know", file, name)
+			}
+		}
+		foreign := map[string]bool{}
+		for _, match := range flag.FindAllStringSubmatch(string(text), -1) {
+			if foreign[match[1]] = slices.Contains(foreignFlags[file], match[1]); !foreign[match[1]] && !flags[match[1]] {
+				t.Errorf("%s gives %s, which kferry doesn't know", file, match[1])
+			}
+		}
+		for _, name := range foreignFlags[file] {
+			if !foreign[name] {
+				t.Errorf("%s has no %s; a list that allows what isn't there holds less", file, name)
+			}
+		}
+		for _, match := range command.FindAllStringSubmatch(string(text), -1) {
+			if met++; !commands[match[1]] {
+				t.Errorf("%s runs kferry %s, which is no command", file, match[1])
+			}
+		}
+	}
+	if met < 40 {
+		t.Errorf("deploy names variables and commands %d times; the test misses the others", met)
+	}
+}
+
+// deployed are the files in deploy/ that somebody deploys.
+func deployed(t *testing.T) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir("deploy", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name == filepath.Join("deploy", "check"):
+			return fs.SkipDir
+		case !entry.IsDir():
+			files = append(files, filepath.ToSlash(name))
+		}
+		return nil
+	})
+	if err != nil || len(files) < 20 {
+		t.Fatalf("deploy holds %d files, %v", len(files), err)
+	}
+	return files
+}
+
+func help(t *testing.T, command string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if code := cli.Run(t.Context(), cli.Process{Args: []string{command, "--help"}, Out: &out, Err: &out}); code != 0 {
+		t.Fatalf("kferry %s --help: exit code %d", command, code)
+	}
+	return out.String()
+}
+
+// The mirrors that deploy/ brings load without a warning, with the Secrets that the README has people make.
+func TestDeployedMirrorsLoad(t *testing.T) {
+	secrets := t.TempDir()
+	for _, name := range []string{"kafka/ca.crt", "kafka/central", "kafka/kafka-dc-1", "kafka/kafka-dc-2"} {
+		text := []byte("secret")
+		if path.Ext(name) == ".crt" {
+			text = authority(t)
+		}
+		if err := os.MkdirAll(filepath.Join(secrets, "kafka"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(secrets, filepath.FromSlash(name)), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"deploy/mirror.yaml", "deploy/kubernetes/base/mirror.yaml", "deploy/ecs/mirror.yaml"} {
+		s, err := spec.Load([]string{file}, []string{"KFERRY_SECRETS_DIR=" + secrets, "KAFKA_PASSWORD=secret"})
+		if err != nil || len(s.Flows) != 2 || len(s.Warnings) > 0 {
+			t.Errorf("%s: %d flows, warnings %q, error %v", file, len(s.Flows), s.Warnings, err)
+		}
+	}
+}
+
+// authority is a certificate that signs itself, PEM.
+func authority(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // constants are the values of a file's typed string constants.

@@ -17,6 +17,7 @@ package coordinator
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Options struct {
 	Clusters map[string]*kafka.Cluster // by alias
 	Logger   *slog.Logger              // nil is silent
 	Metrics  prometheus.Registerer     // nil is none
+	WakeUps  http.RoundTripper         // to push workers, as Spec.Settings.WakeUps has it; nil: nobody is called
 }
 
 // A Coordinator offers the tasks of all flows of a specification.
@@ -47,7 +49,9 @@ type Coordinator struct {
 	hearts  []*heart
 	metrics *metrics
 
+	scaling    scaling
 	dashboards *dashboards // nil where nobody asks for them
+	wakeUps    *wakeUps    // nil where nobody is called
 }
 
 // New makes a Coordinator. Nothing is asked of any cluster before Run.
@@ -55,7 +59,8 @@ func New(o Options) *Coordinator {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Coordinator{queue: o.Queue}
+	c := &Coordinator{queue: o.Queue, wakeUps: newWakeUps(o)}
+	c.scaling.settings, c.scaling.slate = o.Spec.Settings, o.Queue.Slate(lease.SlateScale)
 	c.metrics = newMetrics(o.Metrics, c)
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		c.dashboards = newDashboards(c, o.Spec)
@@ -63,7 +68,7 @@ func New(o Options) *Coordinator {
 	}
 	lanes, ids := &lanes{}, &clusterIDs{clusters: o.Clusters}
 	for _, f := range o.Spec.Flows {
-		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics))
+		c.flows = append(c.flows, newFlow(o, f, lanes, ids, c.metrics, c.wakeUps))
 	}
 	for _, f := range c.flows {
 		f.back = c.opposite(f)
@@ -86,9 +91,12 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for _, h := range c.hearts {
 		g.Go(func() error { return h.run(ctx) })
 	}
-	g.Go(func() error { return c.countWaiting(ctx) })
+	g.Go(func() error { return c.keepScale(ctx) })
 	if c.dashboards != nil {
 		g.Go(func() error { return c.dashboards.attend(ctx) })
+	}
+	if c.wakeUps != nil {
+		g.Go(func() error { return c.wakeUps.attend(ctx) })
 	}
 	return g.Wait()
 }
@@ -98,19 +106,6 @@ func (c *Coordinator) opposite(f *flow) *flow {
 	for _, other := range c.flows {
 		if other.flow.Source == f.flow.Target && other.flow.Target == f.flow.Source {
 			return other
-		}
-	}
-	return nil
-}
-
-// countWaiting keeps the number of unclaimed tasks for those who scale workers by it.
-func (c *Coordinator) countWaiting(ctx context.Context) error {
-	for sleep(ctx, PassInterval) {
-		asking, cancel := context.WithTimeout(ctx, passTimeout)
-		n, err := c.queue.Waiting(asking)
-		cancel()
-		if err == nil { // a queue that doesn't answer is reported by the passes
-			c.metrics.waiting.Set(float64(n))
 		}
 	}
 	return nil
@@ -129,6 +124,9 @@ type FlowReport struct {
 	Unlike   bool           // settings or rights of a copy are still to follow, or nobody has looked yet
 	Err      error          // of the last pass; nil once one succeeds
 	Groups   error          // of the last look at the consumer groups
+	// GroupsDue is that it found something for a worker to do.
+	GroupsDue bool
+	Limits    map[string]lease.Limit // set while running
 }
 
 // Lag is the number of source offsets that are still to be looked at.

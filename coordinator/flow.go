@@ -27,6 +27,7 @@ type flow struct {
 	cursors *lease.Cursors
 	lanes   *lanes
 	metrics *metrics
+	wakeUps *wakeUps
 	log     *slog.Logger
 	back    *flow // in the other direction; nil where there is none
 
@@ -43,6 +44,8 @@ type flow struct {
 	slots      *slots      // nil where there is no bound
 	provenance provenance
 
+	limits map[string]lease.Limit // set while running
+
 	groupsDenied [2]atomic.Pointer[string] // why some groups are left alone, of source and target, as the log has it
 
 	following following
@@ -51,10 +54,10 @@ type flow struct {
 	reported
 }
 
-func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics) *flow {
+func newFlow(o Options, s spec.Flow, l *lanes, ids *clusterIDs, m *metrics, w *wakeUps) *flow {
 	f := &flow{
 		pair:  pair{flow: s, source: o.Clusters[s.SourceKey()], target: o.Clusters[s.TargetKey()], ids: ids},
-		queue: o.Queue, lanes: l, metrics: m,
+		queue: o.Queue, lanes: l, metrics: m, wakeUps: w,
 		log: o.Logger.With("flow", s.Name()), provenance: provenance{},
 	}
 	f.born = time.Now()
@@ -228,9 +231,17 @@ func (f *flow) look(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("states of the tasks: %w", err)
 	}
+	unattended := false
+	if f.flow.Heartbeats {
+		depth, err := f.queue.Depth(ctx)
+		if err != nil {
+			return View{}, err
+		}
+		unattended = depth.Asking+depth.Held == 0
+	}
 	view, err := f.view(ctx, f.topics, cursors, f.now)
 	view.States, view.Collisions, view.Now = states, f.lanes.collisions(f.flow), time.Now()
-	view.Paused = orders.Paused
+	view.Paused, view.Unattended, f.limits = orders.Paused, unattended, orders.Limits
 	if err == nil {
 		view.Back = f.provenance.join(ctx, f.pair, view)
 	}
@@ -257,7 +268,7 @@ func (f *flow) publish(plan Plan, now time.Time) {
 	f.update(func(r *FlowReport) {
 		r.Plan, r.At, r.Oldest, r.Warnings = plan, now, oldest, slices.Concat(f.topics.warnings, expiring, unlike)
 		r.Gaps, r.Expiring = f.gaps, topics
-		r.Unlike = open
+		r.Unlike, r.Limits = open, f.limits
 		r.Passes++
 	})
 }

@@ -36,19 +36,19 @@ func (f *flow) followGroups(ctx context.Context) error {
 	wait = max(wait, PassInterval)
 	for sleep(ctx, min(wait, PassInterval)); ctx.Err() == nil; sleep(ctx, wait) {
 		asking, cancel := context.WithTimeout(ctx, groupsTimeout)
-		_, err := f.compareGroups(asking, false)
+		due, err := f.compareGroups(asking, false)
 		cancel()
 		if ctx.Err() == nil {
-			f.noteGroups(err)
+			f.noteGroups(due, err)
 		}
 	}
 	return nil
 }
 
 // noteGroups makes known how a look at the groups ended.
-func (f *flow) noteGroups(err error) {
+func (f *flow) noteGroups(due bool, err error) {
 	before := f.last().Groups
-	f.update(func(r *FlowReport) { r.Groups = err })
+	f.update(func(r *FlowReport) { r.Groups, r.GroupsDue = err, due })
 	switch {
 	case err == nil && before != nil:
 		f.log.Info("consumer groups are looked at again")
@@ -109,9 +109,11 @@ func (f *flow) compareGroups(ctx context.Context, last bool) (due bool, err erro
 	if due, err = f.groupsDue(ctx, state, syncs); err != nil || !due {
 		return false, err
 	}
-	if _, err := f.queue.Offer(ctx, task); err != nil {
+	offered, err := f.queue.Offer(ctx, task)
+	if err != nil {
 		return true, fmt.Errorf("offer %s: %w", task, err)
 	}
+	f.wakeUps.note([]lease.Task{task}, !offered)
 	return true, nil
 }
 

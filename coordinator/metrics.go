@@ -54,12 +54,14 @@ var (
 	gapsDesc    = prometheus.NewDesc("kferry_gaps_unacknowledged", "Gaps in copies, left by a policy, that nobody has acknowledged.", []string{"flow", "reason"}, nil)
 	gapSizeDesc = prometheus.NewDesc("kferry_gap_offsets_unacknowledged", "Source offsets that those gaps are about, as far as their number is known.", []string{"flow", "reason"}, nil)
 	expireDesc  = prometheus.NewDesc("kferry_partitions_expiring", "Partitions whose next record the source may delete before it is copied.", []string{"flow", "topic"}, nil)
+	desiredDesc = prometheus.NewDesc("kferry_desired_workers", "Workers that are wanted, as GET /scale says.", nil, nil)
+	backlogDesc = prometheus.NewDesc("kferry_backlog_bytes", "What workers can copy now, reckoned from offsets.", nil, nil)
 	failingDesc = prometheus.NewDesc("kferry_flow_failing", "1 while one of the flow's clusters, or the queue, doesn't answer the coordinator.", []string{"flow"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (k collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{lagDesc, heldDesc, oldestDesc, gapsDesc, gapSizeDesc, expireDesc, failingDesc} {
+	for _, d := range []*prometheus.Desc{lagDesc, heldDesc, oldestDesc, gapsDesc, gapSizeDesc, expireDesc, failingDesc, desiredDesc, backlogDesc} {
 		to <- d
 	}
 }
@@ -67,6 +69,10 @@ func (k collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (k collector) Collect(to chan<- prometheus.Metric) {
 	now := time.Now()
+	if s, err := k.c.Scale(); err == nil {
+		to <- prometheus.MustNewConstMetric(desiredDesc, prometheus.GaugeValue, float64(s.Desired))
+		to <- prometheus.MustNewConstMetric(backlogDesc, prometheus.GaugeValue, float64(s.BacklogBytes))
+	}
 	for _, f := range k.c.Flows() {
 		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{f.Flow}, labels...)...)

@@ -26,6 +26,8 @@ type View struct {
 	// Unlike are the source topics whose copies differ in settings or rights.
 	Unlike map[string]bool
 	Paused bool // by command
+	// Unattended is that no worker is there.
+	Unattended bool
 	// Back are the source topics that come from the target, or may.
 	Back map[string]Comeback
 	Now  time.Time
@@ -328,12 +330,12 @@ func (v View) behind(at *Partition) bool {
 const heartbeatsEvery = 30 * time.Second
 
 // patient says whether a partition holds heartbeats, the last of which was copied not long ago. Its time is by the clock of who wrote it;
-// one that is far from ours, either way, costs a run in every pass.
+// one that is far from ours, either way, costs a run in every pass. While no worker is there they wait, or they would call for one for ever.
 func (v View) patient(at *Partition) bool {
-	if !at.Begun || at.Cursor.Timestamp < 0 || !mm2.Heartbeats(v.Flow.Policy, at.Topic) {
+	if !at.Begun || !mm2.Heartbeats(v.Flow.Policy, at.Topic) {
 		return false
 	}
-	return v.Now.Sub(time.UnixMilli(at.Cursor.Timestamp)).Abs() < heartbeatsEvery
+	return v.Unattended || at.Cursor.Timestamp >= 0 && v.Now.Sub(time.UnixMilli(at.Cursor.Timestamp)).Abs() < heartbeatsEvery
 }
 
 // replaced says whether one of the topics is another one than the cursor was written for, which the ends alone may not show.

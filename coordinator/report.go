@@ -64,6 +64,9 @@ func (s Survey) table(to io.Writer) error {
 	if s.Queue != "" {
 		fmt.Fprintf(to, "\nNot shown are failures and back-off, which only the queue knows: %s\n", s.Queue)
 	}
+	if s.Scale != nil {
+		fmt.Fprintf(to, "\n%s\n", s.Scale)
+	}
 	for _, f := range s.Flows {
 		f.remarks(to, s.Flags)
 	}

@@ -75,7 +75,9 @@ func (f *flow) offer(ctx context.Context, plan Plan) (int, error) {
 		f.slots.crowded = len(f.slots.due) > f.slots.max
 	}
 	offered, err := f.queue.OfferAll(ctx, tasks)
-	return offered, errors.Join(err, f.refill(ctx))
+	f.wakeUps.standing(tasks...)
+	f.wakeUps.offered(offered...)
+	return len(offered), errors.Join(err, f.refill(ctx))
 }
 
 // refill gives free slots to those that wait.
@@ -87,6 +89,7 @@ func (f *flow) refill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.wakeUps.standing(slices.Collect(maps.Values(underway))...)
 	offer, ask := f.slots.share(underway, time.Now())
 	for _, t := range offer {
 		accepted, err := f.queue.Offer(ctx, t)
@@ -94,6 +97,7 @@ func (f *flow) refill(ctx context.Context) error {
 			return err
 		}
 		if accepted {
+			f.wakeUps.offered(t)
 			f.slots.served[t.Identity()] = time.Now() // it may be done before anybody looks
 			f.slots.done(t)
 		}

@@ -30,6 +30,8 @@ type Survey struct {
 	// Queue says why failures and back-off are not shown; "" where they are.
 	Queue string       `json:"queue,omitempty"`
 	Flows []FlowSurvey `json:"flows"`
+	// Scale is what coordinators have decided last; nil where the queue has no decision.
+	Scale *Scale `json:"scale,omitempty"`
 
 	// Colours has Table show in red what waits for somebody. Flags are those that name the input, for the commands that it shows.
 	Colours bool   `json:"-"`
@@ -110,6 +112,9 @@ func Status(ctx context.Context, o Options) Survey {
 	states, err := queueStates(ctx, o.Queue)
 	if err != nil {
 		s.Queue = err.Error()
+	}
+	if scale, known := LastScale(ctx, o.Queue); known {
+		s.Scale = &scale
 	}
 	pairs, found, lanes, errs := discoverAll(ctx, o)
 	var g errgroup.Group

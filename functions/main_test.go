@@ -366,25 +366,37 @@ type process struct {
 // worker starts a worker of so many slots; 0 is the default.
 func (w *world) worker(slots int) *process {
 	w.Helper()
+	return w.workerWith(func(o *functions.Options) { o.Slots = slots }, nil)
+}
+
+// workerWith starts one with other options, by what as returns for it; nil is its own Run.
+func (w *world) workerWith(change func(*functions.Options), as func(*functions.Worker) func(context.Context) error) *process {
+	w.Helper()
 	p := &process{w: w, line: w.env.Line(), gate: &gate{}, nats: &gate{}, log: &testLog{T: w.T}, metrics: prometheus.NewRegistry(), done: make(chan struct{})}
 	var err error
 	p.queue, err = lease.Open(w.Context(), lease.Options{InProcess: gatedNATS{p.line, p.nats}, LeaseTime: leaseTime})
 	w.must(err)
 	source, target := w.open("A", p.dial), w.open("B", p.dial)
 	p.close = []func(){p.queue.Close, source.Close, target.Close}
-	p.worker = functions.NewWorker(functions.Options{
+	o := functions.Options{
 		Spec: spec.Spec{
 			Clusters: []spec.Cluster{w.env.Spec("A"), w.env.Spec("B")}, Flows: append([]spec.Flow{w.flow}, w.also...),
 			Settings: spec.Settings{LeaseTime: leaseTime, Memory: 32 * spec.MiB},
 		},
-		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target}, Slots: slots,
+		Queue: p.queue, Clusters: map[string]*kafka.Cluster{"A": source, "B": target},
 		Logger: slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: p.metrics,
-	})
+	}
+	change(&o)
+	p.worker = functions.NewWorker(o)
+	run := p.worker.Run
+	if as != nil {
+		run = as(p.worker)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
 	go func() {
 		defer close(p.done)
-		if err := p.worker.Run(ctx); err != nil {
+		if err := run(ctx); err != nil {
 			w.Errorf("worker: %v", err)
 		}
 	}()

@@ -22,19 +22,24 @@ type metrics struct {
 	configs, acls            *prometheus.CounterVec
 	totalRecords, totalBytes atomic.Int64
 	*meters
+	tempo *tempo
 }
 
 // counters are those of one run.
 type counters struct {
 	*metrics
 	*meter
+	flow           string
+	backlog        backlog
 	records, bytes prometheus.Counter
 	batches        *prometheus.CounterVec
 	decisions      *prometheus.CounterVec
+	note           func(batch.Batch) // what has landed; nil where nobody wants to know
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
+		tempo:     newTempo(),
 		held:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "kferry_leases_held", Help: "Leases that this worker holds."}),
 		lost:      prometheus.NewCounter(prometheus.CounterOpts{Name: "kferry_leases_lost_total", Help: "Runs that ended because another worker had taken over."}),
 		records:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kferry_records_total", Help: "Records acknowledged by the target."}, []string{"flow"}),
@@ -58,7 +63,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 // of begins a run that copies to a partition. Whoever calls it calls the counters' end.
 func (m *metrics) of(flow string, to kafka.TopicPartition) *counters {
 	return &counters{
-		metrics: m, meter: m.begin(flow, to),
+		metrics: m, meter: m.begin(flow, to), flow: flow, backlog: backlog{of: m.tempo},
 		records: m.records.WithLabelValues(flow), bytes: m.bytes.WithLabelValues(flow),
 		batches:   m.batches.MustCurryWith(prometheus.Labels{"flow": flow}),
 		decisions: m.decisions.MustCurryWith(prometheus.Labels{"flow": flow}),
@@ -81,5 +86,9 @@ func (c *counters) landed(b batch.Batch, how batch.Reason) {
 	c.batches.WithLabelValues(string(how)).Inc()
 	c.totalRecords.Add(int64(b.Records()))
 	c.totalBytes.Add(int64(len(b)))
+	c.tempo.landed(c.flow, int64(b.Records()), int64(len(b)))
 	c.acknowledged(b)
+	if c.note != nil {
+		c.note(b)
+	}
 }

@@ -165,6 +165,7 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 		return err
 	}
 	defer m.pace.leave()
+	defer m.count.backlog.has(false)
 	known, size, uncertain := m.at.Sequence, m.splitBytes, 0
 	for {
 		err := m.copy(ctx, soft)
@@ -212,6 +213,7 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return err
 		}
 		m.count.read(len(piece.Records), seen.data)
+		m.count.backlog.has(seen.next < end && ahead.paced == 0)
 		if seen.wrong == nil {
 			ahead = m.fetch(soft, seen.next, seen.epoch)
 		}
@@ -268,6 +270,11 @@ func (m *mirror) send(ctx, soft context.Context, seen sight) error {
 		data = rest
 		if err := m.commitIfDue(ctx); err != nil {
 			return err
+		}
+		select {
+		case <-m.yield: // a piece may be long
+			return errYield
+		default:
 		}
 	}
 	m.examined(seen.next, seen.epoch)

@@ -221,6 +221,8 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 		w.metrics.lost.Inc()
 		log.Info("lost a lease", "cause", err)
 		return // not ours any more: neither to release nor to speak for
+	case errors.Is(err, errDrain) && t.overdue():
+		end = w.handBack(ctx, t)
 	case errors.Is(err, errDrain):
 		<-w.claimed // a claim that is still under way would swallow what comes back
 		end = w.handBack(ctx, t)

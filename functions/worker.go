@@ -27,6 +27,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -57,9 +58,12 @@ type Options struct {
 	Queue    *lease.Queue
 	Clusters map[string]*kafka.Cluster // by alias; the worker does not close them
 	Slots    int                       // leases held at one time; 0: 1,000
+	MaxRuns  int                       // leases that the worker claims before it ends; 0: no bound
+	IdleExit time.Duration             // without a lease, and the worker ends; 0: never
 	Budget   *kafka.Budget             // the clusters' own, for what is written anew; nil: one of the spec's size
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
+	Agent    http.RoundTripper // to Spec.Settings.Front.ECSAgent; nil: over the network
 }
 
 // Worker claims leases and runs them, as many at once as it has slots.
@@ -87,7 +91,14 @@ type tenancy struct {
 	yield func() // asks the run to give the lease back; may be called more than once
 	asked <-chan struct{}
 	done  string // lease.State.Done of a groups task whose other half failed
+
+	bounds bounds
+	copied tally
+	ended  chan struct{} // closed when the slot is free again
 }
+
+// starter begins a run in a slot.
+type starter func(*lease.Lease, bounds) *tenancy
 
 // NewWorker makes a worker. It does nothing before Run.
 func NewWorker(o Options) *Worker {
@@ -118,14 +129,18 @@ func (w *Worker) Copied() (records, bytes int64) {
 	return w.metrics.totalRecords.Load(), w.metrics.totalBytes.Load()
 }
 
-// Run claims and works until ctx ends, once in a worker's life. Then it drains: nothing more is read or sent, what is in flight is accounted for, and all leases
-// go back to the queue.
-func (w *Worker) Run(ctx context.Context) error {
+// Run claims and works until ctx ends, or the options say so, once in a worker's life. When ctx ends it drains: nothing more is read or sent, what is in flight is
+// accounted for, and all leases go back to the queue.
+func (w *Worker) Run(ctx context.Context) error { return w.run(ctx, w.claim) }
+
+// run is Run with another way to come by leases. What claim has begun when it returns may end in peace as long as ctx does not.
+func (w *Worker) run(ctx context.Context, claim func(context.Context, starter) error) error {
 	hard, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	var runs, keepers sync.WaitGroup
 	keeping, stopKeeping := context.WithCancel(hard)
 	keepers.Go(func() { w.extend(keeping) })
+	keepers.Go(func() { w.metrics.tempo.run(keeping, w.tellTempo) })
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
 	}
@@ -136,41 +151,65 @@ func (w *Worker) Run(ctx context.Context) error {
 		keepers.Go(func() { w.archives[f.Name()].Run(keeping, w.Clusters[f.SourceKey()], w.Logger) })
 	}
 
+	if agent := w.Spec.Settings.Front.ECSAgent; agent != "" {
+		keepers.Go(func() { newProtection(agent, w.Agent, w.Logger).run(keeping, w.occupied) })
+	}
+
 	stopHearing, err := w.hear()
 	if err != nil {
 		w.Logger.Warn("partitions that move may be in two workers' metrics", "error", err)
 	}
 	defer w.hearAsked()()
 
-	w.claim(ctx, func(l *lease.Lease) {
-		t := w.occupy(l)
+	err = claim(ctx, func(l *lease.Lease, b bounds) *tenancy {
+		t := w.occupy(l, b)
 		runs.Go(func() {
 			defer w.leave(t)
 			w.work(hard, ctx, t)
 		})
+		return t
 	})
 	close(w.claimed)
 
 	stopHearing()
+	ended := make(chan struct{})
+	go func() {
+		runs.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
-	runs.Wait()
+	<-ended
 	stopKeeping()
 	keepers.Wait()
-	return nil
+	return err
 }
 
-// claim hands leases to start until ctx ends. A claim is waited for and not broken off: the queue would go on sending to it, and what
-// came would be nobody's until its lease ran out.
-func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
-	whole, silent := context.WithoutCancel(ctx), false
+// claim hands leases to start until ctx ends, or there were MaxRuns of them, or none for IdleExit. A claim is waited for and not broken
+// off: the queue would go on sending to it, and what came would be nobody's until its lease ran out.
+func (w *Worker) claim(ctx context.Context, start starter) error {
+	whole, left, busy, silent := context.WithoutCancel(ctx), w.MaxRuns, time.Now(), false
 	for ctx.Err() == nil {
+		var n int
 		var err error
 		if free := w.Slots - w.occupied(); free > 0 {
-			_, err = w.take(whole, min(free, claimAtOnce), claimWait, start)
+			n, err = w.take(whole, w.most(left, min(free, claimAtOnce)), claimWait, start)
 		} else {
 			sleep(ctx, roomPause)
-			err = w.makeRoom(whole, start)
+			n, err = w.makeRoom(whole, w.most(left, roomAtOnce), start)
+		}
+		if left -= n; w.MaxRuns > 0 && left <= 0 {
+			return nil
+		}
+		if n > 0 || w.occupied() > 0 {
+			busy = time.Now()
+		}
+		if w.IdleExit > 0 && time.Since(busy) >= w.IdleExit {
+			return err
 		}
 		if err != nil && !silent {
 			w.Logger.Warn("could not claim leases; trying again", "error", err)
@@ -179,28 +218,41 @@ func (w *Worker) claim(ctx context.Context, start func(*lease.Lease)) {
 			sleep(ctx, claimPause)
 		}
 	}
+	return nil
 }
 
-func (w *Worker) take(ctx context.Context, n int, wait time.Duration, start func(*lease.Lease)) (int, error) {
+// most is n, or what MaxRuns leaves of it.
+func (w *Worker) most(left, n int) int {
+	if w.MaxRuns > 0 {
+		return min(left, n)
+	}
+	return n
+}
+
+func (w *Worker) take(ctx context.Context, n int, wait time.Duration, start starter) (int, error) {
 	leases, err := w.Queue.Claim(ctx, n, wait)
 	for _, l := range leases {
-		start(l)
+		var b bounds
+		if w.MaxRuns > 0 {
+			b = w.bounded()
+		}
+		start(l, b)
 	}
 	return len(leases), err
 }
 
 // makeRoom claims although every slot is taken, and asks as many of the longest-held leases back as came. To look at how many wait
 // would not do: the leases of a dead worker are not among those.
-func (w *Worker) makeRoom(ctx context.Context, start func(*lease.Lease)) error {
+func (w *Worker) makeRoom(ctx context.Context, most int, start starter) (int, error) {
 	elders := w.elders()
 	if len(elders) == 0 {
-		return nil
+		return 0, nil
 	}
-	n, err := w.take(ctx, min(len(elders), roomAtOnce), 0, start)
+	n, err := w.take(ctx, min(len(elders), most), 0, start)
 	for _, t := range elders[:n] {
 		t.yield()
 	}
-	return err
+	return n, err
 }
 
 // elders are the leases that may be asked back, the longest-held first.
@@ -278,6 +330,8 @@ func (w *Worker) extend(ctx context.Context) {
 
 // work runs one lease and deals with how it ended.
 func (w *Worker) work(hard, soft context.Context, t *tenancy) {
+	soft, free := t.bind(soft)
+	defer free()
 	if t.Task.Version > lease.TaskVersion {
 		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, this one knows %d): update this worker", t.Task.Version, lease.TaskVersion))
 		return
@@ -347,16 +401,24 @@ func toTell(change follow.Change) (all []any) {
 func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *kafka.Cluster, t *tenancy) *mirror {
 	from := kafka.TopicPartition{Topic: t.Task.Topic, Partition: t.Task.Partition}
 	to := kafka.TopicPartition{Topic: flow.RemoteTopic(t.Task.Topic), Partition: t.Task.Partition}
+	count := w.metrics.of(flow.Name(), to)
+	count.note = t.landed
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
 		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
 		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
-		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: w.metrics.of(flow.Name(), to),
+		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: count,
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),
 		lastState: func(ctx context.Context) (lease.State, error) {
 			s, _, err := w.Queue.State(ctx, t.Task)
 			return s, err
 		},
+	}
+}
+
+func (w *Worker) tellTempo(ctx context.Context, s lease.Stint) {
+	if err := w.Queue.CountStint(ctx, s); err != nil && ctx.Err() == nil {
+		w.Logger.Debug("could not tell how fast this worker copies", "error", err)
 	}
 }
 
@@ -388,9 +450,9 @@ func (w *Worker) hear() (stop func(), err error) {
 	})
 }
 
-func (w *Worker) occupy(l *lease.Lease) *tenancy {
+func (w *Worker) occupy(l *lease.Lease, b bounds) *tenancy {
 	asked := make(chan struct{})
-	t := &tenancy{Lease: l, since: time.Now(), asked: asked, yield: sync.OnceFunc(func() { close(asked) })}
+	t := &tenancy{Lease: l, since: time.Now(), asked: asked, yield: sync.OnceFunc(func() { close(asked) }), bounds: b, ended: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.held[t] = struct{}{}
@@ -403,6 +465,7 @@ func (w *Worker) leave(t *tenancy) {
 	defer w.mu.Unlock()
 	delete(w.held, t)
 	w.metrics.held.Set(float64(len(w.held)))
+	close(t.ended)
 }
 
 func (w *Worker) occupied() int {

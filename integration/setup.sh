@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Linux machine that has Go ready for the tests against real brokers: a container engine, then images of NATS,
-# Kafka and kferry, and one that judges. Each step does nothing where its result is there already. An image is pulled where
+# Kafka and kferry, and one that judges; and CloudFormation's linter. Each step does nothing where its result is there already. An image is pulled where
 # that is possible. Elsewhere, and for Kafka before 3.7, which upstream has no image of, a stand-in of the same name is built from package
 # registries, so that the tests are the same.
 set -euo pipefail
@@ -12,6 +12,7 @@ readonly MAVEN=maven:3-eclipse-temurin-17
 readonly JUDGE=kferry/judge
 readonly KDC=kferry/kdc
 readonly DEBIAN=debian:12-slim
+readonly CFN_LINT=1.58.0
 readonly JAVA_RELEASE=17 # the oldest that Kafka 4 runs on
 readonly PULL_SECONDS=300
 readonly ENGINE_SECONDS=30
@@ -34,6 +35,7 @@ main() {
   judge
   kdc
   kferry
+  cfn_lint
 }
 
 say() { echo "setup: $*" >&2; }
@@ -130,9 +132,9 @@ digest() { sha256sum | cut -c1-16; }
 # made_by is the digest of what an image was built from; upstream's say nothing.
 made_by() { docker image inspect -f '{{index .Config.Labels "kferry.recipe"}}' "$1" 2>/dev/null; }
 
-# build NAME RECIPE CONTEXT replaces an image.
+# build NAME RECIPE CONTEXT [OPTION…] replaces an image.
 build() {
-  quietly docker build --label "kferry.recipe=$2" -t "$1" "$3"
+  quietly docker build --label "kferry.recipe=$2" -t "$1" "${@:4}" "$3"
   quietly docker image prune -f --filter label=kferry.recipe # the one that had the name
 }
 
@@ -284,7 +286,16 @@ kferry() {
   (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o "$context/kferry" .)
   cp "$root/deploy/Dockerfile" "$context"
   recipe=$(cat "$context/Dockerfile" "$context/kferry" | digest)
-  [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context"
+  [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context" --target prebuilt
+}
+
+# cfn_lint has CloudFormation's linter, from here or in an environment of its own.
+cfn_lint() {
+  local to="$root/build/cfn-lint"
+  if has cfn-lint || "$to/bin/cfn-lint" --version 2>/dev/null | grep -qF "$CFN_LINT"; then return; fi
+  if ! python3 -c 'import ensurepip' 2>/dev/null; then install python3-venv; fi
+  quietly python3 -m venv --clear "$to"
+  quietly "$to/bin/pip" install -q "cfn-lint==$CFN_LINT"
 }
 
 main

@@ -10,8 +10,10 @@ trap 'kill $setup 2>/dev/null || true' EXIT
 
 go vet ./...
 go test $(go list ./... | grep -v '/integration$')
+(cd deploy/check && go vet .)
 BLIND=1 FUZZTIME=5000x bash integration/fuzz.sh
 wait $setup
+(cd deploy/check && go test .)
 # Without it the tests that need containers leave themselves out. They come alone: brokers need the processor for themselves when
 # tests look at time.
 KFERRY_INTEGRATION=1 go test -timeout 40m ./integration

@@ -196,6 +196,7 @@ func TestStrimziDashboards(t *testing.T) {
 		}
 	}
 	everyName(t, known)
+	ownDashboard(t, known, at.Add(31*time.Second))
 }
 
 // everyName holds README's table of names against what was scraped, and against what there is.

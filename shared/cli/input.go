@@ -24,6 +24,7 @@ var flags = map[string]string{
 	"memory":     "KFERRY_MEMORY",
 	"name":       "KFERRY_NAME",
 	"nats-url":   "NATS_URL",
+	"push":       "KFERRY_PUSH",
 	"slots":      "KFERRY_SLOTS",
 }
 

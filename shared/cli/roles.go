@@ -3,42 +3,141 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/functions"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 func newCoordinator(p Process) *cobra.Command {
-	return newRole(p, "coordinator", "Decide what is to be copied, for workers elsewhere",
-		"coordinator compares the clusters and puts what is to be copied on the queue at NATS_URL. It keeps nothing itself: run one, or\n"+
+	return newRole(p, role{
+		name: "coordinator", short: "Decide what is to be copied, for workers elsewhere",
+		long: "coordinator compares the clusters and puts what is to be copied on the queue at NATS_URL. It keeps nothing itself: run one, or\n" +
 			"several against the loss of one.",
-		func(v *service) func(context.Context) error { return v.coordinator().Run })
+		part: func(v *service) func(context.Context) error {
+			o := v.view()
+			if o.Spec.Settings.WakeUps.URL != "" {
+				o.WakeUps = http.DefaultTransport
+			}
+			return v.scaled(coordinator.New(o))
+		},
+	})
 }
+
+// onceIdle is how long --once looks for work.
+const onceIdle = time.Second
 
 func newWorker(p Process) *cobra.Command {
-	return newRole(p, "worker", "Copy what a coordinator has put on the queue",
-		"worker claims leases from the queue at NATS_URL and copies. It keeps nothing itself: run as many as there is work for.",
-		func(v *service) func(context.Context) error { return v.worker().Run }, "slots")
+	var once bool
+	var runs int
+	var idle time.Duration
+	front := &calls{}
+	r := role{
+		name: "worker", short: "Copy what a coordinator has put on the queue",
+		long: "worker claims leases from the queue at NATS_URL and copies. It keeps nothing itself: run as many as there is work for.\n" +
+			"With --push it claims when it is called, by a CloudEvent that is POSTed to /, and holds nothing in between. With --once, --max-runs\n" +
+			"or --idle-exit it ends by itself, with exit code 0 whether there was work or not, and 1 where the queue could not be asked.",
+		flags: []string{"slots", "push"},
+		check: func(cmd *cobra.Command) error {
+			switch {
+			case runs < 0 || cmd.Flags().Changed("max-runs") && runs == 0:
+				return usageError{fmt.Errorf("--max-runs %d: give a number of runs, 1 or more", runs)}
+			case idle < 0 || cmd.Flags().Changed("idle-exit") && idle == 0:
+				return usageError{fmt.Errorf("--idle-exit %s: give a duration, like 30s", idle)}
+			case once && cmd.Flags().Changed("max-runs"):
+				return usageError{errors.New("--once is --max-runs 1; give one of them")}
+			}
+			if once {
+				runs = 1
+				if idle == 0 {
+					idle = onceIdle
+				}
+			}
+			return nil
+		},
+		behind: func(d *door, s spec.Settings) error {
+			if !s.Front.Push {
+				return nil
+			}
+			if runs > 0 || idle > 0 {
+				return usageError{errors.New("a worker that is called (--push, KFERRY_PUSH) does not end by itself; leave --once, --max-runs and --idle-exit out")}
+			}
+			d.changes("POST /{$}", front)
+			return nil
+		},
+		part: func(v *service) func(context.Context) error {
+			o := v.workerOptions()
+			o.MaxRuns, o.IdleExit = runs, idle
+			w := functions.NewWorker(o)
+			if !v.spec.Settings.Front.Push {
+				return w.Run
+			}
+			push := functions.NewPush(w)
+			front.to.Store(push)
+			return push.Run
+		},
+	}
+	cmd := newRole(p, r)
+	cmd.Flags().BoolVar(&once, "once", false, "do one run, if work waits, and end")
+	cmd.Flags().IntVar(&runs, "max-runs", 0, "end after so many runs")
+	cmd.Flags().DurationVar(&idle, "idle-exit", 0, "end when there was nothing to do for so long, like 30s")
+	cmd.Flags().Lookup("push").NoOptDefVal = "true"
+	return cmd
 }
 
-// newRole is a command that does one part, with a queue that it shares with the others.
-func newRole(p Process, name, short, long string, part func(*service) func(context.Context) error, more ...string) *cobra.Command {
-	cmd := &cobra.Command{Use: name, Short: short, Long: long, Example: "  kferry " + name + " -f mirror.yaml", Args: noArguments}
-	in := newInput(p, cmd, append(more, "clusters", "http", "log-format", "log-level", "memory", "name", "nats-url")...)
+// calls are taken by a worker that comes up later than the door.
+type calls struct {
+	to atomic.Pointer[functions.Push]
+}
+
+// ServeHTTP implements http.Handler.
+func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if push := c.to.Load(); push != nil {
+		push.ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "this worker has not begun", http.StatusServiceUnavailable)
+}
+
+// A role is a command that does one part, with a queue that it shares with the others.
+type role struct {
+	name, short, long string
+	flags             []string // of input, beside those that every role has
+	check             func(*cobra.Command) error
+	behind            func(*door, spec.Settings) error // puts things behind the door
+	part              func(*service) func(context.Context) error
+}
+
+func newRole(p Process, r role) *cobra.Command {
+	cmd := &cobra.Command{Use: r.name, Short: r.short, Long: r.long, Example: "  kferry " + r.name + " -f mirror.yaml", Args: noArguments}
+	in := newInput(p, cmd, append(r.flags, "clusters", "http", "log-format", "log-level", "memory", "name", "nats-url")...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := newService(cmd, in)
+		if r.check != nil {
+			if err := r.check(cmd); err != nil {
+				return err
+			}
+		}
+		v, err := newService(cmd, in, r.behind)
 		if err != nil {
 			return err
 		}
 		defer v.close()
 		if v.spec.Settings.NATS.URL == "" {
-			return usageError{errors.New("NATS_URL is not set; " + name +
+			return usageError{errors.New("NATS_URL is not set; " + r.name +
 				" needs a NATS server with JetStream that it shares with the others, like nats://localhost:4222 (\"kferry run\" needs none)")}
 		}
-		if err := v.openQueue(cmd.Context(), name, v.spec.Settings.NATS, nil); err != nil {
+		if err := v.openQueue(cmd.Context(), r.name, v.spec.Settings.NATS, nil); err != nil {
 			return err
 		}
-		v.log.Info("started", "role", name, "flows", len(v.spec.Flows))
-		return v.serve(cmd.Context(), part(v))
+		v.log.Info("started", "role", r.name, "flows", len(v.spec.Flows))
+		return v.serve(cmd.Context(), r.part(v))
 	}
 	return cmd
 }

@@ -28,7 +28,7 @@ func newRun(p Process) *cobra.Command {
 	cmd.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false,
 		"end when every partition is copied up to where its source ended at the start; exit code 1 where one is held, or fails for a minute")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		v, err := newService(cmd, in)
+		v, err := newService(cmd, in, nil)
 		if err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func newRun(p Process) *cobra.Command {
 		}
 		c, w := v.coordinator(), v.worker()
 		v.log.Info("copying", "flows", len(v.spec.Flows))
-		return v.serve(cmd.Context(), c.Run, w.Run, v.progress(c, w))
+		return v.serve(cmd.Context(), v.scaled(c), w.Run, v.progress(c, w))
 	}
 	return cmd
 }

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"io"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,19 +26,21 @@ const runtimeMemory = 64 * spec.MiB
 type service struct {
 	*station
 	screen   *screen
+	out      io.Writer // standard output
 	registry *prometheus.Registry
 	door     *door
 	ready    atomic.Bool // and stays so until the service ends
 }
 
 // newService takes what the process needs before it can promise anything: the specification, the HTTP address, its clusters.
-func newService(cmd *cobra.Command, in *input) (*service, error) {
+// What is to be behind the door is put there by behind, unless that is nil.
+func newService(cmd *cobra.Command, in *input, behind func(*door, spec.Settings) error) (*service, error) {
 	s, err := in.load(cmd)
 	if err != nil {
 		return nil, err
 	}
 	limitMemory(s.Settings.Memory)
-	v := &service{screen: newScreen(in.process.Err), registry: newRegistry()}
+	v := &service{screen: newScreen(in.process.Err), out: in.process.Out, registry: newRegistry()}
 	if s.Settings.MM2Metrics {
 		v.registry.MustRegister(appInfo{time.Now()})
 	}
@@ -46,6 +50,11 @@ func newService(cmd *cobra.Command, in *input) (*service, error) {
 	}
 	v.door = newDoor(s.Settings.HTTP, log)
 	watchable(v.door, v.registry, v.ready.Load)
+	if behind != nil {
+		if err := behind(v.door, s.Settings); err != nil {
+			return nil, err
+		}
+	}
 	if err := v.door.listen(); err != nil {
 		return nil, err
 	}
@@ -63,9 +72,11 @@ func limitMemory(records spec.Bytes) {
 	}
 }
 
-// serve runs what is given, beside HTTP, until it is told to stop or one of them fails.
+// serve runs what is given, beside HTTP, until it is told to stop, one of them fails or all are done.
 func (v *service) serve(told context.Context, parts ...func(context.Context) error) error {
-	g, ctx := errgroup.WithContext(told)
+	going, end := context.WithCancel(told)
+	defer end()
+	g, ctx := errgroup.WithContext(going)
 	v.ready.Store(true)
 	g.Go(func() error {
 		<-ctx.Done()
@@ -75,10 +86,19 @@ func (v *service) serve(told context.Context, parts ...func(context.Context) err
 		}
 		return nil
 	})
-	g.Go(func() error { return v.door.serve(ctx) })
+	open, shut := context.WithCancel(context.WithoutCancel(ctx)) // while the parts end, too: who calls is told that they do
+	g.Go(func() error { return v.door.serve(open) })
+	var working sync.WaitGroup
 	for _, part := range parts {
-		g.Go(func() error { return part(ctx) })
+		working.Add(1)
+		g.Go(func() error {
+			defer working.Done()
+			return part(ctx)
+		})
 	}
+	working.Wait()
+	shut()
+	end() // also where they came to an end by themselves
 	err := g.Wait()
 	if err == nil {
 		v.log.Info("stopped")

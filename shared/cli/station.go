@@ -132,10 +132,12 @@ func (st *station) view() coordinator.Options {
 	return coordinator.Options{Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Logger: st.log, Metrics: st.metrics}
 }
 
-func (st *station) worker() *functions.Worker {
-	return functions.NewWorker(functions.Options{
+func (st *station) worker() *functions.Worker { return functions.NewWorker(st.workerOptions()) }
+
+func (st *station) workerOptions() functions.Options {
+	return functions.Options{
 		Spec: st.spec, Queue: st.queue, Clusters: st.clusters, Slots: st.spec.Settings.Slots, Budget: st.budget, Logger: st.log, Metrics: st.metrics,
-	})
+	}
 }
 
 // close ends every connection.

@@ -59,6 +59,7 @@
 //	                        note.<flow>.<kind>.<topic>.<partition>.<offset>   what else survives, see NoteKey
 //	                        loaded.<flow>                       the bucket holds all that the offsets topic holds
 //	                        incarnation                         written once, see below
+//	                        slate.<what>                        what processes write in turn: see Slate
 //	bucket <name>-states    <kind>.<flow>.<topic>.<partition>   why a task failed and when to try again, what a groups task has seen; in memory
 //	                        turn.<what>                         whose turn it is, see Turn
 //	<name>.ask.<flow>       plain messages, kept nowhere: tasks whose leases others wait for

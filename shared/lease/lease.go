@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +15,7 @@ import (
 
 // Bounds of the work queue.
 const (
-	offerChunk   = 1_000 // offers under way at one time
-	waitingCache = 250 * time.Millisecond
+	offerChunk = 1_000 // offers under way at one time
 )
 
 // What a holder says to the reply subject of its message.
@@ -48,15 +48,12 @@ func accepted(err error) (bool, error) {
 	return err == nil, err
 }
 
-// OfferAll offers many tasks without waiting for one answer before the next, and returns how many were not there already. An
+// OfferAll offers many tasks without waiting for one answer before the next, and returns those that were not there already. An
 // error may leave some of them offered.
-func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (int, error) {
-	offered := 0
-	for len(tasks) > 0 {
-		chunk := tasks[:min(offerChunk, len(tasks))]
-		tasks = tasks[len(chunk):]
-		n, err := q.offerChunk(ctx, chunk)
-		offered += n
+func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (offered []Task, err error) {
+	for chunk := range slices.Chunk(tasks, offerChunk) {
+		some, err := q.offerChunk(ctx, chunk)
+		offered = append(offered, some...)
 		if err != nil {
 			return offered, err
 		}
@@ -64,11 +61,11 @@ func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (int, error) {
 	return offered, nil
 }
 
-func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered int, err error) {
+func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered []Task, err error) {
 	answers := make([]jetstream.PubAckFuture, len(tasks))
 	for i, t := range tasks {
 		if answers[i], err = q.js.PublishAsync(q.subject(t), t.encode()); err != nil {
-			return 0, q.explain("offer "+t.String(), err)
+			return nil, q.explain("offer "+t.String(), err)
 		}
 	}
 	for i, t := range tasks {
@@ -80,7 +77,7 @@ func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered int, err 
 			return offered, q.explain("offer "+t.String(), err)
 		}
 		if ok {
-			offered++
+			offered = append(offered, t)
 		}
 	}
 	return offered, nil
@@ -95,31 +92,6 @@ func (q *Queue) answer(ctx context.Context, future jetstream.PubAckFuture) error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// Waiting is how many tasks nobody has claimed; the answer may be a quarter of a second old.
-func (q *Queue) Waiting(ctx context.Context) (int, error) {
-	q.mu.Lock()
-	last := q.waiting
-	q.mu.Unlock()
-	if now := time.Now(); now.Sub(last.asked) < waitingCache && !last.asked.IsZero() {
-		return last.count, nil
-	}
-	var count int
-	err := q.call(ctx, "count waiting tasks", func(ctx context.Context) error {
-		info, err := q.current().workers.Info(ctx)
-		if err == nil {
-			count = int(info.NumPending)
-		}
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting.count, q.waiting.asked = count, time.Now()
-	return count, nil
 }
 
 // A Lease is the right to run a task for a while.

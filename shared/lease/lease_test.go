@@ -176,11 +176,11 @@ func TestTenThousandOffers(t *testing.T) {
 			tasks[n] = mirror(n)
 		}
 		offer(t, q, mirror(7), true)
-		if n, err := q.OfferAll(t.Context(), tasks); err != nil || n != len(tasks)-1 {
-			t.Fatalf("offered %d: %v", n, err)
+		if n, err := q.OfferAll(t.Context(), tasks); err != nil || len(n) != len(tasks)-1 {
+			t.Fatalf("offered %v: %v", n, err)
 		}
-		if n, err := q.OfferAll(t.Context(), tasks); err != nil || n != 0 {
-			t.Fatalf("offered %d again: %v", n, err)
+		if n, err := q.OfferAll(t.Context(), tasks); err != nil || len(n) != 0 {
+			t.Fatalf("offered %v again: %v", n, err)
 		}
 		waiting(t, q, 10_000)
 		time.Sleep(time.Second)
@@ -217,8 +217,8 @@ func TestQueueGoesOnAfterAWipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second) // to reconnect
-		if n, err := q.OfferAll(t.Context(), []lease.Task{mirror(0), mirror(1)}); err != nil || n != 2 {
-			t.Fatalf("offered %d after the wipe: %v", n, err)
+		if n, err := q.OfferAll(t.Context(), []lease.Task{mirror(0), mirror(1)}); err != nil || len(n) != 2 {
+			t.Fatalf("offered %v after the wipe: %v", n, err)
 		}
 		held := claim(t, other, 2, 2)
 		release(t, old) // must not meet a message of the new stream

@@ -75,8 +75,8 @@ type Queue struct {
 	mu      sync.Mutex              // guards what follows
 	store   store                   // as last found or created
 	cursors map[cursorsKey]*Cursors // one for each flow, since their callers share requests
-	waiting struct {                // the last answer of Waiting
-		count int
+	depth   struct {                // the last answer of Depth
+		Depth
 		asked time.Time
 	}
 

@@ -22,6 +22,9 @@ const slotToken = "=slot"
 // underwayReads is how many messages are read at one time.
 const underwayReads = 16
 
+// Subject is where the queue has a task.
+func (q *Queue) Subject(t Task) string { return q.subject(t) }
+
 func (q *Queue) subject(t Task) string {
 	if t.Slot > 0 {
 		return q.mirrors(t.Flow) + slotToken + "." + strconv.Itoa(t.Slot)

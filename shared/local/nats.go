@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -292,4 +293,16 @@ func (l natsLog) Errorf(format string, args ...any) {
 }
 func (l natsLog) Fatalf(format string, args ...any) {
 	l.logger.Error("nats: " + fmt.Sprintf(format, args...))
+}
+
+// Monitor answers as the server's monitoring endpoint /jsz does, which needs no port for it.
+func (n *NATS) Monitor(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	s := n.server
+	n.mu.Unlock()
+	if s == nil {
+		http.Error(w, "stopped", http.StatusServiceUnavailable)
+		return
+	}
+	s.HandleJsz(w, r)
 }

@@ -205,3 +205,12 @@ func parseMemory(text string) (Bytes, error) {
 	}
 	return amount, err
 }
+
+// parseScaleRate reads the bytes a second that a worker is taken to copy.
+func parseScaleRate(text string) (Bytes, error) {
+	rate, err := ParseBytes(text)
+	if err == nil && rate < leastScaling {
+		err = fmt.Errorf("too little for a worker; give at least %s", leastScaling)
+	}
+	return rate, err
+}

@@ -107,8 +107,12 @@ type Settings struct {
 	Slots     int           // leases a worker holds at most
 	Memory    Bytes         // for everything in flight
 	LeaseTime time.Duration // after which a silent worker's lease comes back
+	Front     Front
+	WakeUps   WakeUps
 	// MM2Metrics is whether metrics are served under MirrorMaker's names too.
 	MM2Metrics bool
+	Scale      Scale
+	EMF        bool   // whether to write CloudWatch's embedded metric format
 	LogLevel   string // debug, info, warn or error
 	LogFormat  string // auto, text or json
 }

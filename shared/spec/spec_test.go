@@ -47,7 +47,9 @@ func TestSettings(t *testing.T) {
 	defaults := load(t, plain()...)
 	want := spec.Settings{
 		Data: "kferry-data", NATS: spec.NATS{Timeout: 5 * time.Second}, HTTP: spec.HTTP{Address: "127.0.0.1:8080"}, Slots: 1000, Memory: 32 * spec.MiB, LeaseTime: 4 * time.Second,
+		Front: spec.Front{RunTime: 30 * time.Second, RunBytes: 256 * spec.MiB}, WakeUps: spec.WakeUps{Most: 100},
 		MM2Metrics: true, LogLevel: "info", LogFormat: "auto",
+		Scale: spec.Scale{Max: 10, Drain: 2 * time.Minute, Rate: 50 * spec.MiB, Down: 5 * time.Minute, Idle: 2 * time.Minute},
 	}
 	if defaults.Settings != want || defaults.Name != "kferry" {
 		t.Errorf("defaults are %+v of %s", defaults.Settings, defaults.Name)
@@ -55,6 +57,9 @@ func TestSettings(t *testing.T) {
 	given := load(t, plain(
 		"KFERRY_NAME=blue", "NATS_URL=nats://user:secret@n1:4222,n2", "KFERRY_DATA=/data", "KFERRY_HTTP=off", "KFERRY_SLOTS=5",
 		"KFERRY_MEMORY=1 GiB", "KFERRY_LEASE=10s", "KFERRY_LOG_LEVEL=DEBUG", "KFERRY_LOG_FORMAT=json", "KFERRY_METRICS_MM2=false",
+		"KFERRY_SCALE_MIN=1", "KFERRY_SCALE_MAX=20", "KFERRY_SCALE_DRAIN=1m", "KFERRY_SCALE_RATE=1MiB", "KFERRY_SCALE_DOWN=3m", "KFERRY_SCALE_IDLE=30s", "KFERRY_EMF=true",
+		"KFERRY_PUSH_URL=https://worker.example.com", "KFERRY_PUSH_TOKEN_FILE=/run/token", "KFERRY_PUSH_MAX=7", "KFERRY_RUN_TIME=1m", "KFERRY_RUN_BYTES=1GiB",
+		"ECS_AGENT_URI=http://169.254.170.2/api/x/",
 	)...)
 	want = spec.Settings{
 		NATS: spec.NATS{
@@ -62,6 +67,9 @@ func TestSettings(t *testing.T) {
 			Login: spec.NATSLogin{User: "user", Password: spec.Kept{Text: "secret"}},
 		},
 		Data: "/data", Slots: 5, Memory: spec.GiB, LeaseTime: 10 * time.Second,
+		Scale: spec.Scale{Min: 1, Max: 20, Drain: time.Minute, Rate: spec.MiB, Down: 3 * time.Minute, Idle: 30 * time.Second}, EMF: true,
+		Front:    spec.Front{RunTime: time.Minute, RunBytes: spec.GiB, ECSAgent: "http://169.254.170.2/api/x"},
+		WakeUps:  spec.WakeUps{URL: "https://worker.example.com", Token: spec.Kept{File: "/run/token"}, Most: 7},
 		LogLevel: "debug", LogFormat: "json",
 	}
 	if given.Settings != want || given.Name != "blue" {
@@ -110,6 +118,8 @@ func TestWrongVariables(t *testing.T) {
 			"KFERRY_RATE_BYTES=5MB", "KFERRY_RATE_RECORDS=-1", "KFERRY_RATE_BYTES_TOPICS=orders=1MiB,x", "KFERRY_RATE_RECORDS_TOPICS=(=5",
 			"KFERRY_NAME=a.b", "NATS_URL=http://user:secret@host", "KFERRY_DATA= ", "KFERRY_HTTP=8080", "KFERRY_SLOTS=0",
 			"KFERRY_MEMORY=32 MB", "KFERRY_LEASE=1s", "KFERRY_LOG_LEVEL=loud", "KFERRY_LOG_FORMAT=xml", "KFERRY_SLOT=5",
+			"KFERRY_PUSH=1", "KFERRY_PUSH_URL=https://user:secret@worker", "KFERRY_PUSH_TOKEN=secret", "KFERRY_PUSH_MAX=0", "KFERRY_RUN_TIME=10ms", "KFERRY_RUN_BYTES=1",
+			"ECS_AGENT_URI=169.254.170.2",
 		},
 	}
 	for name, environ := range cases {
@@ -318,12 +328,14 @@ func TestFlowVariablesExcludeFiles(t *testing.T) {
 	settings := []string{
 		"KFERRY_MIRROR", "KFERRY_NAME", "KFERRY_DATA", "KFERRY_HTTP", "KFERRY_METRICS_MM2", "KFERRY_SLOTS", "KFERRY_MEMORY", "KFERRY_LEASE",
 		"KFERRY_LOG_LEVEL", "KFERRY_LOG_FORMAT", "KFERRY_CLUSTERS", "KFERRY_SECRETS_DIR",
-		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS",
+		"KFERRY_RATE_BYTES", "KFERRY_RATE_RECORDS", "KFERRY_RATE_BYTES_TOPICS", "KFERRY_RATE_RECORDS_TOPICS", "KFERRY_EMF",
 	}
 	for _, v := range spec.Variables() {
 		_, err := spec.Load([]string{"testdata/right/founding.yaml"}, []string{v.Name + "=1"})
 		refused := err != nil && strings.Contains(err.Error(), v.Name+": describes a flow, and so does a file")
-		setting := slices.Contains(settings, v.Name) || strings.HasPrefix(v.Name, "NATS_") || strings.HasPrefix(v.Name, "KFERRY_HTTP_")
+		setting := slices.Contains(settings, v.Name) || slices.ContainsFunc([]string{"NATS_", "ECS_", "KFERRY_HTTP_", "KFERRY_PUSH", "KFERRY_RUN_", "KFERRY_SCALE_"}, func(begins string) bool {
+			return strings.HasPrefix(v.Name, begins)
+		})
 		if refused == setting {
 			t.Errorf("%s: %v", v.Name, err)
 		}

@@ -80,10 +80,25 @@ type variables struct {
 	HTTPKey          string `env:"KFERRY_HTTP_TLS_KEY" meaning:"file of its key, PEM"`
 	HTTPClientCA     string `env:"KFERRY_HTTP_TLS_CLIENT_CA" meaning:"file of certificates, PEM; whoever shows one of theirs needs no token"`
 	HTTPOpen         string `env:"KFERRY_HTTP_OPEN" envDefault:"false" meaning:"whether anybody who reaches it may change things"`
+	Push             string `env:"KFERRY_PUSH" envDefault:"false" meaning:"whether a worker claims when it is called at KFERRY_HTTP, and not by itself"`
+	PushURL          string `env:"KFERRY_PUSH_URL" meaning:"where coordinators call push workers while work waits; nowhere where not set"`
+	PushToken        string `env:"KFERRY_PUSH_TOKEN" meaning:"bearer token to KFERRY_PUSH_URL: what the workers have as KFERRY_HTTP_TOKEN"`
+	PushTokenFile    string `env:"KFERRY_PUSH_TOKEN_FILE" meaning:"file that holds it, read again for each call"`
+	PushMax          string `env:"KFERRY_PUSH_MAX" envDefault:"100" meaning:"calls to KFERRY_PUSH_URL that a coordinator has under way at one time"`
+	RunTime          string `env:"KFERRY_RUN_TIME" envDefault:"30s" meaning:"longest run of a worker that is called, or has --once or --max-runs; what is left waits again"`
+	RunBytes         string `env:"KFERRY_RUN_BYTES" envDefault:"256MiB" meaning:"the same in bytes of batches that have landed"`
+	ECSAgent         string `env:"ECS_AGENT_URI" meaning:"set by Amazon ECS: where a worker asks that its task is protected while it holds leases"`
 	MM2Metrics       string `env:"KFERRY_METRICS_MM2" envDefault:"true" meaning:"whether /metrics has MirrorMaker 2's and Strimzi's names too, about twelve series for each partition"`
 	Slots            string `env:"KFERRY_SLOTS" envDefault:"1000" meaning:"leases that a worker holds at most"`
 	Memory           string `env:"KFERRY_MEMORY" envDefault:"32MiB" meaning:"for all records in flight: bytes, or a number with KiB, MiB or GiB"`
 	Lease            string `env:"KFERRY_LEASE" envDefault:"4s" meaning:"time after which a silent worker's leases go to others"`
+	ScaleMin         string `env:"KFERRY_SCALE_MIN" envDefault:"0" meaning:"fewest workers that /scale asks for"`
+	ScaleMax         string `env:"KFERRY_SCALE_MAX" envDefault:"10" meaning:"most workers that /scale asks for"`
+	ScaleDrain       string `env:"KFERRY_SCALE_DRAIN" envDefault:"2m" meaning:"time in which a backlog is to be copied"`
+	ScaleRate        string `env:"KFERRY_SCALE_RATE" envDefault:"50MiB" meaning:"what one worker is taken to copy in a second until workers have measured it"`
+	ScaleDown        string `env:"KFERRY_SCALE_DOWN" envDefault:"5m" meaning:"how long fewer workers must have been enough before /scale asks for fewer"`
+	ScaleIdle        string `env:"KFERRY_SCALE_IDLE" envDefault:"2m" meaning:"how long there must have been no work before it asks for none"`
+	EMF              string `env:"KFERRY_EMF" envDefault:"false" meaning:"whether a coordinator writes the same to standard output once a minute, for CloudWatch (embedded metric format)"`
 	LogLevel         string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
 	LogFormat        string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
 }
@@ -166,7 +181,11 @@ func (e environment) settings(r *report) Settings {
 		Slots:      read(r, e.value("KFERRY_SLOTS", e.Slots), parseCount(1, mostSlots), 0),
 		Memory:     read(r, e.value("KFERRY_MEMORY", e.Memory), parseMemory, 0),
 		LeaseTime:  read(r, e.value("KFERRY_LEASE", e.Lease), parseDuration(leastLease), 0),
+		Front:      e.front(r),
+		WakeUps:    e.wakeUps(r),
 		MM2Metrics: read(r, e.value("KFERRY_METRICS_MM2", e.MM2Metrics), parseBool, true),
+		Scale:      e.scale(r),
+		EMF:        read(r, e.value("KFERRY_EMF", e.EMF), parseBool, false),
 		LogLevel:   read(r, e.value("KFERRY_LOG_LEVEL", e.LogLevel), parseOneOf("debug", "info", "warn", "error"), ""),
 		LogFormat:  read(r, e.value("KFERRY_LOG_FORMAT", e.LogFormat), parseOneOf("auto", "text", "json"), ""),
 	}

@@ -1,0 +1,316 @@
+package coordinator
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// wakeUpType is the type of the events that call push workers.
+const wakeUpType = "com.github.kferry.task.offered.v1"
+
+// Bounds of calling push workers. How many calls are under way at one time is the spec's.
+const (
+	wakeUpLook   = 250 * time.Millisecond // between looks at what is to be called for
+	wakeUpAgain  = time.Second            // first, before a task that goes on waiting is called for once more
+	wakeUpMost   = 30 * time.Second       // last
+	wakeUpAdopt  = 5 * time.Second        // before one is called for that another coordinator offered, which may be gone
+	wakeUpForget = 30 * time.Second       // after nobody found it on the queue
+	wakeUpYoung  = time.Second            // a call so young is about to claim
+	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
+	wakeUpMargin = time.Minute            // for an answer beyond the longest run: instances have to start
+	wakeUpRest   = time.Minute            // most, after errors in a row
+	wakeUpRetry  = 5 * time.Minute        // most that somebody's Retry-After counts
+	wakeUpSay    = time.Minute            // until the log tells again that calls fail
+	wakeUpAnswer = 64 << 10
+)
+
+// wakeUps call push workers while work waits. A call is an event that says so, and no order: each call has a worker claim what is next, so
+// they need not be as many as the tasks, nor arrive. There is one for each task that this coordinator has offered, and another one each
+// time, later and later, that it still waits then.
+type wakeUps struct {
+	spec.WakeUps
+	queue   *lease.Queue
+	source  string // of the events
+	run     string // tells events of this process from those of others
+	client  *http.Client
+	log     *slog.Logger
+	answers *prometheus.CounterVec
+	news    chan struct{} // of capacity 1
+	calls   sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	due    map[lease.Task]*wakeUp
+	under  map[int64]time.Time // since when each call is under way, by its number
+	sent   int64
+	rest   time.Time // nothing is sent before
+	failed int       // calls in a row, but for those that were under way when one failed
+	said   time.Time
+}
+
+// A wakeUp is one task that has been offered, or was found on the queue.
+type wakeUp struct {
+	task  lease.Task
+	seen  time.Time // when it was last there
+	next  time.Time // it is not called for before
+	again bool      // it has been called for, or is another coordinator's
+	vain  int       // calls in a row that found nothing to do
+	under bool
+}
+
+// newWakeUps is nil where nobody is to be called; all that is asked of it then does nothing.
+func newWakeUps(o Options) *wakeUps {
+	if o.WakeUps == nil {
+		return nil
+	}
+	w := &wakeUps{
+		WakeUps: o.Spec.Settings.WakeUps, queue: o.Queue, source: "/kferry/" + o.Spec.Name, run: rand.Text(), log: o.Logger,
+		client: &http.Client{
+			Transport: o.WakeUps, Timeout: o.Spec.Settings.Front.RunTime + wakeUpMargin,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token is for this URL
+		},
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kferry_wakeups_total", Help: "Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.",
+		}, []string{"answer"}),
+		news: make(chan struct{}, 1), due: map[lease.Task]*wakeUp{}, under: map[int64]time.Time{},
+	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(w.answers)
+	}
+	return w
+}
+
+// offered has a call go out for each of these tasks, which this coordinator has just offered. It does not wait for any.
+func (w *wakeUps) offered(tasks ...lease.Task) { w.note(tasks, false) }
+
+// standing notes that these are on the queue still, waiting or held.
+func (w *wakeUps) standing(tasks ...lease.Task) { w.note(tasks, true) }
+
+func (w *wakeUps) note(tasks []lease.Task, standing bool) {
+	if w == nil || len(tasks) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for _, t := range tasks {
+		u, known := w.due[t.Identity()]
+		switch {
+		case !known && len(w.due) >= wakeUpTasks:
+			continue
+		case !known && standing:
+			u = &wakeUp{next: now.Add(wakeUpAdopt), again: true}
+		case !known:
+			u = &wakeUp{next: now}
+		case !standing:
+			u.next, u.again, u.vain = now, false, 0
+		}
+		u.task, u.seen = t, now
+		w.due[t.Identity()] = u
+	}
+	if !standing {
+		w.poke()
+	}
+}
+
+func (w *wakeUps) poke() {
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
+}
+
+// attend sends until ctx ends, which ends the calls too.
+func (w *wakeUps) attend(ctx context.Context) error {
+	defer w.calls.Wait()
+	for sleepUnless(ctx, wakeUpLook, w.news) {
+		w.send(ctx)
+	}
+	return nil
+}
+
+// send calls for what is due, as far as the queue says that something waits; the first at once, since the queue's word may be older.
+func (w *wakeUps) send(ctx context.Context) {
+	due, young, idle := w.pick(time.Now())
+	if len(due) == 0 {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, passTimeout)
+	waiting, err := w.queue.Waiting(asking)
+	cancel()
+	most := max(0, waiting-young)
+	if err != nil {
+		most = 0 // which the passes report
+	}
+	if idle && !due[0].again {
+		most = max(1, most)
+	}
+	for _, u := range due[:min(most, len(due))] {
+		w.begin(ctx, u)
+	}
+}
+
+// pick lists what may be called for now, those first that have not been, and says how many calls are about to claim and whether there are
+// none at all.
+func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young int, idle bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, u := range w.due {
+		switch {
+		case !u.under && now.Sub(u.seen) >= wakeUpForget:
+			delete(w.due, id)
+		case !u.under && !u.next.After(now):
+			due = append(due, u)
+		}
+	}
+	for _, since := range w.under {
+		if now.Sub(since) < wakeUpYoung {
+			young++
+		}
+	}
+	if now.Before(w.rest) {
+		return nil, young, false
+	}
+	slices.SortFunc(due, func(a, b *wakeUp) int {
+		if a.again != b.again {
+			if b.again {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.task.String(), b.task.String()))
+	})
+	most := w.Most
+	if w.failed > 0 {
+		most = 1 // to see whether it goes again
+	}
+	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under) == 0
+}
+
+func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
+	w.mu.Lock()
+	w.sent++
+	number, task := w.sent, u.task
+	w.under[number] = time.Now()
+	u.under, u.again = true, true
+	u.next = time.Now().Add(wakeUpAgain)
+	w.mu.Unlock()
+	w.calls.Go(func() {
+		a := w.call(ctx, task, number)
+		w.ended(u, number, a)
+		w.poke()
+	})
+}
+
+// An answer is what came of a call.
+type answer struct {
+	status int
+	retry  time.Duration // to be kept, at least, before the next call
+	err    error
+}
+
+// call sends one event. It says whose task it is about, and nothing else.
+func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answer {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, nil)
+	if err != nil {
+		return answer{err: err}
+	}
+	if w.Token.Set() {
+		token, err := w.Token.Read()
+		if err != nil {
+			return answer{err: fmt.Errorf("read KFERRY_PUSH_TOKEN_FILE: %w", err)}
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	subject := w.queue.Subject(task.Identity())
+	for name, value := range map[string]string{
+		"Specversion": "1.0", "Type": wakeUpType, "Source": w.source, "Subject": subject,
+		"Id": subject + "#" + w.run + "-" + strconv.FormatInt(number, 10), "Time": time.Now().UTC().Format(time.RFC3339Nano),
+	} {
+		request.Header.Set("Ce-"+name, value)
+	}
+	request.Header.Set("User-Agent", "kferry")
+	response, err := w.client.Do(request)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer response.Body.Close()
+	a := answer{status: response.StatusCode}
+	text, err := io.ReadAll(io.LimitReader(response.Body, wakeUpAnswer))
+	switch {
+	case a.status == http.StatusOK || a.status == http.StatusAccepted || a.status == http.StatusNoContent:
+		a.err = err // what broke off may have been a run
+	default:
+		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
+		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, text)
+	}
+	return a
+}
+
+// retryAfter reads the header of that name: seconds, or a date.
+func retryAfter(text string, now time.Time) time.Duration {
+	wait := time.Duration(0)
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = at.Sub(now)
+	}
+	return min(max(wait, 0), wakeUpRetry)
+}
+
+// ended decides when the next call is due.
+func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.under, number)
+	u.under = false
+	now := time.Now()
+	switch {
+	case a.err == nil:
+		w.failed = 0
+		name := "worked"
+		if u.vain++; a.status == http.StatusNoContent {
+			name = "nothing"
+		} else {
+			u.vain = 0
+		}
+		if u.again {
+			u.next = now.Add(min(wakeUpMost, wakeUpAgain<<min(u.vain, 10)))
+		}
+		w.answers.WithLabelValues(name).Inc()
+		return
+	case errors.Is(a.err, context.Canceled):
+		return
+	}
+	busy := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
+	if busy {
+		w.answers.WithLabelValues("busy").Inc()
+	} else {
+		w.answers.WithLabelValues("failed").Inc()
+	}
+	if !now.Before(w.rest) {
+		w.failed++
+		w.rest = now.Add(min(wakeUpRest, wakeUpAgain<<min(w.failed-1, 10)))
+	}
+	if asked := now.Add(a.retry); asked.After(w.rest) {
+		w.rest = asked
+	}
+	if !busy && now.Sub(w.said) >= wakeUpSay {
+		w.said = now
+		w.log.Warn("push workers can't be called; trying again", "error", a.err)
+	}
+}

@@ -1,0 +1,262 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/spec"
+)
+
+// A fleet is push workers behind one URL, as a coordinator sees it: what it is called for, and what it answers.
+type fleet struct {
+	answer func(*http.Request) (*http.Response, error)
+
+	mu          sync.Mutex // guards what follows
+	calls       []*http.Request
+	at          []time.Time
+	under, most int
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f *fleet) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.mu.Lock()
+	f.calls, f.at = append(f.calls, r), append(f.at, time.Now())
+	f.under++
+	f.most = max(f.most, f.under)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.under--
+	}()
+	return f.answer(r)
+}
+
+func (f *fleet) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
+func status(code int, headers ...string) (*http.Response, error) {
+	r := &http.Response{StatusCode: code, Status: fmt.Sprintf("%d %s", code, http.StatusText(code)), Body: io.NopCloser(strings.NewReader("")), Header: http.Header{}}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return r, nil
+}
+
+// withFleet runs a test with coordinators to be that call a fleet.
+func withFleet(t *testing.T, answer func(*installation) func(*http.Request) (*http.Response, error), test func(in *installation, f *fleet)) {
+	t.Helper()
+	bubble(t, func(in *installation) {
+		f := &fleet{answer: answer(in)}
+		in.WakeUps = f
+		in.Options.Spec.Settings.WakeUps = spec.WakeUps{URL: "https://worker.example.com/", Token: spec.Kept{Text: "geheim-geheim-geheim"}, Most: 10}
+		in.Options.Spec.Settings.Front.RunTime = 30 * time.Second
+		test(in, f)
+	})
+}
+
+// always answers in one way.
+func always(code int, headers ...string) func(*installation) func(*http.Request) (*http.Response, error) {
+	return func(*installation) func(*http.Request) (*http.Response, error) {
+		return func(*http.Request) (*http.Response, error) { return status(code, headers...) }
+	}
+}
+
+// works claims one task and does it.
+func works(in *installation) func(*http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		leases, err := in.Queue.Claim(r.Context(), 1, 0)
+		if err != nil {
+			return nil, err
+		}
+		if len(leases) == 0 {
+			return status(http.StatusNoContent)
+		}
+		time.Sleep(100 * time.Millisecond)
+		t := leases[0].Task
+		in.commit(in.Options.Spec.Flows[0], t.Topic, t.Partition, in.Kafka("A").PartitionInfo(t.Topic, t.Partition).HighWatermark)
+		in.release(leases...)
+		return status(http.StatusOK)
+	}
+}
+
+func (in *installation) tasks(partitions int32) {
+	in.Helper()
+	in.create("A", "orders", partitions, 0)
+	in.create("B", "A.orders", partitions, 0)
+	for p := range partitions {
+		in.writeTo("A", "orders", p)
+	}
+}
+
+// One call goes out for each task that is offered, in the form of an event that tells nothing but the task, and none when nothing waits.
+func TestOneCallForEachTask(t *testing.T) {
+	withFleet(t, works, func(in *installation, f *fleet) {
+		in.tasks(7)
+		in.run()
+		time.Sleep(time.Minute)
+		in.metric("# HELP kferry_wakeups_total Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.\n# TYPE kferry_wakeups_total counter\n" +
+			"kferry_wakeups_total{answer=\"worked\"} 7")
+		subjects, ids := map[string]bool{}, map[string]bool{}
+		for _, r := range f.calls {
+			subjects[r.Header.Get("Ce-Subject")], ids[r.Header.Get("Ce-Id")] = true, true
+			for name, want := range map[string]string{
+				"Ce-Specversion": "1.0", "Ce-Type": "com.github.kferry.task.offered.v1", "Ce-Source": "/kferry/kferry",
+				"Authorization": "Bearer geheim-geheim-geheim", "User-Agent": "kferry",
+			} {
+				if got := r.Header.Get(name); got != want {
+					t.Errorf("%s: %q, want %q", name, got, want)
+				}
+			}
+			if r.Method != http.MethodPost || r.URL.String() != "https://worker.example.com/" || r.ContentLength != 0 || len(r.Header) != 8 {
+				t.Errorf("%s %s, %d bytes, headers %v", r.Method, r.URL, r.ContentLength, r.Header)
+			}
+		}
+		if len(subjects) != 7 || len(ids) != 7 || !subjects["kferry.task.mirror.A-=3EB.orders.3"] {
+			t.Errorf("subjects %v, ids %v", subjects, ids)
+		}
+		in.writeTo("A", "orders", 2)
+		time.Sleep(1500 * time.Millisecond)
+		if n := f.count(); n != 8 {
+			t.Errorf("%d calls after one more record", n)
+		}
+	})
+}
+
+// What goes wrong with calls delays no offer, and they become fewer.
+func TestCallsThatFail(t *testing.T) {
+	hangs := func(*installation) func(*http.Request) (*http.Response, error) {
+		return func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		}
+	}
+	dead := func(*installation) func(*http.Request) (*http.Response, error) {
+		return func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
+	}
+	for name, k := range map[string]struct {
+		answer      func(*installation) func(*http.Request) (*http.Response, error)
+		least, most int // calls in a minute, for 20 tasks
+	}{
+		"dead":            {dead, 5, 20},
+		"hangs":           {hangs, 10, 20},
+		"refuses":         {always(401), 5, 20},
+		"redirects":       {always(302, "Location", "https://elsewhere.example.com/"), 5, 20},
+		"busy":            {always(429, "Retry-After", "1"), 5, 20},
+		"drains for long": {always(503, "Retry-After", "120"), 1, 12},
+		"finds nothing":   {always(204), 40, 20 * 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFleet(t, k.answer, func(in *installation, f *fleet) {
+				in.tasks(20)
+				c := in.run()
+				time.Sleep(time.Minute)
+				if n := f.count(); n < k.least || n > k.most || f.most > 10 {
+					t.Errorf("%d calls, %d at one time", n, f.most)
+				}
+				if passes := c.Flows()[0].Passes; passes < 55 {
+					t.Errorf("%d passes", passes)
+				}
+				for _, r := range f.calls {
+					if r.URL.Host != "worker.example.com" {
+						t.Errorf("called %s", r.URL)
+					}
+				}
+				if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 20 {
+					t.Errorf("%d tasks wait (%v)", n, err)
+				}
+			})
+		})
+	}
+}
+
+// A call that is lost is made up for.
+func TestLostCallsAreRepeated(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		work, n := works(in), 0
+		var mu sync.Mutex
+		return func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			n++
+			lost := n <= 5
+			mu.Unlock()
+			if lost {
+				return status(http.StatusAccepted) // by a broker that then loses it
+			}
+			return work(r)
+		}
+	}, func(in *installation, f *fleet) {
+		in.tasks(5)
+		in.run()
+		time.Sleep(10 * time.Second)
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 {
+			t.Errorf("%d tasks wait after %d calls (%v)", n, f.count(), err)
+		}
+	})
+}
+
+// Of two coordinators the one that offered calls; when it is gone, the other one does.
+func TestWhoOfferedCalls(t *testing.T) {
+	withFleet(t, always(204), func(in *installation, first *fleet) {
+		in.tasks(3)
+		one, stop := context.WithCancel(in.Context())
+		c := coordinator.New(in.Options)
+		ended := make(chan error)
+		go func() { ended <- c.Run(one) }()
+		time.Sleep(2 * time.Second)
+		other := &fleet{answer: works(in)}
+		in.WakeUps, in.Options.Metrics = other, nil
+		in.run()
+		synctest.Wait()
+		time.Sleep(4 * time.Second)
+		if first.count() < 3 || other.count() != 0 {
+			t.Errorf("%d and %d calls", first.count(), other.count())
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(15 * time.Second)
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 {
+			t.Errorf("%d tasks wait, %d calls (%v)", n, other.count(), err)
+		}
+	})
+}
+
+// The token is read for each call, so that a new one needs no restart.
+func TestTokenOfCallsIsReplaced(t *testing.T) {
+	withFleet(t, works, func(in *installation, f *fleet) {
+		file := filepath.Join(t.TempDir(), "token")
+		put := func(token string) {
+			if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put("first-first-first")
+		in.Options.Spec.Settings.WakeUps.Token = spec.Kept{File: file}
+		in.tasks(1)
+		in.run()
+		time.Sleep(3 * time.Second)
+		put("second-second-second")
+		in.writeTo("A", "orders", 0)
+		time.Sleep(3 * time.Second)
+		first, last := f.calls[0].Header.Get("Authorization"), f.calls[len(f.calls)-1].Header.Get("Authorization")
+		if first != "Bearer first-first-first" || last != "Bearer second-second-second" {
+			t.Errorf("%q and %q", first, last)
+		}
+	})
+}
