@@ -45,7 +45,7 @@ type flow struct {
 
 	limits map[string]lease.Limit // set while running
 
-	groupsDenied atomic.Pointer[string] // why some groups are left alone, as the log has it
+	groupsDenied [2]atomic.Pointer[string] // why some groups are left alone, of source and target, as the log has it
 
 	following following
 	subject   [2]subject // of follow's goroutine alone

@@ -1,10 +1,10 @@
 package coordinator
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/kferry/kferry/shared/groups"
@@ -126,7 +126,7 @@ func (f *flow) groupsDue(ctx context.Context, state lease.State, syncs bool) (bo
 	if err != nil {
 		return false, err
 	}
-	f.tellDenied(seen.Denied())
+	f.tellDenied(&f.groupsDenied[0], seen.Denied())
 	copies := groups.Copies{Flow: f.flow}
 	if copies.Cursors, err = f.cursors.All(ctx); err != nil {
 		return false, err
@@ -149,17 +149,17 @@ func (f *flow) groupsDue(ctx context.Context, state lease.State, syncs bool) (bo
 	if err != nil {
 		return false, err
 	}
-	f.tellDenied(cmp.Or(seen.Denied(), standing.Err()))
+	f.tellDenied(&f.groupsDenied[1], standing.Err())
 	return state.Synced != done+standing.Digest(positions), nil
 }
 
 // tellDenied warns, once, of groups that kferry may not look at: they are left alone.
-func (f *flow) tellDenied(err error) {
+func (f *flow) tellDenied(told *atomic.Pointer[string], err error) {
 	text := ""
 	if kafka.Denied(err) {
 		text = err.Error()
 	}
-	if was := f.groupsDenied.Swap(&text); text != "" && (was == nil || *was != text) {
+	if was := told.Swap(&text); text != "" && (was == nil || *was != text) {
 		f.log.Warn("consumer groups are left alone that kferry may not look at", "first", text)
 	}
 }

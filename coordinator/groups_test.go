@@ -1,12 +1,16 @@
 package coordinator_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/coordinator"
@@ -202,6 +206,26 @@ func TestGroupsThatCantBeListedStopNoCopy(t *testing.T) {
 		report := c.Flows()[0]
 		if report.Groups == nil || report.Err != nil || len(report.Plan.Tasks) == 0 {
 			t.Errorf("groups: %v; flow: %v; tasks: %v", report.Groups, report.Err, report.Plan.Tasks)
+		}
+	})
+}
+
+// A right that is missing on the target is told once, not at each look.
+func TestGroupsThatCantBeReadOnTheTargetAreToldOnce(t *testing.T) {
+	bubble(t, func(in *installation) {
+		var log bytes.Buffer
+		in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		f := followingGroups(in, true)
+		in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
+		in.commitGroup("A", "app", "orders", 15)
+		in.run()
+		in.groupsTask(f, true)
+		in.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+		for range 5 {
+			in.groupsTask(f, true)
+		}
+		if told := strings.Count(log.String(), "may not look at"); told != 1 {
+			t.Errorf("told %d times:\n%s", told, &log)
 		}
 	})
 }

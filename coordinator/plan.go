@@ -75,6 +75,7 @@ type Partition struct {
 	Offset        int64 // the next source offset to look at
 	End           int64 // the source's end
 	Lag           int64 // offsets to look at
+	Blind         bool  // the source doesn't say where it ends; End and Lag are those of the cursor
 	// Decision is what becomes of a hold that would wait for a person: what one has decided, else the flow's policy; "" is to wait.
 	Decision lease.Decision
 }
@@ -123,6 +124,7 @@ func blind(f spec.Flow, source []kafka.Topic, cursors map[kafka.TopicPartition]l
 	p.gone(v) // where the source says nothing, that is all that has a cursor
 	for i := range p.Partitions {
 		at := &p.Partitions[i]
+		at.Blind = true
 		if at.fail(why); at.State == Failed {
 			at.Reason = cmp.Or(lease.Away(why), lease.ReasonUnreachable)
 		}
@@ -235,9 +237,9 @@ func (v View) partition(topic, target string, partition int32) Partition {
 	if at.Begun {
 		at.Offset = at.Cursor.Offset
 	}
-	at.End = at.Offset
+	at.End, at.Blind = at.Offset, true
 	if end, known := v.Ends[tp]; known && end.Err == nil {
-		at.End = end.Offset
+		at.End, at.Blind = end.Offset, false
 	}
 	at.Lag = max(0, at.End-at.Offset)
 	return at

@@ -53,9 +53,9 @@ func (s Survey) table(to io.Writer) error {
 	fmt.Fprintln(table, "FLOW\tSOURCE TOPIC\tTARGET TOPIC\tPARTITION\tSTATE\tCURSOR\tSOURCE END\tTARGET END\tLAG\tLAG SECONDS\tEXACTLY-ONCE\tOFFSETS")
 	for _, f := range s.Flows {
 		for _, p := range f.Partitions {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s%s\n",
-				f.Flow, p.SourceTopic, p.TargetTopic, p.Partition, p.label(), number(p.Cursor), p.SourceEnd,
-				number(p.TargetEnd), p.LagRecords, seconds(p.LagSeconds), p.exactlyOnce(), orDash(p.Offsets), p.mark())
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n",
+				f.Flow, p.SourceTopic, p.TargetTopic, p.Partition, p.label(), number(p.Cursor), orUnknown(p.SourceEnd),
+				number(p.TargetEnd), orUnknown(p.LagRecords), seconds(p.LagSeconds), p.exactlyOnce(), orDash(p.Offsets), p.mark())
 		}
 	}
 	if err := table.Flush(); err != nil {
@@ -291,6 +291,14 @@ func number(n *int64) string {
 		return "-"
 	}
 	return strconv.FormatInt(*n, 10)
+}
+
+// orUnknown is a number that there is, known or not.
+func orUnknown(n *int64) string {
+	if n == nil {
+		return "?"
+	}
+	return number(n)
 }
 
 func seconds(s *float64) string {

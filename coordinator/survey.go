@@ -73,9 +73,9 @@ type PartitionSurvey struct {
 	Worker   string         `json:"worker,omitempty"` // that ran it last
 
 	Cursor     *int64   `json:"cursor"`      // the next source offset to look at; null before the first run
-	SourceEnd  int64    `json:"source_end"`  // as the flow's isolation level sees it
+	SourceEnd  *int64   `json:"source_end"`  // as the flow's isolation level sees it; null where the source doesn't say
 	TargetEnd  *int64   `json:"target_end"`  // null where the target has no such partition
-	LagRecords int64    `json:"lag_records"` // source offsets that are still to be looked at
+	LagRecords *int64   `json:"lag_records"` // source offsets that are still to be looked at; null likewise
 	LagSeconds *float64 `json:"lag_seconds"` // how old the first of them is; null where it can't be read
 
 	OpenTransaction *OpenTransaction `json:"open_transaction,omitempty"` // that holds back what follows it
@@ -362,7 +362,10 @@ func (p Partition) survey(ends map[kafka.TopicPartition]kafka.Offset, ages map[k
 		SourceTopic: p.Topic, TargetTopic: p.Target, Partition: p.Partition,
 		State: p.State, Reason: p.Reason, Detail: p.Detail, Decide: p.Reason.Decide() && p.Decision == "", Decision: p.Decision,
 		Since: moment(p.Since), Next: moment(p.Next), Worker: p.Worker,
-		SourceEnd: p.End, LagRecords: p.Lag, OpenTransaction: open,
+		OpenTransaction: open,
+	}
+	if !p.Blind {
+		s.SourceEnd, s.LagRecords = &p.End, &p.Lag
 	}
 	if open != nil && s.Detail == "" {
 		s.Detail = open.String()

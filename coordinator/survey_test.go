@@ -78,7 +78,7 @@ func TestStatusSaysWhatWaitsBehindAnOpenTransaction(t *testing.T) {
 		survey := coordinator.Status(in.Context(), in.Options)
 		waits, clear := survey.Flows[0].Partitions[0], survey.Flows[0].Partitions[1]
 		o := waits.OpenTransaction
-		if clear.OpenTransaction != nil || o == nil || o.LastStable != 5 || o.LogEnd != 6 || o.Waiting != 1 || o.ProducerID == nil || o.Since == nil || waits.LagRecords != 5 {
+		if clear.OpenTransaction != nil || o == nil || o.LastStable != 5 || o.LogEnd != 6 || o.Waiting != 1 || o.ProducerID == nil || o.Since == nil || waits.LagRecords == nil || *waits.LagRecords != 5 {
 			in.Fatalf("got %+v and %+v, %+v", clear, waits, o)
 		}
 		var text bytes.Buffer
@@ -162,7 +162,7 @@ func TestStatusWhileOneClusterIsDown(t *testing.T) {
 					in.Fatalf("got %+v", f)
 				}
 				first := f.Partitions[0]
-				if first.State != coordinator.Failed || first.Reason != lease.ReasonUnreachable || *first.Cursor != 3 || first.Detail != f.Error || first.LagSeconds != nil {
+				if first.State != coordinator.Failed || first.Reason != lease.ReasonUnreachable || *first.Cursor != 3 || first.Detail != f.Error || first.LagSeconds != nil || first.SourceEnd != nil || first.LagRecords != nil {
 					in.Errorf("got %+v", first)
 				}
 				var text bytes.Buffer

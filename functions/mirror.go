@@ -208,6 +208,10 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			piece.Release()
 			return fmt.Errorf("%s answers without a whole batch at offset %d of %s", m.flow.Source, before, m.from)
 		}
+		if err := m.within(soft, seen, piece); err != nil {
+			piece.Release()
+			return err
+		}
 		m.count.read(len(piece.Records), seen.data)
 		m.count.backlog.has(seen.next < end && ahead.paced == 0)
 		if seen.wrong == nil {
@@ -230,6 +234,22 @@ func (m *mirror) copy(ctx, soft context.Context) error {
 			return nil
 		}
 	}
+}
+
+// within refuses what lies behind the source's end: a batch's checksum leaves out its offset, and whoever believed one that is far too great would
+// pass over all that comes before. What an answer says of the end may be older than its records, so the source is asked again.
+func (m *mirror) within(soft context.Context, seen sight, piece *kafka.Fetched) error {
+	if seen.next <= piece.HighWatermark {
+		return nil
+	}
+	end, err := m.source.HighWatermark(soft, m.from)
+	if err != nil {
+		return fmt.Errorf("read high watermark of %s: %w", m.from, permanent(err))
+	}
+	if seen.next > end.Offset {
+		return fmt.Errorf("%s answers with records of %s up to offset %d, and ends at %d", m.flow.Source, m.from, seen.next-1, end.Offset)
+	}
+	return nil
 }
 
 // end is where the source ended, as the flow sees it, when it sent a piece.

@@ -415,7 +415,12 @@ func (m *mirror) look(soft context.Context, at place) (look, error) {
 	if err != nil {
 		return look{}, m.unread(soft, err)
 	}
-	return look{visible(piece, at.offset, at.epoch, isolation), piece}, nil
+	seen := visible(piece, at.offset, at.epoch, isolation)
+	if err := m.within(soft, seen, piece); err != nil {
+		piece.Release()
+		return look{}, err
+	}
+	return look{seen, piece}, nil
 }
 
 // lacking is why the source does not bring the n records from offset on that the target has: it may not show them yet, after its leader

@@ -140,7 +140,7 @@ func (d *door) readToken() (sum [sha256.Size]byte, err error) {
 }
 
 func (d *door) readTLS() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(d.Cert, d.Key)
+	pair, err := spec.ReadKeyPair(d.Cert, d.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (d *door) readTLS() (*tls.Config, error) {
 	if d.ClientCA == "" {
 		return config, nil
 	}
-	pem, err := os.ReadFile(d.ClientCA)
+	pem, err := spec.ReadFile(d.ClientCA, spec.MiB)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -375,4 +376,60 @@ func TestDoorIsBounded(t *testing.T) {
 	for _, conn := range []net.Conn{second, third, fourth} {
 		conn.Close()
 	}
+}
+
+// FuzzDoor gives any bytes as a request. Nothing changes but for those who may, and nobody is told a secret.
+func FuzzDoor(f *testing.F) {
+	for _, request := range []string{
+		"POST /change HTTP/1.1\r\nHost: localhost:1\r\nAuthorization: Bearer " + doorToken + "\r\nContent-Length: 2\r\n\r\nab",
+		"POST /change HTTP/1.1\r\nHost: evil.example\r\nOrigin: http://evil.example\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+		"POST http://localhost/change HTTP/1.1\r\nHost: evil.example\r\nAuthorization: bearer  x\r\n\r\n",
+		"POST //change/../change?x=%00 HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
+		"GET /change HTTP/1.1\r\nHost: 127.0.0.1\r\nX-HTTP-Method-Override: POST\r\n\r\n",
+		"GET /metrics HTTP/1.0\r\nHost: localhost.\r\nAccept: */*;q=1e9\r\n\r\n",
+		"HEAD /healthz HTTP/1.1\r\nHost: 0177.0.0.1\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	} {
+		f.Add([]byte(request), true)
+		f.Add([]byte(request), false)
+	}
+	changed := false
+	doors := map[bool]http.Handler{}
+	for _, asks := range []bool{true, false} {
+		h := spec.HTTP{}
+		if asks {
+			h.Token.Text = doorToken
+		}
+		d := newDoor(h, silent)
+		if err := d.readSecrets(); err != nil {
+			f.Fatal(err)
+		}
+		d.loopback = true
+		watchable(d, newRegistry(), func() bool { return true })
+		d.changes("POST /change", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			changed = true
+		}))
+		doors[asks] = d.bounded(d.mux)
+	}
+	f.Fuzz(func(t *testing.T, request []byte, asks bool) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
+		if err != nil {
+			return
+		}
+		changed = false
+		w := httptest.NewRecorder()
+		doors[asks].ServeHTTP(w, r)
+		switch {
+		case changed && asks && !bytes.Contains(request, []byte(doorToken)):
+			t.Errorf("changed without the token: %q", request)
+		case changed && !asks && !loopbackName(r.Host):
+			t.Errorf("changed under the name %q", r.Host)
+		case changed && (r.Method != "POST" || r.Header.Get("Sec-Fetch-Site") == "cross-site"):
+			t.Errorf("changed by %q", request)
+		case strings.Contains(w.Body.String()+fmt.Sprint(w.Header()), doorToken):
+			t.Errorf("told the token: %q", w.Body)
+		case w.Code < 200 || w.Code > 499:
+			t.Errorf("%q is answered with %d", request, w.Code)
+		}
+	})
 }

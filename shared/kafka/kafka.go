@@ -10,6 +10,8 @@
 //     other kind. The answer to one partition never depends on another's.
 //   - Bytes in flight come out of one Budget.
 //   - Nothing ever creates a topic but CreateTopic.
+//   - No answer costs more time or memory than its bytes explain, whatever it says of itself, see shape and guard. Only what was asked for
+//     is taken from it.
 //
 // A broker serves a connection's requests one after the other, and throttles by connection. franz-go has three connections
 // to a broker for what is done here: for fetches, for produce requests, and for the rest. It honours the throttle time of

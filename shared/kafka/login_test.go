@@ -263,6 +263,7 @@ func TestTokenEndpointsSayWhyNot(t *testing.T) {
 	}{
 		"wrong secret": {write(401, "", `{"error":"invalid_client","error_description":"no client has the secret s3cret"}`),
 			"it answers 401 Unauthorized: invalid_client (no client has the secret [hidden])", 1},
+		"header repeated": {write(401, "", `{"error":"invalid_client","error_description":"who is a2ZlcnJ5OnMzY3JldA=="}`), "(who is [hidden])", 1},
 		"down":            {write(503, "", "<html>s3cret</html>"), "it answers 503 Service Unavailable", 3},
 		"redirect":        {write(307, "Location: http://localhost:8081/", ""), "to http://localhost:8081/, where the client's secret is not taken", 1},
 		"no token":        {write(200, "Content-Type: text/html", "<html>s3cret</html>"), "its answer (text/html, 19 bytes) holds no access_token", 3},
@@ -272,7 +273,10 @@ func TestTokenEndpointsSayWhyNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := &issuer{answer: test.answer, silent: test.answer == nil}
-			login := oauth(func(o *spec.OAuth) { o.Retries, o.RetryPause, o.ReadTimeout = 2, 100*time.Millisecond, 20*time.Second })
+			login := oauth(func(o *spec.OAuth) {
+				o.Endpoint = "http://someone:s3cret@localhost:8080/token?key=s3cret"
+				o.Retries, o.RetryPause, o.ReadTimeout = 2, 100*time.Millisecond, 20*time.Second
+			})
 			behind(t, "OAUTHBEARER", login, func(w *world, g *local.Guard) {
 				w.issue(i)
 				err := w.cluster.Ping(w.ctx)

@@ -14,7 +14,9 @@ import (
 
 func TestRefusalsNameTheRight(t *testing.T) {
 	inBubble(t, setup{}, func(w *world) {
-		deny := func(key kmsg.Key, err *kerr.Error) { w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: 1}) }
+		deny := func(key kmsg.Key, err *kerr.Error) {
+			w.fake.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: 1})
+		}
 		for _, c := range []struct {
 			key  kmsg.Key
 			err  *kerr.Error

@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"math"
+	"math/big"
 	"os"
 	"runtime"
 	"strings"
@@ -124,6 +125,32 @@ func TestCertificateThatGoRefuses(t *testing.T) {
 	if _, err := s.Roots(); err == nil || !strings.Contains(err.Error(), `"odd"`) {
 		t.Errorf("the only certificate can't be read, and the error is %v", err)
 	}
+}
+
+// Certificates that issue each other in turn make no endless chain: putting it together costs the cube of its length.
+func TestChainsHaveAnEnd(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(key))})
+	names := []pkix.Name{{CommonName: "a"}, {CommonName: "b"}}
+	for n := range 100 {
+		c := &x509.Certificate{SerialNumber: big.NewInt(int64(n + 1)), Subject: names[n%2]}
+		der := must(x509.CreateCertificate(rand.Reader, c, &x509.Certificate{Subject: names[(n+1)%2]}, key.Public(), key))
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	certificate := must(must(keystore.Read(text, "", "")).Certificate())
+	if n := len(certificate.Certificate); n < 2 || n > 20 {
+		t.Errorf("a chain of %d", n)
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
 }
 
 func FuzzRead(f *testing.F) {

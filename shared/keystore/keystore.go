@@ -29,6 +29,8 @@ const (
 	// maxIterations is Java's own limit (5,000,000) for one derivation, and maxWork that for all of a store: a few seconds.
 	maxIterations = 5_000_000
 	maxWork       = 2 * maxIterations
+	// maxChain bounds a chain that is put together: no peer takes one that is as long (Java takes ten).
+	maxChain = 20
 )
 
 // ErrPassword is that a password is wrong. A store that was damaged can't be told from it.
@@ -199,9 +201,10 @@ func belongs(signer crypto.Signer, c *x509.Certificate) bool {
 }
 
 // chainFrom follows the issuers of a certificate through a pile of others. It ends at one that issued itself, or that came before.
+// Without a bound a store of certificates that issue each other in turn costs the cube of their number.
 func chainFrom(leaf *x509.Certificate, pile []*x509.Certificate) []*x509.Certificate {
 	chain := []*x509.Certificate{leaf}
-	for at := leaf; !bytes.Equal(at.RawIssuer, at.RawSubject); {
+	for at := leaf; !bytes.Equal(at.RawIssuer, at.RawSubject) && len(chain) < maxChain; {
 		next := slices.IndexFunc(pile, func(c *x509.Certificate) bool {
 			return bytes.Equal(c.RawSubject, at.RawIssuer) && !slices.ContainsFunc(chain, c.Equal)
 		})

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,11 +56,12 @@ func (q *Queue) connect() error {
 	if q.options.InProcess != nil {
 		options = append(options, nats.InProcessServer(q.options.InProcess))
 	}
-	login, connected, err := loginOptions(n, timeout, q.options.Logger)
+	login, dial, err := loginOptions(n, q.options.Logger)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", q.server, err)
 	}
-	options = append(options, login...)
+	dial.Timeout = timeout
+	options = append(append(options, login...), nats.SetCustomDialer(dial))
 	if n.InboxPrefix != "" {
 		options = append(options, nats.CustomInboxPrefix(n.InboxPrefix))
 	}
@@ -68,7 +69,7 @@ func (q *Queue) connect() error {
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", q.server, err)
 	}
-	connected(conn)
+	dial.conn.Store(conn)
 	q.trouble.conn.Store(conn)
 	if q.js, q.api, err = newJetStream(conn, n, q.callTime); err != nil {
 		conn.Close()
@@ -95,9 +96,9 @@ func newJetStream(conn *nats.Conn, n spec.NATS, timeout time.Duration) (js jetst
 
 // loginOptions are nats.go's for who one is, and whom one trusts. It calls back for what may be replaced while kferry runs, at each
 // connect. What can't be read now is a mistake; what can't be read later has the attempt fail, or what was read before hold.
-// connected is to be told of the connection.
-func loginOptions(n spec.NATS, timeout time.Duration, log *slog.Logger) (options []nats.Option, connected func(*nats.Conn), err error) {
-	l, connected := n.Login, func(*nats.Conn) {}
+// The dialer is to be told of the connection.
+func loginOptions(n spec.NATS, log *slog.Logger) (options []nats.Option, dial *dialer, err error) {
+	l, dial := n.Login, &dialer{}
 	switch {
 	case l.User != "":
 		password, err := newKept("NATS_PASSWORD", l.Password, log)
@@ -123,17 +124,17 @@ func loginOptions(n spec.NATS, timeout time.Duration, log *slog.Logger) (options
 			return signer("NATS_JWT and NATS_SEED", jwt, seed, errors.Join(err, seedErr))
 		})
 	case l.NKey != "":
-		var key *nkey
-		if key, err = newNKey(l.NKey, timeout); err == nil {
-			connected = key.conn.Store
-			options = append(options, nats.Nkey(key.public, key.sign), nats.SetCustomDialer(key))
+		var o nats.Options
+		dial.key = nkey(l.NKey)
+		if o, err = dial.key.read(); err == nil {
+			options = append(options, nats.Nkey(o.Nkey, dial.key.sign))
 		}
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	secure, err := tlsOptions(n)
-	return append(options, secure...), connected, err
+	return append(options, secure...), dial, err
 }
 
 // signed adds a login by JWT. It is tried once now.
@@ -202,30 +203,21 @@ func (k *kept) now() string {
 	return text
 }
 
-// An nkey is a login whose name follows from its key: nats.go takes the name once, so that a new key would go with the old name. It lets
-// itself be dialled, which nats.go does at the beginning of each attempt, with the connection's lock held.
-type nkey struct {
-	file, public string
-	conn         atomic.Pointer[nats.Conn]
-	dialer       net.Dialer
-}
+// An nkey is the file of a login whose name follows from its key.
+type nkey string
 
-func newNKey(file string, timeout time.Duration) (*nkey, error) {
-	k := &nkey{file: file, dialer: net.Dialer{Timeout: timeout}}
-	o, err := k.read()
-	k.public = o.Nkey
-	return k, err
-}
-
-func (k *nkey) read() (o nats.Options, _ error) {
-	option, err := nats.NkeyOptionFromSeed(k.file)
-	if err != nil {
-		return o, fmt.Errorf("NATS_NKEY: no user's NKey seed in %s: %w", k.file, err)
+func (k nkey) read() (o nats.Options, err error) {
+	if _, err = spec.ReadFile(string(k), spec.MiB); err == nil { // nats.go waits for a file as long as it takes
+		var option nats.Option
+		if option, err = nats.NkeyOptionFromSeed(string(k)); err == nil {
+			err = option(&o)
+			return o, err
+		}
 	}
-	return o, option(&o)
+	return o, fmt.Errorf("NATS_NKEY: no user's NKey seed in %s: %w", string(k), err)
 }
 
-func (k *nkey) sign(nonce []byte) ([]byte, error) {
+func (k nkey) sign(nonce []byte) ([]byte, error) {
 	o, err := k.read()
 	if err != nil {
 		return nil, err
@@ -233,29 +225,53 @@ func (k *nkey) sign(nonce []byte) ([]byte, error) {
 	return o.SignatureCB(nonce)
 }
 
-// Dial implements nats.CustomDialer.
-func (k *nkey) Dial(network, address string) (net.Conn, error) {
-	if conn := k.conn.Load(); conn != nil {
-		o, err := k.read()
+// A dialer opens nats.go's connections, which it does at the beginning of each attempt, with the connection's lock held.
+type dialer struct {
+	net.Dialer
+	key  nkey // "" for another login
+	conn atomic.Pointer[nats.Conn]
+}
+
+// Dial implements nats.CustomDialer. nats.go takes the name of an NKey once, so that a new key would go with the old name.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	if conn := d.conn.Load(); conn != nil && d.key != "" {
+		o, err := d.key.read()
 		if err != nil {
 			return nil, err
 		}
 		conn.Opts.Nkey = o.Nkey
 	}
-	return k.dialer.Dial(network, address)
+	conn, err := d.Dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return listening{conn}, nil
+}
+
+// listening is a connection whose end is learned by reading: a server that has closed it may have said why, an alert of TLS, say, and a
+// write that came too late would hide that.
+type listening struct{ net.Conn }
+
+// Write is part of net.Conn.
+func (l listening) Write(b []byte) (int, error) {
+	n, err := l.Conn.Write(b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return len(b), nil
+	}
+	return n, err
 }
 
 // tlsOptions read certificates at each connect.
 func tlsOptions(n spec.NATS) (options []nats.Option, err error) {
 	certificate := func() (tls.Certificate, error) {
-		c, err := tls.LoadX509KeyPair(n.Cert, n.Key)
+		c, err := spec.ReadKeyPair(n.Cert, n.Key)
 		if err != nil {
 			err = fmt.Errorf("NATS_CERT and NATS_KEY: %w", err)
 		}
 		return c, err
 	}
 	roots := func() (*x509.CertPool, error) {
-		pem, err := os.ReadFile(n.CA)
+		pem, err := spec.ReadFile(n.CA, spec.MiB)
 		if err != nil {
 			return nil, fmt.Errorf("NATS_CA: %w", err)
 		}

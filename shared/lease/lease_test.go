@@ -1,11 +1,17 @@
 package lease_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/local"
@@ -455,6 +461,75 @@ func TestLateExtensionRevivesNothing(t *testing.T) {
 		time.Sleep(time.Second)
 		if err := successor.Extend(t.Context()); err != nil || !successor.Trust().After(before) {
 			t.Errorf("the successor is not trusted any longer: %v", err)
+		}
+	})
+}
+
+// What somebody else writes into the stream is nobody's task: it is removed, and told.
+func TestMessagesThatAreNoTasks(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		var log bytes.Buffer
+		q, err := lease.Open(t.Context(), lease.Options{InProcess: env.NATS, LeaseTime: leaseTime, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		conn, err := nats.Connect("", nats.InProcessServer(env.NATS))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		garbage := []string{
+			"", "null ", "{", "\x00\xff", `[]`, `{"partition":99999999999}`, `{"version":"1"}`, strings.Repeat("[", 100_000), `{"a":` + strings.Repeat(`{"a":`, 20_000),
+			`{"kind":"mirror","flow":"A->B","partition":-5}`, `{"kind":"mirror","flow":"A->B","topic":"` + strings.Repeat("t", 500_000) + `"}`,
+		}
+		for i, text := range garbage {
+			if err := conn.Publish(fmt.Sprintf("kferry.task.garbage.%d", i), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		offer(t, q, mirror(1), true)
+		claimed := 0
+		for range 20 {
+			leases, err := q.Claim(t.Context(), 100, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range leases {
+				if l.Task.Topic != "" && l.Task.Topic != mirror(1).Topic {
+					t.Errorf("claimed %+v", l.Task)
+				}
+				release(t, l)
+			}
+			claimed += len(leases)
+		}
+		if claimed != 2 { // null is a task of nothing, which the worker refuses
+			t.Errorf("%d leases are claimed", claimed)
+		}
+		claim(t, q, 100, 0)
+		if n := strings.Count(log.String(), "removed a message that is no task"); n != len(garbage)-1 {
+			t.Errorf("%d of %d are told: %.3000s", n, len(garbage)-1, log.String())
+		}
+		if log.Len() > 20_000 {
+			t.Errorf("a log of %d bytes", log.Len())
+		}
+	})
+}
+
+// A count below nothing once ended the process of whoever computed the next pause from it.
+func TestStateThatNobodyWrote(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		for _, n := range []int{-5, math.MinInt, math.MaxInt} {
+			if err := q.PutState(t.Context(), mirror(0), lease.State{Attempts: n}); err != nil {
+				t.Fatal(err)
+			}
+			if s, _, err := q.State(t.Context(), mirror(0)); err != nil || s.Attempts < 0 || s.Attempts+1 < 0 {
+				t.Errorf("%d attempts, %v", s.Attempts, err)
+			}
 		}
 	})
 }

@@ -19,6 +19,9 @@ const (
 	// settleTime is what the others have to answer a worker that has just come, from when its first word came back.
 	settleTime    = 250 * time.Millisecond
 	needsAMessage = 500
+	// mostWorkers and mostHungry bound what is believed of others.
+	mostWorkers = 10_000
+	mostHungry  = 1_000_000
 )
 
 // Shares is how the workers of an installation divide the limits of one flow: each says once a second what it needs, to all the others,
@@ -159,6 +162,14 @@ func (s *Shares) hear(m *nats.Msg) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if answer := s.take(w); len(answer) > 0 {
+		_ = s.say(word{Needs: list(answer)}) // or it is said with the next round
+	}
+	s.poke()
+}
+
+// take is what one who has just come is to be answered. The lock is held.
+func (s *Shares) take(w word) map[Limited]Need {
 	if w.Worker == s.self && w.Turn {
 		s.count()
 	}
@@ -177,10 +188,7 @@ func (s *Shares) hear(m *nats.Msg) {
 			delete(s.company[l], w.Worker)
 		}
 	}
-	if len(answer) > 0 {
-		_ = s.say(word{Needs: list(answer)}) // or it is said with the next round
-	}
-	s.poke()
+	return answer
 }
 
 // meet notes what a worker needs, and says whether it is new here.
@@ -191,6 +199,10 @@ func (s *Shares) meet(worker string, n limitedNeed) (isNew bool) {
 		s.company[n.Limited] = workers
 	}
 	_, known := workers[worker]
+	if !known && len(workers) >= mostWorkers {
+		return false
+	}
+	n.Hungry, n.Used = min(max(0, n.Hungry), mostHungry), max(0, n.Used) // or somebody else's part would be more than there is
 	workers[worker] = peer{n.Need, s.rounds}
 	if worker == s.self && s.settled[n.Limited].IsZero() {
 		s.settled[n.Limited] = time.Now().Add(settleTime)

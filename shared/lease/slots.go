@@ -2,7 +2,6 @@ package lease
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -82,8 +81,7 @@ func (q *Queue) AskBack(t Task) error {
 // Asked calls back with each task of a flow that is asked for, until stop is called.
 func (q *Queue) Asked(flow string, back func(Task)) (stop func(), err error) {
 	s, err := q.conn.Subscribe(q.askSubject(flow), func(m *nats.Msg) {
-		var t Task
-		if json.Unmarshal(m.Data, &t) == nil {
+		if t, err := decodeTask(m.Data); err == nil {
 			back(t)
 		}
 	})

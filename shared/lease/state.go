@@ -33,6 +33,9 @@ func (s State) SyncDue(interval time.Duration, now time.Time) bool {
 	return since < 0 || since >= interval*3/4
 }
 
+// mostAttempts is where they are no longer counted.
+const mostAttempts = 1_000_000
+
 // LongestWait is the longest that Next is put ahead. The processes that write and read it go by clocks of their own, and clocks are set:
 // a Next that is much further ahead says nothing.
 const LongestWait = 30 * time.Second
@@ -81,6 +84,7 @@ func decodeState(key string, value []byte) (Task, State, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		s = State{Reason: ReasonFormat, Detail: err.Error()}
 	}
+	s.Attempts = min(max(0, s.Attempts), mostAttempts) // which the next pause is computed from
 	return t, s, nil
 }
 

@@ -11,6 +11,10 @@ import (
 // TaskVersion is the format of tasks that this kferry writes. A worker that claims a greater one hands it back.
 const TaskVersion = 1
 
+// mostText bounds each text of a task. A topic's name has 249 letters at most, an alias 100. What is longer has no state either, since its key
+// would be too long for NATS.
+const mostText = 1_000
+
 // A Kind is what a task is about.
 type Kind string
 
@@ -87,6 +91,9 @@ func decodeTask(data []byte) (Task, error) {
 	var t Task
 	if err := json.Unmarshal(data, &t); err != nil {
 		return Task{}, fmt.Errorf("task %.200q: %w", data, err)
+	}
+	if max(len(t.Kind), len(t.Flow), len(t.Topic), len(t.Digest)) > mostText || t.Partition < -1 || t.Slot < 0 {
+		return Task{}, fmt.Errorf("task %.200q: no flow has such a topic", data)
 	}
 	return t, nil
 }

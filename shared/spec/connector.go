@@ -82,7 +82,7 @@ func (r *resolver) flow(m mirror) Flow {
 		OffsetsTopic:             read(r.report, firstSet(copying["offsets.storage.topic"], r.worker(m, "offset.storage.topic")), parseTopic, offsets),
 		Connector:                read(r.report, copying["kferry.connector"], parseConnector, name),
 		OffsetsReplicationFactor: read(r.report, firstSet(copying["offset.storage.replication.factor"], r.worker(m, "offset.storage.replication.factor")), parseReplicationFactor, -1),
-		ConfigExclude:            read(r.report, r.first(copying, "config.properties.exclude", "config.properties.blacklist"), ParsePatterns, defaultConfigExclude),
+		ConfigExclude:            read(r.report, r.first(copying, "config.properties.exclude", "config.properties.blacklist"), r.parsePatterns, defaultConfigExclude),
 		Limits:                   r.report.limits(limitsIn(copying), r.limits),
 		OnHold:                   read(r.report, copying["kferry.on.hold"], ParseOnHold, nil),
 		ConnectGroup:             read(r.report, r.worker(m, "group.id"), parseGroup, group),
@@ -185,8 +185,8 @@ func (r *resolver) filter(m mirror) Filter {
 		config = m.checkpointConnector.config
 	}
 	return Filter{
-		Topics:  read(r.report, config["topics"], ParsePatterns, allTopics),
-		Exclude: read(r.report, r.first(config, "topics.exclude", "topics.blacklist"), ParsePatterns, defaultTopicsExclude),
+		Topics:  read(r.report, config["topics"], r.parsePatterns, allTopics),
+		Exclude: read(r.report, r.first(config, "topics.exclude", "topics.blacklist"), r.parsePatterns, defaultTopicsExclude),
 
 		references: referencesIn(config),
 	}
@@ -237,8 +237,8 @@ func (r *resolver) groups(m mirror, separator string) Groups {
 	config, every := m.checkpointConnector.config, m.form.interval()
 	return Groups{
 		State:                        m.checkpointConnector.of(),
-		Include:                      read(r.report, config["groups"], ParsePatterns, allTopics),
-		Exclude:                      read(r.report, r.first(config, "groups.exclude", "groups.blacklist"), ParsePatterns, defaultGroupsExclude),
+		Include:                      read(r.report, config["groups"], r.parsePatterns, allTopics),
+		Exclude:                      read(r.report, r.first(config, "groups.exclude", "groups.blacklist"), r.parsePatterns, defaultGroupsExclude),
 		Checkpoints:                  r.on(config["emit.checkpoints.enabled"], true),
 		CheckpointsInterval:          read(r.report, config["emit.checkpoints.interval.seconds"], every, defaultRefresh),
 		CheckpointsTopic:             mm2.CheckpointsTopic(separator, m.source.text),

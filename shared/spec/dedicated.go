@@ -55,9 +55,16 @@ var yamlLine = regexp.MustCompile(`^(apiVersion|kind|metadata|spec|items|mirrors
 // mostClusters bounds what lists every pair of them.
 const mostClusters = 100
 
+// mostKeys bounds what each is looked for among the known ones.
+const mostKeys = 20_000
+
 func readDedicated(file string, text []byte, r *report) input {
 	d := dedicatedReader{report: r, all: settings{}, owned: map[string]settings{}, used: map[string]bool{}}
 	d.entries = readProperties(file, latin1(text), r)
+	if len(d.entries) > mostKeys {
+		r.wrongf(d.entries[mostKeys].value, "comes after %d others, as many as are read; leave out what has no effect", mostKeys)
+		return input{}
+	}
 	for _, entry := range d.entries {
 		entry.text = strings.TrimSpace(entry.text) // as Kafka does with every value
 		d.all[entry.path] = entry.value
@@ -126,8 +133,11 @@ func (d *dedicatedReader) take(key string) value {
 func (d *dedicatedReader) owner(key string) string {
 	for _, source := range d.aliases {
 		rest, found := strings.CutPrefix(key, source+"->")
+		if !found {
+			continue
+		}
 		for _, target := range d.aliases {
-			if found && strings.HasPrefix(rest, target+".") {
+			if strings.HasPrefix(rest, target+".") {
 				return FlowName(source, target) + "."
 			}
 		}
@@ -274,6 +284,17 @@ func (d *dedicatedReader) warnDead() {
 	}
 }
 
+// arrows are what people write between two aliases.
+var arrows = []string{"->", "-", "=>", ">", "-->"}
+
+// cutPrefixFold is strings.CutPrefix for letters of any case.
+func cutPrefixFold(text, prefix string) (rest string, found bool) {
+	if len(text) < len(prefix) || !strings.EqualFold(text[:len(prefix)], prefix) {
+		return text, false
+	}
+	return text[len(prefix):], true
+}
+
 // flowLike is the beginning of a flow's keys that a key comes close to: with another arrow, in other letters (a->B), or as Java reads
 // "A -> B.topics" and "A=>B.topics", whose key is "A".
 func (d *dedicatedReader) flowLike(key string) string {
@@ -281,10 +302,16 @@ func (d *dedicatedReader) flowLike(key string) string {
 		if key == source {
 			return source + "->…"
 		}
-		for _, target := range d.aliases {
-			like := regexp.MustCompile(`(?i)^` + regexp.QuoteMeta(source) + `(->|-|=>|>|--?>)` + regexp.QuoteMeta(target) + `\.`)
-			if source != target && like.MatchString(key) {
-				return FlowName(source, target) + "."
+		rest, begins := cutPrefixFold(key, source)
+		for _, arrow := range arrows {
+			rest, follows := strings.CutPrefix(rest, arrow)
+			if !begins || !follows {
+				continue
+			}
+			for _, target := range d.aliases {
+				if _, leads := cutPrefixFold(rest, target+"."); leads && source != target {
+					return FlowName(source, target) + "."
+				}
 			}
 		}
 	}

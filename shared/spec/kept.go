@@ -3,8 +3,6 @@ package spec
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -19,27 +17,20 @@ type Kept struct {
 func (k Kept) Set() bool { return k != (Kept{}) }
 
 // mostSecret is far above any secret.
-const mostSecret = 64 << 10
+const mostSecret = 64 * KiB
 
 // Read is the secret as it is now, without the end of its line.
 func (k Kept) Read() (string, error) {
 	if k.File == "" {
 		return string(k.Text), nil
 	}
-	file, err := os.Open(k.File)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, mostSecret+1))
+	text, err := ReadFile(k.File, mostSecret)
 	text = bytes.TrimRight(text, "\r\n")
 	switch {
 	case err != nil:
 		return "", err
 	case len(text) == 0:
 		return "", fmt.Errorf("%s is empty", k.File)
-	case len(text) > mostSecret:
-		return "", fmt.Errorf("%s holds more than %d bytes, which is no secret", k.File, mostSecret)
 	}
 	return string(text), nil
 }

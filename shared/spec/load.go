@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 )
 
 // maxFile is far above any description, and keeps a wrong path (a device, a log) from filling the memory.
-const maxFile = 16 * MiB
+const maxFile = 4 * MiB
 
 // Load reads the files, or where there are none KFERRY_MIRROR (a path or the text itself) or a flow in plain variables.
 // Settings come from environ alone, which has the form of os.Environ. The error holds every mistake, and beside it
@@ -173,7 +172,7 @@ func (src *source) readFile(name string) ([]byte, error) {
 	if text, read := src.pipes[name]; read {
 		return text, nil
 	}
-	file, err := os.Open(name)
+	file, err := openNow(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("no such file; give the path of a KafkaMirrorMaker2 resource or an mm2.properties")
 	}
@@ -181,14 +180,19 @@ func (src *source) readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("can't be opened: %w", err)
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, int64(maxFile)+1))
-	switch {
-	case err != nil:
+	about, err := file.Stat()
+	if err != nil {
 		return nil, fmt.Errorf("can't be read (%w); give the path of a file", err)
-	case len(text) > int(maxFile):
-		return nil, fmt.Errorf("holds more than %s; give the path of a KafkaMirrorMaker2 resource or an mm2.properties", maxFile)
 	}
-	if about, err := file.Stat(); err == nil && !about.Mode().IsRegular() {
+	from := io.Reader(file)
+	if about.Mode()&fs.ModeNamedPipe != 0 {
+		from = &pipe{File: file}
+	}
+	text, err := readUpTo(from, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("can't be read (%w); give the path of a KafkaMirrorMaker2 resource or an mm2.properties", err)
+	}
+	if !about.Mode().IsRegular() {
 		src.pipes[name] = text
 	}
 	return text, nil

@@ -55,7 +55,11 @@ func (l *Login) Problem() string {
 	return l.problem
 }
 
-const lookPause = time.Second
+const (
+	lookPause = time.Second
+	// lookLimit is how long those who connect wait for files: a pipe that nobody writes to, or a mount whose server is away, has no end.
+	lookLimit = 2 * time.Second
+)
 
 // A watch reads the input again, for the sake of its logins alone.
 type watch struct {
@@ -63,13 +67,15 @@ type watch struct {
 	logins []*Login
 	at     map[string][]string // addresses, by key of the cluster
 
-	mu     sync.Mutex // guards looked; held while the input is read
+	mu     sync.Mutex // guards what follows
 	looked time.Time
+	over   chan struct{} // closed when the reading that began then is over: one at a time reads
 }
 
 // watched has the logins of a Spec be looked at again.
 func (s Spec) watched(input *source) {
-	w := &watch{input: input, at: map[string][]string{}, looked: time.Now()}
+	w := &watch{input: input, at: map[string][]string{}, looked: time.Now(), over: make(chan struct{})}
+	close(w.over)
 	for _, c := range s.Clusters {
 		if c.Login != nil {
 			c.Login.watch, c.Login.key = w, c.Key()
@@ -80,14 +86,41 @@ func (s Spec) watched(input *source) {
 
 func (w *watch) look() {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if time.Since(w.looked) < lookPause {
-		return
+	select {
+	case <-w.over:
+		if time.Since(w.looked) >= lookPause {
+			w.looked, w.over = time.Now(), make(chan struct{})
+			go w.read(w.over)
+		}
+	default:
 	}
-	w.looked = time.Now()
+	over, until := w.over, w.looked.Add(lookLimit)
+	w.mu.Unlock()
+	select {
+	case <-over:
+	case <-time.After(time.Until(until)):
+		for _, l := range w.logins {
+			l.late(over)
+		}
+	}
+}
+
+func (w *watch) read(over chan struct{}) {
+	defer close(over)
 	s, err := w.input.load()
 	for _, l := range w.logins {
 		l.take(s, err, w.at[l.key])
+	}
+}
+
+// late notes a reading that takes too long, unless it has come to its end meanwhile.
+func (l *Login) late(over <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-over:
+	default:
+		l.problem = fmt.Sprintf("a file of the input has not been read within %v: is it a pipe, or on a mount that does not answer?", lookLimit)
 	}
 }
 

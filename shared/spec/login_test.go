@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -220,4 +221,81 @@ func TestPipeIsReadOnce(t *testing.T) {
 			t.Errorf("%s, %s", got, s.Cluster("a").Login.Problem())
 		}
 	})
+}
+
+// A file that has no end holds nobody up for long, and what held before goes on to. Else one pipe, or one mount whose server is away, would
+// keep every cluster from being connected to.
+func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	write(t, file, "first")
+	s := load(t, plain("KFERRY_SOURCE_SASL_MECHANISM=PLAIN", "KFERRY_SOURCE_SASL_USERNAME=u", "KFERRY_SOURCE_SASL_PASSWORD_FILE="+file)...)
+	login := s.Cluster("A").Login
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("mkfifo", file).Run(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for login.Problem() == "" && time.Since(began) < 20*time.Second {
+		answers := make(chan string, 1)
+		go func() { answers <- password(t, login) }()
+		select {
+		case got := <-answers:
+			if got != "first" {
+				t.Fatal(got)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("it is waited for")
+		}
+		time.Sleep(100 * time.Millisecond) // files have no clock but the real one
+	}
+	if problem := login.Problem(); !strings.Contains(problem, "has not been read within") {
+		t.Error(problem)
+	}
+	writer, err := os.OpenFile(file, os.O_WRONLY, 0) // somebody does write
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writer.WriteString("second"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file+".new", "second")
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	for began := time.Now(); password(t, login) != "second" && time.Since(began) < 20*time.Second; {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if got, problem := password(t, login), login.Problem(); got != "second" || problem != "" {
+		t.Errorf("%s, %s", got, problem)
+	}
+}
+
+// A secret that is read at each login holds nobody up either, and what is stuck is not begun again and again.
+func TestSecretThatIsNeverReadIsAnError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	if err := exec.Command("mkfifo", file).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if text, err := (spec.Kept{File: file}).Read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
+			t.Fatalf("%q, %v", text, err)
+		}
+	}
+	write(t, file, "late") // which ends it
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "second")
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		text, err := spec.Kept{File: file}.Read()
+		if text == "second" {
+			return
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("%q, %v", text, err)
+		}
+	}
 }

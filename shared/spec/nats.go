@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -179,7 +178,7 @@ func (e environment) natsContext(r *report) NATS {
 		r.wrong(name, errors.New("not the name of a context; nats context ls lists them"))
 		return NATS{}
 	}
-	text, err := os.ReadFile(path)
+	text, err := ReadFile(path, mostSecret)
 	if err != nil {
 		r.wrong(name, fmt.Errorf("the context can't be read; nats context ls lists those that there are: %w", err))
 		return NATS{}

@@ -94,6 +94,9 @@ func (n node) items(r *report) []node {
 	}
 	var items []node
 	for i, item := range n.target().Content {
+		if !r.visit(n) {
+			return nil
+		}
 		items = append(items, node{n.file, fmt.Sprintf("%s[%d]", n.path, i), item})
 	}
 	return items
@@ -136,6 +139,9 @@ func (n node) mapping(r *report) mapping {
 // add reads the keys that stand in the map itself.
 func (m *mapping) add(from *yaml.Node, r *report) {
 	for key, content := range pairs(from) {
+		if !r.visit(m.node) {
+			return
+		}
 		n := m.child(key.Value, content)
 		if first, twice := m.values[key.Value]; twice {
 			r.wrongf(n.at(), "is given twice, first in line %d; remove one of them", first.yaml.Line)
@@ -188,6 +194,9 @@ func (m *mapping) merge(from *yaml.Node, r *report) {
 			return
 		}
 		for key, content := range pairs(next.target()) {
+			if !r.visit(next) {
+				return
+			}
 			if _, known := m.values[key.Value]; !known {
 				m.set(key.Value, m.child(key.Value, content))
 			}

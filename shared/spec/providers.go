@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -53,7 +52,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 	if !v.set || v.lost || v.reference != "" {
 		return v
 	}
-	if isSecret(key) && !reference.MatchString(v.text) {
+	if (isSecret(key) || inURL.MatchString(v.text)) && !reference.MatchString(v.text) {
 		return v.hideSecrets(key)
 	}
 	var text strings.Builder
@@ -297,20 +296,14 @@ const maxValue = MiB
 var errMissing = errors.New("there is no such file")
 
 func readValue(path string) (string, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%s: %w; mount it there, or change the reference", path, errMissing)
-	}
-	if err != nil {
-		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, int64(maxValue)+1))
+	text, err := ReadFile(path, maxValue)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("%s: %w; mount it there, or change the reference", path, errMissing)
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
 	case err != nil:
 		return "", fmt.Errorf("can't be read: %w; change the reference", err)
-	case len(text) > int(maxValue):
-		return "", fmt.Errorf("%s holds more than %s; change the reference", path, maxValue)
 	}
 	return string(text), nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -72,7 +73,13 @@ type problem struct {
 	text string
 }
 
-func (p problem) Error() string { return p.at.place() + ": " + p.text }
+func (p problem) Error() string { return p.at.place() + ": " + withoutLogins(p.text) }
+
+// inURL is a user with a password, as URLs and those who take addresses for URLs have it.
+var inURL = regexp.MustCompile(`[^\s/@"',]+:[^\s/@"',]*@`)
+
+// withoutLogins is a text without those.
+func withoutLogins(text string) string { return inURL.ReplaceAllString(text, hidden+"@") }
 
 // A report collects what is to be said about the input.
 type report struct {
@@ -83,11 +90,47 @@ type report struct {
 	// references are values that a configuration provider gave, each with its place.
 	references []string
 	refers     []string // references among what was read
+	nodes      int      // of YAML that were looked at
+	patterns   int      // bytes of regular expressions that were read
+}
+
+const (
+	// mostProblems bounds the mistakes that are told.
+	mostProblems = 500
+	// mostNodes bounds the places of YAML that are looked at. Anchors make many of few.
+	mostNodes = 250_000
+	// mostPatterns bounds the regular expressions of all descriptions together, which names of topics are too.
+	mostPatterns = 2 * MiB
+)
+
+// visit says whether one more place of YAML may be looked at.
+func (r *report) visit(n node) bool {
+	if r.nodes++; r.nodes == mostNodes+1 {
+		r.wrongf(n.at(), "comes after %d others, as many as are read; describe less, or less by anchors", mostNodes)
+	}
+	return r.nodes <= mostNodes
+}
+
+// parsePatterns is ParsePatterns as long as the input is not nothing but patterns.
+func (r *report) parsePatterns(text string) (Patterns, error) {
+	if r.patterns += len(text); r.patterns > int(mostPatterns) {
+		return Patterns{}, fmt.Errorf("brings the names and patterns of the configuration to more than %s; describe more of them by one pattern", mostPatterns)
+	}
+	return ParsePatterns(text)
 }
 
 // wrong reports a value that can't be; err says why and what to do.
 func (r *report) wrong(v value, err error) {
-	r.problems = append(r.problems, problem{v, fmt.Sprintf("%q: %s", v.shown(), v.discreet(err.Error()))})
+	r.problems = append(r.problems, problem{v, fmt.Sprintf("%q: %s", short(v.shown()), v.discreet(err.Error()))})
+}
+
+// short is a text that people find their own by.
+func short(text string) string {
+	const most = 1_000 // bytes
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // wrongf reports a mistake that isn't in the text of a value.
@@ -96,7 +139,7 @@ func (r *report) wrongf(v value, format string, args ...any) {
 }
 
 func (r *report) warn(v value, format string, args ...any) {
-	r.warnings = append(r.warnings, v.place()+": "+v.discreet(fmt.Sprintf(format, args...)))
+	r.warnings = append(r.warnings, v.place()+": "+withoutLogins(v.discreet(fmt.Sprintf(format, args...))))
 }
 
 // pass notes a setting that has no effect; why may be empty. One that looks like another is a mistake: what its author means
@@ -112,9 +155,11 @@ func (r *report) pass(v value, why string) {
 
 // since are the settings of files that were read after the first ones.
 func (r *report) since(before int) (all []Given) {
+	known := map[Given]bool{}
 	for _, v := range r.acted[before:] {
 		g := Given{v.path, v.shown(), fmt.Sprintf("%s:%d", v.file, v.line)}
-		if !slices.Contains(all, g) {
+		if !known[g] {
+			known[g] = true
 			all = append(all, g)
 		}
 	}
@@ -125,9 +170,11 @@ func (r *report) since(before int) (all []Given) {
 func (r *report) said() []string {
 	byFile := map[string][]string{}
 	// What one flow takes no notice of, as mm2.properties has it of a cluster that another one reads from, may act there.
-	r.passed = slices.DeleteFunc(r.passed, func(v value) bool {
-		return slices.ContainsFunc(r.acted, func(acted value) bool { return acted.file == v.file && acted.line == v.line && acted.path == v.path })
-	})
+	acted := make(map[value]bool, len(r.acted))
+	for _, v := range r.acted {
+		acted[value{file: v.file, line: v.line, path: v.path}] = true
+	}
+	r.passed = slices.DeleteFunc(r.passed, func(v value) bool { return acted[value{file: v.file, line: v.line, path: v.path}] })
 	slices.SortStableFunc(r.passed, func(a, b value) int { return cmp.Compare(a.line, b.line) })
 	for _, v := range slices.CompactFunc(r.passed, func(a, b value) bool { return a == b }) {
 		place := fmt.Sprintf("line %d", v.line)
@@ -140,8 +187,10 @@ func (r *report) said() []string {
 	for _, file := range slices.Sorted(maps.Keys(byFile)) {
 		all = append(all, fmt.Sprintf("%s: no effect in kferry: %s", file, strings.Join(byFile[file], ", ")))
 	}
+	said := map[string]bool{}
 	for _, warning := range r.warnings {
-		if !slices.Contains(all, warning) {
+		if !said[warning] {
+			said[warning] = true
 			all = append(all, warning)
 		}
 	}
@@ -160,6 +209,10 @@ func (r *report) err() error {
 			continue
 		}
 		seen[p.Error()] = true
+		if all.Len() == mostProblems {
+			all = multierror.Append(all, problem{p.at, fmt.Sprintf("is the first of many more mistakes than the %d above; mend those first", mostProblems)})
+			break
+		}
 		all = multierror.Append(all, p)
 	}
 	return all.ErrorOrNil()
@@ -206,6 +259,9 @@ const didYouMean = "did you mean"
 func suggest(given string, known []string) string {
 	best, least := "", min(3, 1+len(given)/4)
 	for _, word := range known {
+		if len(word)-len(given) > least || len(given)-len(word) > least {
+			continue
+		}
 		if d := distance(strings.ToLower(given), strings.ToLower(word)); d <= least {
 			best, least = word, d-1
 		}

@@ -77,6 +77,12 @@ type resolver struct {
 	limits     Limits           // of mirrors that say nothing about it
 }
 
+// mostMirrors bounds the mirrors of all descriptions together: an anchor makes thousands of one.
+const mostMirrors = 5_000
+
+// mostNamed bounds the clusters likewise.
+const mostNamed = 1_000
+
 // resolve makes clusters, flows and heartbeats of the input.
 //
 // Logins that were read before are not read again; those that are read or found come into logins, by digest.
@@ -86,12 +92,20 @@ func (in *input) resolve(r *report, before, logins map[string]Security) Spec {
 		flows: map[string]Flow{}, heartbeats: map[string]Heartbeat{}, places: map[string]value{}, limits: in.limits,
 		described: map[string][]*cluster{}, uses: map[use]settings{}, names: map[use]bool{}, before: before, logins: logins,
 	}
-	for _, c := range in.clusters {
+	for i, c := range in.clusters {
+		if i == mostNamed {
+			all.wrongf(c.alias, "is one of more than %d clusters; let an installation of its own have some of them", mostNamed)
+			return Spec{}
+		}
 		all.cluster(*c)
 		all.described[c.alias.text] = append(all.described[c.alias.text], c)
 	}
 	all.checkServers()
-	for _, m := range in.mirrors {
+	for i, m := range in.mirrors {
+		if i == mostMirrors {
+			all.wrongf(m.at, "is one of more than %d mirrors; let an installation of its own have some of them", mostMirrors)
+			break
+		}
 		all.mirror(m)
 	}
 	all.warnUnused()
@@ -350,10 +364,10 @@ func (f Flow) and(g Flow) (both Flow, difference string) {
 		both = g
 	default:
 		both = f
-		both.Filters = slices.Concat(f.Filters, g.Filters)
+		both.Filters = append(f.Filters, g.Filters...) // f is no more
 		both.MaxLeases = addLeases(f.MaxLeases, g.MaxLeases)
 	}
-	both.Groups, both.Given = groups, slices.Concat(f.Given, g.Given)
+	both.Groups, both.Given = groups, append(f.Given, g.Given...)
 	return both, ""
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -189,23 +188,16 @@ func readBytes(path string) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("is empty; name a file, or remove it")
 	}
-	info, err := os.Stat(path)
+	data, err := ReadFile(path, keystore.MaxBytes)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, errors.New("there is no such file; mend the path, or mount it there")
-	case err == nil && !info.Mode().IsRegular(): // another might never end
-		return nil, errors.New("is not a file; name one")
-	case err == nil && info.Size() > keystore.MaxBytes:
-		return nil, fmt.Errorf("has more than %s; name a store or a PEM file", Bytes(keystore.MaxBytes))
-	}
-	file, err := os.Open(path)
-	if err != nil {
+	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("can't be opened: %w; let this process read it", err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, keystore.MaxBytes))
-	if err != nil {
-		return nil, fmt.Errorf("can't be read: %w; name another", err)
+	case errors.Is(err, errNoFile):
+		return nil, errNoFile
+	case err != nil:
+		return nil, fmt.Errorf("can't be read: %w; name a store or a PEM file", err)
 	}
 	return data, nil
 }

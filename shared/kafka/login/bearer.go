@@ -48,23 +48,5 @@ func (b *bearerSession) Challenge(status []byte) (bool, []byte, error) {
 	return false, []byte{1}, nil
 }
 
-// As Kafka has them.
-var (
-	tokenText      = regexp.MustCompile(`^[-_~+/.A-Za-z0-9]+=*$`)
-	extensionName  = regexp.MustCompile(`^[A-Za-z]+$`)
-	extensionValue = regexp.MustCompile(`^[\x21-\x7E \t\r\n]+$`)
-)
-
-func checkExtensions(extensions map[string]string) error {
-	for name, value := range extensions {
-		switch {
-		case name == "auth":
-			return fmt.Errorf("the SASL extension %q is the token's own name: give it another", name)
-		case !extensionName.MatchString(name):
-			return fmt.Errorf("the SASL extension %q may be of letters only", name)
-		case !extensionValue.MatchString(value):
-			return fmt.Errorf("the value of the SASL extension %q is empty, or not of ASCII's printable characters", name)
-		}
-	}
-	return nil
-}
+// tokenText is what a token may hold, as Kafka has it.
+var tokenText = regexp.MustCompile(`^[-_~+/.A-Za-z0-9]+=*$`)

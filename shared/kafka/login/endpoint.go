@@ -19,6 +19,8 @@ import (
 const (
 	jwtBearerClient = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+	basicScheme = "Basic "
+
 	// attemptLimit is for a part of an attempt whose limit the login leaves open.
 	attemptLimit = 10 * time.Second
 	// mostRetries and mostPause bound what a login may ask for.
@@ -28,30 +30,11 @@ const (
 	mostWords = 500
 )
 
-// checkOAuth says what makes a login impossible from the start.
-func checkOAuth(o *spec.OAuth) error {
-	if err := checkExtensions(o.Extensions); err != nil {
-		return err
-	}
-	if o.Token != "" || o.TokenFile != "" || o.Unsecured != nil {
-		return nil
-	}
-	at, err := url.Parse(o.Endpoint)
-	if err != nil || at.Host == "" || at.Scheme != "https" && at.Scheme != "http" {
-		return fmt.Errorf("the token endpoint is %q: give an https URL, or a token", o.Endpoint)
-	}
-	if o.Signed != nil && o.Assertion == "" && o.AssertionFile == "" {
-		if o.Signed.Algorithm != "RS256" && o.Signed.Algorithm != "ES256" {
-			return fmt.Errorf("the assertion's algorithm is %q: RS256 and ES256 are known", o.Signed.Algorithm)
-		}
-	}
-	return nil
-}
-
 // An endpoint gives tokens (RFC 6749).
 type endpoint struct {
 	of   *spec.OAuth
 	http http.Client
+	sent []string // of secrets, in the last request
 }
 
 func newEndpoint(o *spec.OAuth, dial Dial) *endpoint {
@@ -77,7 +60,7 @@ func newEndpoint(o *spec.OAuth, dial Dial) *endpoint {
 		at, _ := url.Parse(o.Endpoint)
 		transport.TLSClientConfig = Config(o.TLS, at.Hostname())
 	}
-	return &endpoint{o, http.Client{
+	return &endpoint{of: o, http: http.Client{
 		Transport: transport,
 		Timeout:   within(o.ConnectTimeout) + within(o.ReadTimeout),
 		// What it holds is for the endpoint alone.
@@ -93,7 +76,7 @@ func (e *endpoint) get(ctx context.Context, failed func(error)) (*token, spec.Se
 		if err == nil {
 			return t, next, nil
 		}
-		err = fmt.Errorf("get a token from %s: %w", e.where(), e.hide(err))
+		err = fmt.Errorf("get a token from %s: %w", where(e.of), e.hide(err))
 		_, final := errors.AsType[*finalError](err)
 		again := attempt < min(e.of.Retries, mostRetries) || attempt < mostRetries && time.Now().Add(pause).Before(until)
 		if final || !again {
@@ -112,8 +95,8 @@ func (e *endpoint) get(ctx context.Context, failed func(error)) (*token, spec.Se
 }
 
 // where is the endpoint without what a query or a user may give away.
-func (e *endpoint) where() string {
-	at, err := url.Parse(e.of.Endpoint)
+func where(o *spec.OAuth) string {
+	at, err := url.Parse(o.Endpoint)
 	if err != nil {
 		return "the token endpoint"
 	}
@@ -228,9 +211,11 @@ func shown(text string) string {
 // hide takes out of an error what the endpoint may have repeated.
 func (e *endpoint) hide(err error) error {
 	text := err.Error()
-	for _, secret := range []spec.Secret{e.of.ClientSecret, e.of.Assertion, e.of.RefreshToken, e.of.Password} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, string(secret), secret.String())
+	for _, secret := range e.sent {
+		for _, written := range []string{secret, url.QueryEscape(secret)} {
+			if written != "" {
+				text = strings.ReplaceAll(text, written, spec.Secret(secret).String())
+			}
 		}
 	}
 	if text == err.Error() {
@@ -300,6 +285,10 @@ func (e *endpoint) form() (form url.Values, header string, _ error) {
 	default:
 		set("client_id", o.ClientID)
 	}
+	e.sent = []string{string(o.ClientSecret), strings.TrimPrefix(header, basicScheme)}
+	for _, name := range []string{"assertion", "client_assertion", "refresh_token", "password"} {
+		e.sent = append(e.sent, form.Get(name))
+	}
 	return form, header, nil
 }
 
@@ -340,5 +329,5 @@ func basic(id, secret string, encode bool) string {
 	if encode {
 		id, secret = url.QueryEscape(id), url.QueryEscape(secret)
 	}
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+	return basicScheme + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 }

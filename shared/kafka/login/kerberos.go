@@ -404,7 +404,7 @@ func unrotate(token []byte) []byte {
 
 // readKeytab has only such ways to encrypt be asked for as a keytab has keys for: the KDC would choose another.
 func readKeytab(file string, name types.PrincipalName, realm string, conf *config.Config) (*keytab.Keytab, error) {
-	content, err := os.ReadFile(file)
+	content, err := spec.ReadFile(file, spec.MiB)
 	if err != nil {
 		return nil, fmt.Errorf("keytab: %w", err)
 	}
@@ -487,7 +487,7 @@ func included(file string, left *int) (string, error) {
 	if *left--; *left < 0 {
 		return "", fmt.Errorf("more than %d files are included", mostIncludes)
 	}
-	content, err := os.ReadFile(file)
+	content, err := spec.ReadFile(file, spec.MiB)
 	if err != nil {
 		return "", err
 	}

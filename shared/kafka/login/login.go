@@ -35,9 +35,7 @@ func New(l *spec.Login, dial Dial) (*Client, error) {
 	}
 	c := &Client{dial: secured(l, dial)}
 	if s.SASL != nil {
-		if c.sasl, err = newMechanism(l, s.SASL, dial, c.dial); err != nil {
-			return nil, err
-		}
+		c.sasl = newMechanism(l, dial, c.dial)
 		c.dial = c.sasl.connect
 	}
 	return c, nil

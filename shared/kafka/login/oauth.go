@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -79,7 +77,7 @@ func (t *tokens) token(ctx context.Context, o *spec.OAuth) (spec.Secret, error) 
 	case o.Unsecured != nil:
 		return unsecured(o)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, tokenWait, fmt.Errorf("the token endpoint %s has not answered within %v", o.Endpoint, tokenWait))
+	ctx, cancel := context.WithTimeoutCause(ctx, tokenWait, fmt.Errorf("the token endpoint %s has not answered within %v", where(o), tokenWait))
 	defer cancel()
 	last, news := t.peek(o)
 	if last != nil {
@@ -257,17 +255,6 @@ func given(text spec.Secret, what string) (spec.Secret, error) {
 
 // readSecret is what a file holds, without the white space around it.
 func readSecret(path string) (spec.Secret, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, mostToken+1))
-	switch {
-	case err != nil:
-		return "", err
-	case len(text) > mostToken:
-		return "", fmt.Errorf("%s holds more than %d bytes", path, mostToken)
-	}
-	return spec.Secret(strings.TrimSpace(string(text))), nil
+	text, err := spec.ReadFile(path, mostToken)
+	return spec.Secret(strings.TrimSpace(string(text))), err
 }

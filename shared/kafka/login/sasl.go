@@ -33,9 +33,8 @@ type mechanism struct {
 	refusals refusals
 }
 
-func newMechanism(l *spec.Login, s *spec.SASL, plain, secured Dial) (*mechanism, error) {
-	m := &mechanism{login: l, dial: secured, tokens: newTokens(l, plain), tickets: newTickets()}
-	return m, check(s)
+func newMechanism(l *spec.Login, plain, secured Dial) *mechanism {
+	return &mechanism{login: l, dial: secured, tokens: newTokens(l, plain), tickets: newTickets()}
 }
 
 // current is what the login says now.
@@ -102,24 +101,7 @@ func (m *mechanism) now(ctx context.Context, s *spec.SASL) (sasl.Mechanism, erro
 	case s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
 		return m.tickets.mechanism(s.Kerberos), nil
 	}
-	return nil, unknown(s)
-}
-
-func unknown(s *spec.SASL) error {
-	return fmt.Errorf("mechanism %s is not known, or lacks what it needs", s.Mechanism)
-}
-
-// check says what makes a login impossible from the start.
-func check(s *spec.SASL) error {
-	switch {
-	case s.Mechanism == spec.PLAIN, s.Mechanism == spec.SCRAMSHA256, s.Mechanism == spec.SCRAMSHA512:
-		return nil
-	case s.Mechanism == spec.OAUTHBEARER && s.OAuth != nil:
-		return checkOAuth(s.OAuth)
-	case s.Mechanism == spec.OAUTHBEARER && s.IAM != nil, s.Mechanism == spec.AWSMSKIAM && s.IAM != nil, s.Mechanism == spec.GSSAPI && s.Kerberos != nil:
-		return nil
-	}
-	return unknown(s)
+	return nil, fmt.Errorf("mechanism %s is not known, or lacks what it needs", s.Mechanism)
 }
 
 // bounded is SCRAM with a bound on what a broker, or whoever says it is one, may have us compute.
