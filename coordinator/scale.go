@@ -121,7 +121,7 @@ func (c Circumstances) Decide(last Decision) Decision {
 	}
 	next.settle(c, want, first || last.Desired == 0 || resting && last.Desired <= max(1, c.Min))
 	next.BacklogPerWorker = next.BacklogBytes / int64(max(1, next.Desired))
-	next.Reason = next.explain(c, want, why)
+	next.Reason = next.explain(c, why)
 	return next
 }
 
@@ -223,14 +223,13 @@ func (d *Decision) settle(c Circumstances, want int, atOnce bool) {
 			d.move(d.Fewer.Workers)
 		}
 	}
-	d.Desired = min(max(d.Desired, c.Min), c.Max) // whatever was decided when they were others
+	if within := min(max(d.Desired, c.Min), c.Max); within != d.Desired || d.Since.IsZero() { // they were others, or this is the first
+		d.move(within)
+	}
 }
 
 func (d *Decision) move(to int) {
-	if d.Desired != to || d.Since.IsZero() {
-		d.Since = d.DecidedAt
-	}
-	d.Desired, d.More, d.Fewer = to, Stretch{}, Stretch{}
+	d.Since, d.Desired, d.More, d.Fewer = d.DecidedAt, to, Stretch{}, Stretch{}
 }
 
 // with is the stretch that goes on with a number, or begins with another one.
@@ -241,7 +240,7 @@ func (s Stretch) with(now time.Time, begin, on int) Stretch {
 	return Stretch{s.Since, on}
 }
 
-func (d Decision) explain(c Circumstances, want int, why string) string {
+func (d Decision) explain(c Circumstances, why string) string {
 	switch {
 	case !d.Fewer.Since.IsZero():
 		return why + fmt.Sprintf("; fewer than %d have been enough since %s, and are asked for after %s", d.Desired, d.Fewer.Since.UTC().Format(time.TimeOnly), short(c.Down))

@@ -75,6 +75,9 @@ func TestScaleUpQuicklyAndDownSlowly(t *testing.T) {
 	c := newCourse(t)
 	c.stay(time.Minute, behind(0, 0))
 	c.want(0, "nothing to copy")
+	if c.Since != c.now.Add(-58*time.Second) {
+		t.Errorf("0 since %s, at %s", c.Since, c.now)
+	}
 	c.stay(2*time.Second, behind(1, 1))
 	c.want(1, "1 B in 1 partition: 1 worker at 1.0 MiB/s")
 	c.stay(8*time.Second, behind(100, 180*mib))
@@ -98,6 +101,13 @@ func TestScaleUpQuicklyAndDownSlowly(t *testing.T) {
 	if c.changes != 7 {
 		t.Errorf("%d changes", c.changes)
 	}
+	c.Min = 4 // coordinators were started with other bounds
+	c.stay(2*time.Second, behind(0, 0))
+	c.want(4, "")
+	c.stay(time.Minute, behind(100, 6000*mib))
+	c.Min, c.Max = 0, 6
+	c.stay(2*time.Second, behind(100, 6000*mib))
+	c.want(6, "6 is the most")
 }
 
 // What comes and goes within the windows moves nothing, wherever it lies.
