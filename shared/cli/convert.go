@@ -23,8 +23,8 @@ func newConvert(p Process) *cobra.Command {
 		Short: "Write a specification in another form",
 		Long: "convert reads the specification as the other commands do and writes it in another form: " + strings.Join(formats, ", ") + ". What that\n" +
 			"form can't say and nothing depends on is named in comments; where more would be lost nothing is written. Cursors stay where they\n" +
-			"are: kferry.connector and offsets.storage.topic say so where the other form would keep them elsewhere. A reference to a secret is written as it was read, never what it stands for;\n" +
-			"secrets that the input holds as they are, only with --show-secrets.",
+			"are: kferry.connector and offsets.storage.topic say so where the other form would keep them elsewhere. A reference to a secret is\n" +
+			"written as it was read, never what it stands for; secrets that the input holds as they are, only with --show-secrets.",
 		Example: "  kferry convert --to strimzi-v1 -f mm2.properties > mirror.yaml",
 		Args:    noArguments,
 	}

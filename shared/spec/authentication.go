@@ -25,9 +25,13 @@ var authentications = map[string]func(r *resourceReader, m mapping, into setting
 // security reads tls and authentication of a cluster. What its config says under the same keys wins, as with Strimzi.
 func (r *resourceReader) security(m mapping, c *cluster) {
 	derived := settings{}
-	if n := m.take("tls"); n.there() && !isNull(n.target()) {
+	switch n := m.take("tls"); {
+	case !n.there():
+	case isNull(n.target()):
+		r.warn(n.at(), "is empty, which asks for nothing, as in Kubernetes; tls: {} asks for TLS, and trusts whom the system trusts")
+	default:
 		block := n.mapping(r.report)
-		c.tls = block.at()
+		c.tls = n.at()
 		c.tls.set = true
 		if trusted := block.take("trustedCertificates"); trusted.there() {
 			certificates := r.certificates(trusted)
@@ -57,6 +61,10 @@ func (r *resourceReader) certificates(list node) value {
 	var texts []string
 	for _, item := range list.items(r.report) {
 		m := item.mapping(r.report)
+		if !m.there() {
+			all.lost = true
+			continue
+		}
 		secret, certificate, pattern := m.text("secretName", r.report), m.text("certificate", r.report), m.text("pattern", r.report)
 		if !secret.set {
 			r.wrongf(secret, "is missing; name the Secret that holds the certificate")

@@ -32,6 +32,10 @@ var overdue sync.Map
 // ReadFile reads a file that is no longer than most, and no pipe or device: those might never end, or give nothing the next time. One on a
 // mount whose server is away is an error after readLimit.
 func ReadFile(path string, most Bytes) ([]byte, error) {
+	return timely(path, func() ([]byte, error) { return readFile(path, most) })
+}
+
+func timely(path string, read func() ([]byte, error)) ([]byte, error) {
 	late := fmt.Errorf("%s has not been read within %v: is it on a mount that does not answer?", path, readLimit)
 	if _, is := overdue.Load(path); is {
 		return nil, late
@@ -42,7 +46,7 @@ func ReadFile(path string, most Bytes) ([]byte, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		text, err := readFile(path, most)
+		text, err := read()
 		answers <- answer{text, err}
 		overdue.Delete(path)
 	}()

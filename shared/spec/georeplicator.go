@@ -18,6 +18,9 @@ func (r *resourceReader) geoReplicator(top mapping) {
 	}
 	r.ignoreRest(top.take("spec").mapping(r.report), nil)
 	if !name.set {
+		if name.line == 0 {
+			name.line = top.yaml.Line // metadata is no map, which is reported
+		}
 		r.wrongf(name, "is missing; it names the Event Streams instance to copy to")
 		return
 	}

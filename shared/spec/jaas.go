@@ -54,12 +54,15 @@ func ParseJAAS(text string) (JAAS, error) {
 }
 
 func (p *jaasParser) module() (JAAS, error) {
-	m := JAAS{Module: p.word, Options: map[string]Secret{}}
+	m, quoted := JAAS{Module: p.word, Options: map[string]Secret{}}, p.kind == '"' || p.kind == '\''
 	if m.Module == "" {
 		return m, p.wrong("is not the class of a login module; begin with one")
 	}
 	p.next()
 	if m.Flag = strings.ToLower(strings.ToUpper(p.word)); !slices.Contains(jaasFlags, m.Flag) { // as Java folds them
+		if quoted {
+			return m, errors.New("begins with a quote, and only the values of options belong in quotes; remove those around all of it")
+		}
 		return m, p.wrong("is not a control flag; write %s behind the class", orList(jaasFlags))
 	}
 	for p.next(); p.kind != ';'; p.next() {

@@ -38,13 +38,21 @@ func (k Kept) Read() (string, error) {
 // kept is the secret of a variable, or in the file that the one named _FILE beside it has.
 func (e environment) kept(r *report, name string) Kept {
 	r.either(e, name, name+"_FILE")
-	return Kept{Text: Secret(e.text(name)), File: e.path(e.text(name + "_FILE"))}
+	return Kept{Text: Secret(unlessBlank(e.text(name))), File: e.path(e.text(name + "_FILE"))}
 }
 
 // path is a file's, with ~ for the home directory: it may come out of a file that no shell has read.
 func (e environment) path(text string) string {
 	if rest, home := strings.CutPrefix(text, "~/"); home {
 		return filepath.Join(e.given["HOME"], rest)
+	}
+	return unlessBlank(text)
+}
+
+// unlessBlank is "" of a variable with nothing but blanks, which is reported where variables are read.
+func unlessBlank(text string) string {
+	if strings.TrimSpace(text) == "" {
+		return ""
 	}
 	return text
 }

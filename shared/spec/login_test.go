@@ -223,9 +223,8 @@ func TestPipeIsReadOnce(t *testing.T) {
 	})
 }
 
-// A file that has no end holds nobody up for long, and what held before goes on to. Else one pipe, or one mount whose server is away, would
-// keep every cluster from being connected to.
-func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
+// A pipe in the place of a file holds nobody up, and what held before goes on to.
+func TestPipeInThePlaceOfAPasswordHoldsNobodyUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "password")
 	write(t, file, "first")
 	s := load(t, plain("KFERRY_SOURCE_SASL_MECHANISM=PLAIN", "KFERRY_SOURCE_SASL_USERNAME=u", "KFERRY_SOURCE_SASL_PASSWORD_FILE="+file)...)
@@ -236,35 +235,19 @@ func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
 	if err := exec.Command("mkfifo", file).Run(); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	for login.Problem() == "" && time.Since(began) < 20*time.Second {
-		answers := make(chan string, 1)
-		go func() { answers <- password(t, login) }()
-		select {
-		case got := <-answers:
-			if got != "first" {
-				t.Fatal(got)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("it is waited for")
+	for began := time.Now(); login.Problem() == "" && time.Since(began) < 20*time.Second; {
+		if got := password(t, login); got != "first" {
+			t.Fatal(got)
 		}
 		time.Sleep(100 * time.Millisecond) // files have no clock but the real one
 	}
-	if problem := login.Problem(); !strings.Contains(problem, "has not been read within") {
+	if problem := login.Problem(); !strings.Contains(problem, "is not a file") {
 		t.Error(problem)
-	}
-	writer, err := os.OpenFile(file, os.O_WRONLY, 0) // somebody does write
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := writer.WriteString("second"); err != nil {
-		t.Fatal(err)
 	}
 	write(t, file+".new", "second")
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	writer.Close()
 	for began := time.Now(); password(t, login) != "second" && time.Since(began) < 20*time.Second; {
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -273,29 +256,31 @@ func TestFileThatIsNeverReadHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// A secret that is read at each login holds nobody up either, and what is stuck is not begun again and again.
-func TestSecretThatIsNeverReadIsAnError(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "token")
-	if err := exec.Command("mkfifo", file).Run(); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if text, err := (spec.Kept{File: file}).Read(); err == nil || !strings.Contains(err.Error(), "has not been read within") {
-			t.Fatalf("%q, %v", text, err)
+// A file that is never read to its end, as on a mount whose server is away, holds nobody up, and is not begun again and again.
+func TestFileThatIsNeverReadIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		comes, begun := make(chan struct{}), 0
+		read := func() ([]byte, error) {
+			begun++
+			<-comes
+			return []byte("late"), nil
 		}
-	}
-	write(t, file, "late") // which ends it
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, "second")
-	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		text, err := spec.Kept{File: file}.Read()
-		if text == "second" {
-			return
+		for range 3 {
+			start := time.Now()
+			if text, err := spec.Timely("/away", read); err == nil || !strings.Contains(err.Error(), "/away has not been read within") {
+				t.Fatalf("%q, %v", text, err)
+			}
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("took %v", took)
+			}
 		}
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("%q, %v", text, err)
+		if begun != 1 {
+			t.Errorf("begun %d times", begun)
 		}
-	}
+		close(comes)
+		synctest.Wait()
+		if text, err := spec.Timely("/away", read); err != nil || string(text) != "late" {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -278,14 +277,21 @@ func (r *resolver) protocol(config settings) {
 	for _, name := range blocks {
 		delete(config, name)
 	}
+	wrong := func(v value, format string, args ...any) {
+		r.wrongf(v, format, args...)
+		config[protocolKey] = value{set: true, lost: true}
+	}
 	plain := strings.HasSuffix(strings.ToUpper(given.text), "PLAINTEXT")
 	switch {
-	case tls.set && given.set && plain:
-		r.wrongf(given, "speaks plain text, and %s asks for TLS; remove one of them", tls.place())
+	case tls.set && plain:
+		wrong(given, "speaks plain text, and %s asks for TLS; remove one of them", tls.place())
+	case authentication.text == "tls" && plain:
+		wrong(given, "speaks plain text, and %s has a certificate to be shown, which takes TLS; remove one of them", authentication.place())
+	case sasl.set && slices.Contains([]string{"SSL", "PLAINTEXT"}, strings.ToUpper(given.text)):
+		wrong(given, "has no login, and %s asks for one; remove one of them, or give SASL_SSL", sasl.place())
 	case given.set:
 	case authentication.text == "tls" && !tls.set:
-		r.wrongf(authentication, "a certificate can be shown only over TLS, and Strimzi speaks plain text where there is no tls; add tls: {} with trustedCertificates, or without any to trust whom the system trusts, or remove authentication")
-		config[protocolKey] = value{set: true, lost: true}
+		wrong(authentication, "a certificate can be shown only over TLS, and Strimzi speaks plain text where there is no tls; add tls: {} with trustedCertificates, or without any to trust whom the system trusts, or remove authentication")
 	case tls.set && sasl.set:
 		config[protocolKey] = tls.saying("SASL_SSL")
 	case tls.set:
@@ -295,13 +301,14 @@ func (r *resolver) protocol(config settings) {
 	default:
 		for _, key := range slices.Sorted(maps.Keys(config)) {
 			if pointless(key) && config[key].text != "" {
-				r.wrongf(config[key].bare(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
-				config[protocolKey] = value{set: true, lost: true}
+				wrong(config[key].bare(), "security.protocol is not given, so that Kafka's clients would speak plain text and take no notice of this; give SASL_SSL or SSL, or PLAINTEXT where that is meant")
 				return
 			}
 		}
 	}
 }
+
+func isSASL(key string) bool { return strings.HasPrefix(key, "sasl.") }
 
 // pointless says whether nobody gives a setting who means plain text.
 func pointless(key string) bool {
@@ -420,15 +427,17 @@ func (r *resolver) security(config settings) Security {
 			return Security{} // which is reported
 		}
 	}
-	digest := digestOf(config)
-	for _, known := range []map[string]Security{r.logins, r.before} {
-		if security, ok := known[digest]; ok {
-			r.logins[digest] = security
-			return security
+	digest, before := digestOf(config), len(r.problems)
+	security, known := r.logins[digest]
+	if !known {
+		security, known = r.before[digest]
+	}
+	if !known {
+		security = readSecurity(config, r.report)
+		for i := range r.problems[before:] {
+			r.problems[before+i] = inVariables(r.problems[before+i])
 		}
 	}
-	before := len(r.problems)
-	security := readSecurity(config, r.report)
 	if len(r.problems) == before {
 		r.warnWeak(config, security)
 		r.logins[digest] = security
@@ -444,23 +453,33 @@ func (r *resolver) warnWeak(config settings, s Security) {
 	case s.SASL != nil && s.TLS == nil:
 		r.warn(config[protocolKey], "%s logs in over plain text: all on the way can read what is copied; SASL_SSL hides it", s.SASL.Mechanism)
 	case s.TLS != nil && s.TLS.AnyName:
-		r.warn(config[identificationKey], "is empty, so whoever has a certificate of the same issuer can pose as the brokers; https checks their names")
+		r.warn(config[identificationKey], "names of hosts are not checked, so whoever has a certificate of the same issuer can pose as the brokers")
 	}
 }
 
-// locations finds the files that settings name, whose content is a part of them.
-var locations = regexp.MustCompile(`location\s*=?\s*["']?([^"';\s]+)`)
+// locations are the files that a setting names, whose content is a part of it.
+func locations(key string, v value) (all []string) {
+	options := map[string]Secret{key: Secret(v.text)}
+	if key == "sasl.jaas.config" {
+		jaas, _ := ParseJAAS(v.text) // without options where it is wrong
+		options = jaas.Options
+	}
+	for name, text := range options {
+		if strings.HasSuffix(name, ".location") {
+			all = append(all, string(text))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // digestOf tells settings apart by what they hold, and by what is in the files that they name.
 func digestOf(config settings) string {
 	content := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(content, "%q %q ", key, config[key].text)
-		for _, named := range locations.FindAllStringSubmatch(key+"="+config[key].text, -1) {
-			if about, err := os.Stat(named[1]); err != nil || !about.Mode().IsRegular() {
-				continue // what has no end, or comes but once, is not read for this
-			}
-			text, err := readValue(named[1])
+		for _, path := range locations(key, config[key]) {
+			text, err := readBytes(path)
 			fmt.Fprintf(content, "%q %v ", text, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package spec_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -170,5 +172,54 @@ func TestLoginsOfMirrors(t *testing.T) {
 	_, err := spec.Load(nil, []string{strings.NewReplacer("TLS}", "{}}", "USER", "u").Replace(two)})
 	if err == nil || !strings.Contains(err.Error(), "a->t logs in to a as somebody else than is said elsewhere") {
 		t.Error(err)
+	}
+}
+
+// What a document says of a provider holds for its references, whatever other documents say.
+func TestProvidersOfDocuments(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name, "x.properties"), "user = "+name)
+	}
+	document := func(target, allowed, user string) string {
+		text := `
+kind: KafkaMirrorMaker2
+spec:
+  connectCluster: NAME
+  clusters:
+  - alias: source
+    bootstrapServers: s:9092
+  - alias: NAME
+    bootstrapServers: NAME:9092
+    config:
+      config.providers: x
+      config.providers.x.class: org.apache.kafka.common.config.provider.FileConfigProvider
+      config.providers.x.param.allowed.paths: DIR/ALLOWED
+      security.protocol: SASL_SSL
+      sasl.mechanism: PLAIN
+      sasl.username: ${x:DIR/USER/x.properties:user}
+      sasl.password: p
+  mirrors: [{sourceCluster: source, targetCluster: NAME, sourceConnector: {}}]
+`
+		return strings.NewReplacer("NAME", target, "DIR", dir, "ALLOWED", allowed, "USER", user).Replace(text)
+	}
+	s := load(t, "KFERRY_MIRROR="+document("a", "one", "one")+"---"+document("b", "two", "two"))
+	if a, b := s.Cluster("a").Login.Access().As, s.Cluster("b").Login.Access().As; a != "one" || b != "two" {
+		t.Errorf("%s, %s", a, b)
+	}
+	for _, format := range []spec.Format{spec.Properties, spec.StrimziV1, spec.Env} {
+		if text, _, err := spec.Write(s, format, true); err != nil || !strings.Contains(text, "${x:"+dir+"/two/x.properties:user}") {
+			t.Errorf("%s: %v\n%s", format, err, text)
+		}
+	}
+	others := strings.NewReplacer(": x\n", ": y\n", ".x.", ".y.", "${x:", "${y:").Replace(document("b", "two", "two"))
+	for _, other := range []string{document("b", "two", "two"), others} {
+		_, err := spec.Load(nil, []string{"KFERRY_MIRROR=" + document("a", "one", "two") + "---" + other})
+		if err == nil || !strings.Contains(err.Error(), "is outside of "+dir+"/one") {
+			t.Errorf("a path that only another document allows: %v", err)
+		}
 	}
 }

@@ -153,7 +153,7 @@ func (e environment) natsLogin(r *report) NATSLogin {
 		r.wrongf(value{path: e.givenOf(natsLogins[4]...)[0]}, "is half of a login; set NATS_JWT and NATS_SEED, or their files, or NATS_CREDS to a file that holds both")
 	}
 	l := NATSLogin{
-		User: e.NATSUser, Password: e.kept(r, "NATS_PASSWORD"), Token: e.kept(r, "NATS_TOKEN"),
+		User: unlessBlank(e.NATSUser), Password: e.kept(r, "NATS_PASSWORD"), Token: e.kept(r, "NATS_TOKEN"),
 		Creds: e.path(e.NATSCreds), NKey: e.path(e.NATSNKey), JWT: jwt, Seed: seed,
 	}
 	if l.User != "" && !l.Password.Set() { // as the nats CLI has it

@@ -55,6 +55,8 @@ func TestNATSMistakes(t *testing.T) {
 		"text and file":    {[]string{"NATS_TOKEN=" + secret, "NATS_TOKEN_FILE=/t"}, []string{"NATS_TOKEN: is set, and so is NATS_TOKEN_FILE"}},
 		"two in the URL":   {[]string{"NATS_URL=u:" + secret + "@n1,v:" + secret + "@n2"}, []string{"NATS_URL: its servers have different logins"}},
 		"half a login":     {[]string{"NATS_PASSWORD=" + secret}, []string{"NATS_PASSWORD: is set without NATS_USER"}},
+		"a blank JWT":      {[]string{"NATS_JWT= "}, []string{"NATS_JWT: is set but empty"}},
+		"blanks and a URL": {[]string{"NATS_URL=nats://u:p@n", "NATS_USER= ", "NATS_TOKEN= ", "NATS_CREDS= "}, []string{"NATS_USER: is set but empty", "NATS_TOKEN: is set but empty"}},
 		"half a JWT":       {[]string{"NATS_JWT=" + secret}, []string{"NATS_JWT: is half of a login; set NATS_JWT and NATS_SEED"}},
 		"half a pair":      {[]string{"NATS_CERT=/c"}, []string{"NATS_CERT: is set without NATS_KEY"}},
 		"other half":       {[]string{"NATS_KEY=/c"}, []string{"NATS_KEY: is set without NATS_CERT"}},

@@ -23,6 +23,14 @@ var reference = regexp.MustCompile(`\$\{([^}]*?):(?:([^}]*?):)?([^}]*?)\}`)
 // A provider holds values. What it says why it can't give one is safe to show.
 type provider func(path, key string) (string, error)
 
+const (
+	fileClass      = "org.apache.kafka.common.config.provider.FileConfigProvider"
+	directoryClass = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
+	variableClass  = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
+	secretClass    = "io.strimzi.kafka.KubernetesSecretConfigProvider"
+	configMapClass = "io.strimzi.kafka.KubernetesConfigMapConfigProvider"
+)
+
 // providerClasses are those that have a counterpart here.
 var providerClasses = map[string]func(providers, parameters) provider{
 	fileClass: providers.file, directoryClass: providers.directory, variableClass: providers.variable,
@@ -30,12 +38,10 @@ var providerClasses = map[string]func(providers, parameters) provider{
 	secretClass:                             providers.secret, configMapClass: providers.secret,
 }
 
-// wellKnown are the names that need no declaration: Strimzi's own, and those that everybody uses.
-var wellKnown = map[string]func(providers, parameters) provider{
-	"file": providers.file, "directory": providers.directory, "env": providers.variable,
-	"secrets": providers.secret, "configmaps": providers.secret,
-	"strimzifile": providers.file, "strimzidir": providers.directory, "strimzienv": providers.variable,
-	"strimzisecrets": providers.secret,
+// wellKnownClasses are what the names stand for that need no declaration: Strimzi's own, and those that everybody uses.
+var wellKnownClasses = map[string]string{
+	"file": fileClass, "directory": directoryClass, "env": variableClass, "secrets": secretClass, "configmaps": configMapClass,
+	"strimzifile": fileClass, "strimzidir": directoryClass, "strimzienv": variableClass, secretsProvider: secretClass,
 }
 
 // providers are the places that references may lead to.
@@ -52,9 +58,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 	if !v.set || v.lost || v.reference != "" {
 		return v
 	}
-	if (isSecret(key) || inURL.MatchString(v.text)) && !reference.MatchString(v.text) {
-		return v.hideSecrets(key)
-	}
+	v = v.hideSecrets(key)
 	var text strings.Builder
 	whole := v
 	from := 0
@@ -84,7 +88,7 @@ func (p providers) resolve(r *report, declared settings, key string, v value) va
 		if clientSecurity.MatchString(key) {
 			whole.text = strings.TrimRight(whole.text, "\r\n") // files often end so, and nobody means it
 		}
-		r.references = append(r.references, v.place()+" is "+v.text)
+		r.references = append(r.references, v.place()+" is "+whole.shown())
 	}
 	return whole
 }
@@ -128,54 +132,67 @@ func inQuotes(text string) (open bool) {
 	return open
 }
 
-// secretKey finds settings that nobody but their owner may see.
-var secretKey = regexp.MustCompile(`(password|secret|passphrase|jaas\.config|ssl\.keystore\.key)$`)
-
-func isSecret(key string) bool { return secretKey.MatchString(key) }
-
-func isCertificate(key string) bool {
-	return strings.HasSuffix(key, "ssl.truststore.certificates") || strings.HasSuffix(key, "ssl.keystore.certificate.chain")
-}
-
-// jaasSecret finds the options of a login module that hold secrets.
-var jaasSecret = regexp.MustCompile(`(?i)(?:password|secret|token|assertion|passphrase)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|([^\s;"']+))`)
-
-// hideSecrets hides a secret that stands in the input as it is: all of the text, or of JAAS the options that hold secrets.
-func (v value) hideSecrets(key string) value {
-	if !strings.HasSuffix(key, "jaas.config") {
-		return v.hidePart(v.text)
-	}
-	for _, found := range jaasSecret.FindAllStringSubmatch(v.text, -1) {
-		v = v.hidePart(found[1] + found[2] + found[3])
-	}
-	if v.hidden == "" {
-		v.hidden = hiddenEnd // it is not shown, whatever it holds
-	}
-	return v
-}
-
 // resolveInput does so for everything that is given. Providers are declared where Connect's workers are told of them: at the
-// top of mm2.properties, and in a cluster's config.
+// top of mm2.properties, and in a cluster's config. What a document says of a provider holds there, and where nothing else is said of it.
 func (p providers) resolveInput(r *report, in *input) {
 	p.secrets.docs = append(p.secrets.docs, in.secrets...)
-	declared := settings{}
+	everywhere, ofAlias := settings{}, map[string]settings{}
 	for _, c := range in.clusters {
-		for key, v := range c.config {
-			if strings.HasPrefix(key, providersKey) {
-				declared[key] = v
-			}
+		everywhere = declaring(everywhere, c.config)
+		ofAlias[c.alias.text] = declaring(ofAlias[c.alias.text], c.config)
+	}
+	within := map[*cluster]settings{}
+	for _, m := range in.mirrors {
+		if m.worker == nil {
+			continue
+		}
+		for _, c := range []*cluster{m.sourceCluster, m.targetCluster} {
+			within[c] = declaring(m.worker.config, everywhere)
+		}
+	}
+	declaredFor := func(c *cluster) settings {
+		if declared, there := within[c]; there {
+			return declaring(c.config, declared)
+		}
+		return declaring(c.config, everywhere)
+	}
+	declared := make([]settings, len(in.mirrors)) // as it was written
+	for i, m := range in.mirrors {
+		if declared[i] = declaring(ofAlias[m.target.text], ofAlias[m.source.text], everywhere); m.worker != nil {
+			declared[i] = declaredFor(m.worker)
 		}
 	}
 	for _, c := range in.clusters {
+		declared := declaredFor(c)
 		c.alias, c.servers = p.resolve(r, declared, "", c.alias), p.resolve(r, declared, "", c.servers)
 		c.config = p.resolveAll(r, declared, c.config)
 	}
 	for i := range in.mirrors {
-		m := &in.mirrors[i]
+		m, declared := &in.mirrors[i], declared[i]
 		for _, c := range []*connector{&m.sourceConnector, &m.checkpointConnector, &m.heartbeatConnector} {
 			c.config = p.resolveAll(r, declared, c.config)
 		}
 	}
+}
+
+// declaring is all that is said of providers, for each what is said of it first.
+func declaring(all ...settings) settings {
+	declared, names := settings{}, []string{}
+	for _, some := range all {
+		for _, name := range splitList(some[providersKey].text) {
+			if slices.Contains(names, name) {
+				continue
+			}
+			names = append(names, name)
+			for key, v := range some {
+				if strings.HasPrefix(key, providersKey+"."+name+".") {
+					declared[key] = v
+				}
+			}
+		}
+	}
+	declared[providersKey] = value{text: strings.Join(names, ","), set: len(names) > 0}
+	return declared
 }
 
 // resolveAll does so for a whole map.
@@ -202,10 +219,11 @@ func (p providers) named(declared settings, name string) (provider, error) {
 	prefix := providersKey + "." + name + "."
 	class := declared[prefix+"class"]
 	if !slices.Contains(splitList(declared[providersKey].text), name) {
-		if known, ok := wellKnown[name]; ok {
-			return known(p, nil), nil
+		if class, ok := wellKnownClasses[name]; ok {
+			return providerClasses[class](p, nil), nil
 		}
-		return nil, fmt.Errorf("no configuration provider is called %q; add it to %s and give %sclass", name, providersKey, prefix)
+		names := slices.Concat(slices.Sorted(maps.Keys(wellKnownClasses)), splitList(declared[providersKey].text))
+		return nil, fmt.Errorf("no configuration provider is called %q%s; add it to %s and give %sclass, or change the reference", name, suggest(name, names), providersKey, prefix)
 	}
 	if !class.set {
 		return nil, fmt.Errorf("provider %q has no class; give %sclass", name, prefix)
@@ -299,11 +317,11 @@ func readValue(path string) (string, error) {
 	text, err := ReadFile(path, maxValue)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("%s: %w; mount it there, or change the reference", path, errMissing)
+		return "", fmt.Errorf("%s: %w; mount it there, or mend the path", path, errMissing)
 	case errors.Is(err, fs.ErrPermission):
 		return "", fmt.Errorf("can't be opened: %w; let this process read it", err)
 	case err != nil:
-		return "", fmt.Errorf("can't be read: %w; change the reference", err)
+		return "", fmt.Errorf("can't be read: %w; mend the path", err)
 	}
 	return string(text), nil
 }
@@ -400,10 +418,15 @@ const secretsVariable = "KFERRY_SECRETS_DIR"
 // get finds a key. What is mounted is newer than what a file says.
 func (s secrets) get(namespace, name, key string) (string, error) {
 	full := strings.TrimPrefix(namespace+"/"+name, "/")
+	var mounted string // a folder that lacks the key
+	var keys []string
 	for _, folder := range s.folders(namespace, name) {
 		text, err := readKeys(folder, key)
 		if !errors.Is(err, errMissing) {
 			return text, err
+		}
+		if names := keysIn(folder); mounted == "" && names != nil {
+			mounted, keys = folder, names
 		}
 	}
 	for _, doc := range s.docs {
@@ -412,14 +435,29 @@ func (s secrets) get(namespace, name, key string) (string, error) {
 		}
 		text, there, err := doc.getAll(key)
 		if !there {
-			err = fmt.Errorf("%s has no key %q; add it there, or change the reference", full, key)
+			names := slices.Concat(slices.Collect(maps.Keys(doc.data)), slices.Collect(maps.Keys(doc.encoded)))
+			err = fmt.Errorf("%s has no key %q%s; add it there, or change the reference", full, key, suggest(key, names))
 		}
 		return text, err
 	}
-	if s.dir == "" {
+	switch {
+	case mounted != "":
+		return "", fmt.Errorf("%s has no file %q%s; add that key to the Secret, or change the reference", mounted, key, suggest(key, keys))
+	case s.dir == "":
 		return "", fmt.Errorf("%s is not known; add it to the input, or mount it as DIR/%s and set %s=DIR", full, full, secretsVariable)
 	}
 	return "", fmt.Errorf("%s: %w; mount the Secret there", filepath.Join(s.dir, namespace, name, key), errMissing)
+}
+
+// keysIn are those of a Secret that is mounted, nil where none is.
+func keysIn(folder string) (keys []string) {
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if about, err := os.Stat(filepath.Join(folder, entry.Name())); err == nil && about.Mode().IsRegular() {
+			keys = append(keys, entry.Name())
+		}
+	}
+	return keys
 }
 
 // folders are where a Secret may be mounted.

@@ -23,7 +23,9 @@ type value struct {
 	lost      bool // a reference leads nowhere, which is reported
 	// hidden are the parts that are never shown, each with hiddenEnd behind it (a value is compared as a whole).
 	hidden string
-	quoted bool // what references stand for is written as it is in a quoted text of JAAS
+	// literal says that a secret stands in the input as it is, alone or beside a reference: what was written is as secret as the text.
+	literal bool
+	quoted  bool // what references stand for is written as it is in a quoted text of JAAS
 }
 
 const hiddenEnd = "\x00"
@@ -37,7 +39,7 @@ func (v value) place() string {
 
 // shown is the text for people.
 func (v value) shown() string {
-	if v.reference == "" && v.hidden != "" {
+	if v.literal || v.reference == "" && v.hidden != "" {
 		return hidden
 	}
 	return cmp.Or(v.reference, v.text)
@@ -57,7 +59,7 @@ func (v value) discreet(message string) string {
 	for secret := range strings.SplitSeq(strings.TrimSuffix(v.hidden, hiddenEnd), hiddenEnd) {
 		for i := 0; secret != "" && (i == 0 || i+part <= len(secret)); i++ {
 			if strings.Contains(message, secret[i:min(i+part, len(secret))]) {
-				if v.reference == "" {
+				if v.reference == "" || v.literal {
 					return "can't be used as it is; look at it where it is kept, since it isn't shown here"
 				}
 				return fmt.Sprintf("what %s stands for can't be used here; look at it where it is kept", v.reference)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -28,33 +27,31 @@ func ParseSecurity(properties map[string]string) (s Security, warnings []string,
 func readSecurity(config settings, r *report) Security {
 	c := clientReader{report: r, config: settings{}, used: map[string]bool{}}
 	for key, v := range config {
-		if clientSecurityKey.MatchString(key) && v.set {
+		if clientSecurity.MatchString(key) && v.set {
 			c.config[key] = v
 		}
 	}
-	for _, key := range secretKeys {
-		if v, there := c.config[key]; there {
+	for key, v := range c.config {
+		if isSecret(key) || isCertificate(key) {
 			c.config[key] = v.hide()
 		}
 	}
 	var s Security
-	p := read(r, c.get("security.protocol"), parseProtocol, protocol{name: "PLAINTEXT"})
+	p := protocols[0]
+	if given := c.get(protocolKey); given.set {
+		p = read(r, given, parseProtocol, protocol{})
+	}
 	if p.tls {
 		s.TLS = c.tls()
 	}
 	if p.sasl {
 		s.SASL = c.sasl()
 	}
+	if p.name == "" {
+		c.unclear("")
+	}
 	c.nameIdle(p, s)
 	return s
-}
-
-var clientSecurityKey = regexp.MustCompile(`^(ssl|sasl|security)\.`)
-
-// secretKeys are those whose values never show.
-var secretKeys = []string{
-	"ssl.key.password", "ssl.keystore.certificate.chain", "ssl.keystore.key", "ssl.keystore.password", "ssl.truststore.certificates", "ssl.truststore.password",
-	"sasl.jaas.config", "sasl.password", "sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.client.credentials.client.secret",
 }
 
 // hide has no message show the text.

@@ -53,7 +53,7 @@ func (c clientReader) oauth(s *SASL, m *loginModule) {
 	default:
 		c.oneClass(handlerKey, fmt.Sprintf("give %s for a token endpoint, or one of Strimzi's or Amazon's", kafkaHandlers[0]),
 			slices.Concat(kafkaHandlers, strimziHandlers, iamHandlers, unsecuredHandlers)...)
-		c.unclear()
+		c.unclear("sasl.")
 	}
 }
 

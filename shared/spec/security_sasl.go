@@ -48,13 +48,17 @@ func (c clientReader) sasl() *SASL {
 		s.Mechanism = GSSAPI // as in Kafka
 	}
 	m, ok := c.module()
+	if !given.set && ok && !m.given && !c.ofKerberos() {
+		c.wrongf(m.at, "asks for a login, and sasl.mechanism is not given, which is GSSAPI to Kafka's clients; give it, and who logs in")
+		ok = false
+	}
 	if !ok || s.Mechanism == "" {
-		c.unclear()
+		c.unclear("sasl.")
 		return s
 	}
 	if fitting := modules[s.Mechanism]; m.given && !slices.Contains(fitting, m.class) {
 		c.wrongModule(m, s.Mechanism)
-		c.unclear()
+		c.unclear("sasl.")
 		return s
 	}
 	c.handlers(s.Mechanism)
@@ -64,10 +68,20 @@ func (c clientReader) sasl() *SASL {
 	return s
 }
 
-// unclear has no setting of SASL named as idle: it may act when a mistake is mended.
-func (c clientReader) unclear() {
+// ofKerberos says whether a setting is about what Kafka takes where no mechanism is given.
+func (c clientReader) ofKerberos() bool {
 	for key := range c.config {
-		if strings.HasPrefix(key, "sasl.") {
+		if strings.HasPrefix(key, "sasl.kerberos.") {
+			return true
+		}
+	}
+	return false
+}
+
+// unclear has no setting that begins so named as idle: it may act when a mistake is mended.
+func (c clientReader) unclear(prefix string) {
+	for key := range c.config {
+		if strings.HasPrefix(key, prefix) {
 			_, known := idleClientKey(key)
 			c.used[key] = known
 		}
@@ -127,19 +141,13 @@ func (c clientReader) module() (*loginModule, bool) {
 		} else if v.reference != hidden && err != nil {
 			option = option.hide()
 		}
-		if slices.Contains(secretOptions, name) {
+		if isSecret(name) || isCertificate(name) {
+			option.literal = apartFromReferences(option.reference) != ""
 			option = option.hide()
 		}
 		m.options[name] = option
 	}
 	return m, true
-}
-
-// secretOptions are those of all login modules whose values never show.
-var secretOptions = []string{
-	"password", "clientSecret", "oauth.client.secret", "oauth.access.token", "oauth.refresh.token", "oauth.client.assertion", "oauth.password.grant.password",
-	"oauth.ssl.truststore.password", "oauth.ssl.truststore.certificates", "ssl.key.password", "ssl.keystore.certificate.chain", "ssl.keystore.key",
-	"ssl.keystore.password", "ssl.truststore.certificates", "ssl.truststore.password", "awsRoleSecretAccessKey", "awsRoleSessionToken",
 }
 
 // place is that of an option, given or not.
@@ -264,8 +272,10 @@ func (c clientReader) user(s *SASL, m *loginModule) {
 		c.wrongf(password.bare(), "is given without sasl.username; give both")
 	case !password.set:
 		c.wrongf(username.bare(), "is given without sasl.password; give both")
-	case username.text == "" || password.text == "":
-		c.wrongf(m.at, "%s needs a user, and sasl.username or sasl.password is empty; give both", s.Mechanism)
+	case username.text == "":
+		c.wrongf(username.bare(), "is empty; give the name of the user")
+	case password.text == "":
+		c.wrongf(password.bare(), "is empty; give the password of the user")
 	}
 	s.Username, s.Password = username.text, Secret(password.text)
 }

@@ -430,7 +430,7 @@ func TestMountedSecrets(t *testing.T) {
 		t.Errorf("%+v %v", s.Clusters, err)
 	}
 	_, err = spec.Load(nil, []string{"KFERRY_SECRETS_DIR=" + dir, "KFERRY_MIRROR=" + input + "b.bootstrap.servers = ${secrets:kafka/addresses:c}\n"})
-	if want := "${secrets:kafka/addresses:c}: " + filepath.Join(dir, "kafka/addresses/c") + ": there is no such file; mount the Secret there"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "${secrets:kafka/addresses:c}: " + filepath.Join(dir, "kafka/addresses") + ` has no file "c"`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

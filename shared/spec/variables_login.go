@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -109,6 +110,9 @@ func (e environment) cluster(side string, r *report) *cluster {
 		}
 	}
 	if !c.config[protocolKey].set && asks.set {
+		if slices.ContainsFunc(slices.Collect(maps.Keys(c.config)), isSASL) {
+			asks.text = "SASL_SSL" // the login may stand in PROPERTIES
+		}
 		c.config[protocolKey] = asks
 	}
 	e.mechanism(prefix, c, r)
@@ -199,6 +203,27 @@ func (e environment) properties(prefix string, r *report) settings {
 	}
 	return config
 }
+
+// inVariables has a mistake in a variable told by the names of variables, where those of client properties would be.
+func inVariables(p problem) problem {
+	for _, prefix := range []string{sourcePrefix, targetPrefix} {
+		if p.at.file != "" || !strings.HasPrefix(p.at.path, prefix) {
+			continue
+		}
+		p.text = clientProperty.ReplaceAllStringFunc(p.text, func(key string) string {
+			for _, v := range loginVariables {
+				if v.key == key {
+					return prefix + v.name
+				}
+			}
+			return key
+		})
+	}
+	return p
+}
+
+// clientProperty finds names of client properties in a text.
+var clientProperty = regexp.MustCompile(`\b(?:security|ssl|sasl)(?:\.[a-z]+)+`)
 
 // loginNames are the variables of a login that are set.
 func (e environment) loginNames() []string {

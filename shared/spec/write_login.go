@@ -26,11 +26,9 @@ type loginWriter struct {
 // text is what is written of a setting: the reference where there is one.
 func (w *loginWriter) text(key string, v value) string {
 	switch {
-	case v.reference != "":
-		return v.reference
-	case v.hidden == "" || w.literal:
-		return v.text
-	case v.file == "" && strings.HasPrefix(v.path, "KFERRY_"):
+	case !v.literal || w.literal:
+		return cmp.Or(v.reference, v.text)
+	case v.reference == "" && v.file == "" && strings.HasPrefix(v.path, "KFERRY_"):
 		return "${env:" + v.path + "}"
 	}
 	if place := v.place(); !slices.Contains(w.withheld, place) {
@@ -273,7 +271,7 @@ func loginEntries(prefix string, c Cluster, secrets bool) (written, withheld []s
 	for _, key := range slices.Sorted(maps.Keys(c.Login.config)) {
 		v := c.Login.config[key]
 		i := slices.IndexFunc(loginVariables, func(l loginVariable) bool { return l.key == key })
-		literal := v.reference == "" && v.hidden != "" && !secrets
+		literal := v.literal && !secrets
 		if i < 0 {
 			if literal {
 				return nil, nil, false

@@ -59,20 +59,6 @@ func (w *propertiesWriter) providers() string {
 	return declared.text.String()
 }
 
-const (
-	fileClass      = "org.apache.kafka.common.config.provider.FileConfigProvider"
-	directoryClass = "org.apache.kafka.common.config.provider.DirectoryConfigProvider"
-	variableClass  = "org.apache.kafka.common.config.provider.EnvVarConfigProvider"
-	secretClass    = "io.strimzi.kafka.KubernetesSecretConfigProvider"
-	configMapClass = "io.strimzi.kafka.KubernetesConfigMapConfigProvider"
-)
-
-// wellKnownClasses are what the names stand for that need no declaration here.
-var wellKnownClasses = map[string]string{
-	"file": fileClass, "directory": directoryClass, "env": variableClass, "secrets": secretClass, "configmaps": configMapClass,
-	"strimzifile": fileClass, "strimzidir": directoryClass, "strimzienv": variableClass, secretsProvider: secretClass,
-}
-
 type propertiesWriter struct {
 	spec    Spec
 	logins  *loginWriter
