@@ -111,7 +111,11 @@ func (r *resolver) describedSecurity(alias string, own *cluster, decided bool) s
 			case conflict == "":
 				maps.Copy(first[name], more)
 			case !decided:
-				r.wrongf(more[conflict].bare(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
+				here := more[conflict]
+				if here.path == "" { // what is missing there has been reported
+					continue
+				}
+				r.wrongf(here.bare(), "is not as at %s; say it in one place, or in the document of the mirrors that it is for", at.place())
 			}
 		}
 	}
