@@ -9,7 +9,7 @@ setup=$!
 trap 'kill $setup 2>/dev/null || true' EXIT
 
 go vet ./...
-go test $(go list ./... | grep -v '/integration$')
+go test -p 1 $(go list ./... | grep -v '/integration$')
 (cd deploy/check && go vet .)
 BLIND=1 FUZZTIME=5000x bash integration/fuzz.sh
 wait $setup
