@@ -38,7 +38,6 @@ func (t *tenancy) bind(soft context.Context) (_ context.Context, free func()) {
 	if t.bounds == (bounds{}) {
 		return soft, func() {}
 	}
-	t.Task.Brief = true
 	timer := time.AfterFunc(time.Until(t.bounds.until), t.yield)
 	soft, cancel := context.WithDeadline(soft, t.bounds.until.Add(overrun))
 	return soft, func() {
