@@ -224,6 +224,37 @@ func TestCallKeepsItsBounds(t *testing.T) {
 	})
 }
 
+// A run that does not even find its position in its time has failed: its state says why, and it is tried again later.
+func TestCallThatDoesNotEndFails(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		for _, alias := range []string{"A", "B"} {
+			w.env.Kafka(alias).ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.env.Kafka(alias).KeepControl()
+				w.env.Kafka(alias).SleepControl(func() { time.Sleep(7 * time.Second) })
+				return nil, nil, false
+			})
+		}
+		c := w.called(1, spec.Front{RunTime: 2 * time.Second})
+		w.offer(0)
+		began := time.Now()
+		if a := c.call(w.Context()); a.status != 200 || a.Claimed != 1 || a.Records != 0 {
+			t.Errorf("%+v", a)
+		}
+		if took := time.Since(began); took < 11*time.Second || took > 15*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		s, failed := w.state(0)
+		if !failed || s.Reason != lease.ReasonError || !strings.Contains(s.Detail, "did not end within 10s after its time was used up: ") || !s.Next.After(time.Now()) {
+			t.Errorf("%+v", s)
+		}
+		if n := w.waiting(); n != 0 {
+			t.Errorf("%d tasks wait", n)
+		}
+		time.Sleep(time.Minute) // until nobody sleeps
+	})
+}
+
 // Who calls and doesn't wait for the answer has no lease held for it.
 func TestCallerHangsUp(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
