@@ -143,9 +143,10 @@ func (c Circumstances) merge(known map[string]Load) map[string]Load {
 func (l Load) after(was Load) Load {
 	l.Arrival = was.Arrival
 	passed := l.At.Sub(was.At).Seconds()
-	if was.Counted != l.Counted || l.End < was.End || passed <= 0 { // not the same partitions: nothing can be said
+	if was.Counted != l.Counted || passed <= 0 { // not the same partitions: nothing can be said
 		return l
 	}
+	// Less than before is what a coordinator sees that looked earlier, and makes up for what the next one will see too much.
 	came := float64(l.End-was.End) * l.Record / passed
 	l.Arrival += (1 - math.Pow(1-arrivalShare, passed/decideEvery.Seconds())) * (came - l.Arrival)
 	if l.Arrival < 1 {

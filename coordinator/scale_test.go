@@ -179,6 +179,30 @@ func TestScaleSeesWhatComes(t *testing.T) {
 	c.want(3, "")
 }
 
+// Of two coordinators one looks at a source some seconds late. What comes is no more for that.
+func TestScaleWithALateCoordinator(t *testing.T) {
+	c := newCourse(t)
+	sum, n := int64(0), int64(0)
+	c.goOn(10*time.Minute, func(at time.Duration) coordinator.Load {
+		if sum, n = sum+c.Arrival, n+1; at < time.Minute {
+			sum, n = 0, 0
+		}
+		seen := at + time.Minute
+		if at/(2*time.Second)%2 == 1 {
+			seen -= 6 * time.Second
+		}
+		l := behind(50, mib)
+		l.End = int64(seen.Seconds() * 2.5 * mib)
+		return l
+	})
+	if mean := float64(sum) / float64(n) / mib; mean < 2 || mean > 3 {
+		t.Errorf("%.1f MiB/s come in the mean, and 2.5 do", mean)
+	}
+	if c.changes > 2 {
+		t.Errorf("%d changes", c.changes)
+	}
+}
+
 // A flow that this coordinator can't look at counts as another one saw it, for a minute.
 func TestScaleKnowsFlowsFromOthers(t *testing.T) {
 	c := newCourse(t)

@@ -31,6 +31,7 @@ const (
 	wakeUpAdopt  = 5 * time.Second        // before one is called for that another coordinator offered, which may be gone
 	wakeUpForget = 30 * time.Second       // after nobody found it on the queue
 	wakeUpYoung  = time.Second            // a call so young is about to claim
+	wakeUpProbe  = 5 * time.Second        // between calls for what is held and not waiting, maybe by a worker that was killed
 	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
 	wakeUpMargin = time.Minute            // for an answer beyond the longest run: instances have to start
 	wakeUpRest   = time.Minute            // most, after errors in a row
@@ -60,6 +61,7 @@ type wakeUps struct {
 	rest   time.Time // nothing is sent before
 	failed int       // calls in a row, but for those that were under way when one failed
 	said   time.Time
+	probed time.Time // of attend's goroutine alone
 }
 
 // A wakeUp is one task that has been offered, or was found on the queue.
@@ -143,30 +145,34 @@ func (w *wakeUps) attend(ctx context.Context) error {
 	return nil
 }
 
-// send calls for what is due, as far as the queue says that something waits; the first at once, since the queue's word may be older.
+// send calls for what is due, as far as the queue says that something waits; the first at once, since the queue's word may be older. What a
+// killed worker held waits no more, as the queue counts, until somebody claims: so where more is held than is called for, somebody is asked to.
 func (w *wakeUps) send(ctx context.Context) {
-	due, young, idle := w.pick(time.Now())
+	due, young, under := w.pick(time.Now())
 	if len(due) == 0 {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, passTimeout)
-	waiting, err := w.queue.Waiting(asking)
+	depth, err := w.queue.Depth(asking)
 	cancel()
-	most := max(0, waiting-young)
+	most := max(0, depth.Waiting-young)
 	if err != nil {
 		most = 0 // which the passes report
 	}
-	if idle && !due[0].again {
+	switch {
+	case under == 0 && !due[0].again:
 		most = max(1, most)
+	case err == nil && depth.Waiting == 0 && depth.Held > under && time.Since(w.probed) >= wakeUpProbe:
+		w.probed, most = time.Now(), 1
 	}
 	for _, u := range due[:min(most, len(due))] {
 		w.begin(ctx, u)
 	}
 }
 
-// pick lists what may be called for now, those first that have not been, and says how many calls are about to claim and whether there are
-// none at all.
-func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young int, idle bool) {
+// pick lists what may be called for now, those first that have not been, and says how many calls are about to claim, and how many are under
+// way.
+func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, u := range w.due {
@@ -183,7 +189,7 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young int, idle bool) {
 		}
 	}
 	if now.Before(w.rest) {
-		return nil, young, false
+		return nil, young, len(w.under)
 	}
 	slices.SortFunc(due, func(a, b *wakeUp) int {
 		if a.again != b.again {
@@ -198,7 +204,7 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young int, idle bool) {
 	if w.failed > 0 {
 		most = 1 // to see whether it goes again
 	}
-	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under) == 0
+	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under)
 }
 
 func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {

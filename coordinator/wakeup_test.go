@@ -209,6 +209,49 @@ func TestLostCallsAreRepeated(t *testing.T) {
 	})
 }
 
+// What a worker had that was killed is called for when its lease is over, although the queue doesn't count it as waiting; and while somebody
+// has it, for ever or so, that costs a call now and then.
+func TestWhatAKilledWorkerHeldIsCalledFor(t *testing.T) {
+	for name, hangs := range map[string]bool{"killed": false, "at work": true} {
+		t.Run(name, func(t *testing.T) {
+			withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+				work, began := works(in), false
+				var mu sync.Mutex
+				return func(r *http.Request) (*http.Response, error) {
+					mu.Lock()
+					first := !began
+					began = true
+					mu.Unlock()
+					if !first {
+						return work(r)
+					}
+					leases, err := in.Queue.Claim(r.Context(), 1, 0)
+					if err != nil || len(leases) != 1 {
+						t.Errorf("claimed %d leases, %v", len(leases), err)
+					}
+					for end := time.Now().Add(time.Minute); hangs && time.Now().Before(end); time.Sleep(time.Second) {
+						if err := leases[0].Extend(in.Context()); err != nil {
+							t.Error(err)
+						}
+					}
+					return nil, io.ErrUnexpectedEOF
+				}
+			}, func(in *installation, f *fleet) {
+				in.tasks(1)
+				in.run()
+				time.Sleep(15 * time.Second)
+				depth, err := in.Queue.Depth(in.Context())
+				if left := depth.Waiting + depth.Held; err != nil || hangs != (left == 1) {
+					t.Errorf("after %d calls: %+v, %v", f.count(), depth, err)
+				}
+				if most := 4; f.count() > most || hangs && f.count() > 1 {
+					t.Errorf("%d calls", f.count())
+				}
+			})
+		})
+	}
+}
+
 // Of two coordinators the one that offered calls; when it is gone, the other one does.
 func TestWhoOfferedCalls(t *testing.T) {
 	withFleet(t, always(204), func(in *installation, first *fleet) {

@@ -15,7 +15,8 @@ import (
 // usualRunTime is for specifications that were not read.
 const usualRunTime = 30 * time.Second
 
-// overrun is how long a run that is over time may still take to find its position, or whatever else it waits for.
+// overrun is how long a run that is over time may still take to find its position, or whatever else it waits for. One that takes longer has
+// failed.
 const overrun = 10 * time.Second
 
 // bounds are what a run may take; the zero value is whatever it likes.
@@ -38,18 +39,12 @@ func (t *tenancy) bind(soft context.Context) (_ context.Context, free func()) {
 	if t.bounds == (bounds{}) {
 		return soft, func() {}
 	}
-	t.Task.Brief = true
 	timer := time.AfterFunc(time.Until(t.bounds.until), t.yield)
-	soft, cancel := context.WithDeadline(soft, t.bounds.until.Add(overrun))
+	soft, cancel := context.WithDeadlineCause(soft, t.bounds.until.Add(overrun), errOver)
 	return soft, func() {
 		timer.Stop()
 		cancel()
 	}
-}
-
-// overdue says that a run was broken off since it did not keep its time.
-func (t *tenancy) overdue() bool {
-	return t.bounds != (bounds{}) && !time.Now().Before(t.bounds.until.Add(overrun))
 }
 
 // landed notes a batch. What is read already is still written: a piece of a fetch more than the bytes allow.

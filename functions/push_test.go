@@ -19,6 +19,7 @@ import (
 	"github.com/kferry/kferry/functions"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -223,6 +224,37 @@ func TestCallKeepsItsBounds(t *testing.T) {
 	})
 }
 
+// A run that does not even find its position in its time has failed: its state says why, and it is tried again later.
+func TestCallThatDoesNotEndFails(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		for _, alias := range []string{"A", "B"} {
+			w.env.Kafka(alias).ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+				w.env.Kafka(alias).KeepControl()
+				w.env.Kafka(alias).SleepControl(func() { time.Sleep(7 * time.Second) })
+				return nil, nil, false
+			})
+		}
+		c := w.called(1, spec.Front{RunTime: 2 * time.Second})
+		w.offer(0)
+		began := time.Now()
+		if a := c.call(w.Context()); a.status != 200 || a.Claimed != 1 || a.Records != 0 {
+			t.Errorf("%+v", a)
+		}
+		if took := time.Since(began); took < 11*time.Second || took > 15*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		s, failed := w.state(0)
+		if !failed || s.Reason != lease.ReasonError || !strings.Contains(s.Detail, "did not end within 10s after its time was used up: ") || !s.Next.After(time.Now()) {
+			t.Errorf("%+v", s)
+		}
+		if n := w.waiting(); n != 0 {
+			t.Errorf("%d tasks wait", n)
+		}
+		time.Sleep(time.Minute) // until nobody sleeps
+	})
+}
+
 // Who calls and doesn't wait for the answer has no lease held for it.
 func TestCallerHangsUp(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
@@ -389,6 +421,48 @@ func TestWorkerEndsWhenIdle(t *testing.T) {
 		}
 		w.complete0()
 		w.exact()
+	})
+}
+
+// Heartbeats are copied because a worker is there. They keep none that ends when idle, nor the protection of one.
+func TestHeartbeatsKeepNoWorker(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.must(w.env.Kafka("A").CreateTopic(mm2.HeartbeatsTopic, 1, nil))
+		w.must(w.env.Kafka("B").CreateTopic("A.heartbeats", 1, nil))
+		writer, err := w.env.Writer("A", mm2.HeartbeatsTopic)
+		w.must(err)
+		defer writer.Close()
+		beat := w.task(0)
+		beat.Topic, beat.Brief = mm2.HeartbeatsTopic, true
+		a := &agent{answer: says(200, `{}`)}
+		began := time.Now()
+		p := w.workerWith(func(o *functions.Options) {
+			o.IdleExit, o.Agent, o.Spec.Settings.Front.ECSAgent = 20*time.Second, a, "http://169.254.170.2/api/x"
+		}, nil)
+		ended := func() bool {
+			select {
+			case <-p.done:
+				return true
+			default:
+				return false
+			}
+		}
+		for n := 0; !ended() && n < 20; n++ {
+			w.must(writer.Write(w.Context(), 1))
+			_, err := w.queue.Offer(w.Context(), beat)
+			w.must(err)
+			time.Sleep(3 * time.Second)
+		}
+		if took := time.Since(began); !ended() || took < 20*time.Second || took > 25*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		if calls := a.calls(); len(calls) > 0 {
+			t.Errorf("protected: %q", calls)
+		}
+		end, err := w.target.LogEnd(w.Context(), kafka.TopicPartition{Topic: "A.heartbeats"})
+		if w.must(err); end.Offset < 5 {
+			t.Errorf("%d heartbeats are copied", end.Offset)
+		}
 	})
 }
 

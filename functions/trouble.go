@@ -28,6 +28,7 @@ var (
 	errYield = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
 	errDrain = errors.New("the worker drains")
 	errLate  = errors.New("nothing was fetched yet")
+	errOver  = fmt.Errorf("the run did not end within %s after its time was used up", overrun)
 )
 
 // holdError says that a task can't go on, why, and what to do.
@@ -188,11 +189,20 @@ func permanent(err error) error {
 	return err
 }
 
-// drained says that a task ended for the drain, which breaks its requests off, unless it had come to an end of its own.
+// drained says that a task ended for the drain, which breaks its requests off, unless it had come to an end of its own. A run that was broken
+// off since it did not keep its time has failed: else nobody would hear of one that never does.
 func drained(soft context.Context, err error) error {
 	_, held := errors.AsType[*holdError](err)
 	if err == nil || soft.Err() == nil || held || errors.Is(err, lease.ErrLost) {
 		return err
+	}
+	switch over := errors.Is(context.Cause(soft), errOver); {
+	case over && errors.Is(err, errYield):
+		return err
+	case over && errors.Is(err, errDrain):
+		return errOver
+	case over:
+		return fmt.Errorf("%w: %w", errOver, err)
 	}
 	return errDrain
 }
@@ -221,8 +231,6 @@ func (w *Worker) conclude(ctx context.Context, t *tenancy, err error) {
 		w.metrics.lost.Inc()
 		log.Info("lost a lease", "cause", err)
 		return // not ours any more: neither to release nor to speak for
-	case errors.Is(err, errDrain) && t.overdue():
-		end = w.handBack(ctx, t)
 	case errors.Is(err, errDrain):
 		<-w.claimed // a claim that is still under way would swallow what comes back
 		end = w.handBack(ctx, t)

@@ -37,6 +37,7 @@ import (
 	"github.com/kferry/kferry/shared/follow"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/mm2"
 	"github.com/kferry/kferry/shared/offsets"
 	"github.com/kferry/kferry/shared/spec"
 )
@@ -80,8 +81,9 @@ type Worker struct {
 
 	claimed chan struct{} // closed when the worker claims no more
 
-	mu   sync.Mutex // guards held
-	held map[*tenancy]struct{}
+	mu     sync.Mutex // guards what follows
+	held   map[*tenancy]struct{}
+	worked time.Time // when a lease last ended that was no pulse
 }
 
 // tenancy is one lease in one slot.
@@ -92,6 +94,7 @@ type tenancy struct {
 	asked <-chan struct{}
 	done  string // lease.State.Done of a groups task whose other half failed
 
+	pulse  bool // copies heartbeats, which come for ever
 	bounds bounds
 	copied tally
 	ended  chan struct{} // closed when the slot is free again
@@ -152,7 +155,7 @@ func (w *Worker) run(ctx context.Context, claim func(context.Context, starter) e
 	}
 
 	if agent := w.Spec.Settings.Front.ECSAgent; agent != "" {
-		keepers.Go(func() { newProtection(agent, w.Agent, w.Logger).run(keeping, w.occupied) })
+		keepers.Go(func() { newProtection(agent, w.Agent, w.Logger).run(keeping, w.working) })
 	}
 
 	stopHearing, err := w.hear()
@@ -192,7 +195,7 @@ func (w *Worker) run(ctx context.Context, claim func(context.Context, starter) e
 // claim hands leases to start until ctx ends, or there were MaxRuns of them, or none for IdleExit. A claim is waited for and not broken
 // off: the queue would go on sending to it, and what came would be nobody's until its lease ran out.
 func (w *Worker) claim(ctx context.Context, start starter) error {
-	whole, left, busy, silent := context.WithoutCancel(ctx), w.MaxRuns, time.Now(), false
+	whole, left, began, silent := context.WithoutCancel(ctx), w.MaxRuns, time.Now(), false
 	for ctx.Err() == nil {
 		var n int
 		var err error
@@ -205,10 +208,7 @@ func (w *Worker) claim(ctx context.Context, start starter) error {
 		if left -= n; w.MaxRuns > 0 && left <= 0 {
 			return nil
 		}
-		if n > 0 || w.occupied() > 0 {
-			busy = time.Now()
-		}
-		if w.IdleExit > 0 && time.Since(busy) >= w.IdleExit {
+		if w.IdleExit > 0 && w.idle(began) >= w.IdleExit {
 			return err
 		}
 		if err != nil && !silent {
@@ -452,7 +452,10 @@ func (w *Worker) hear() (stop func(), err error) {
 
 func (w *Worker) occupy(l *lease.Lease, b bounds) *tenancy {
 	asked := make(chan struct{})
-	t := &tenancy{Lease: l, since: time.Now(), asked: asked, yield: sync.OnceFunc(func() { close(asked) }), bounds: b, ended: make(chan struct{})}
+	flow, ok := w.Spec.Flow(l.Task.Flow)
+	pulse := ok && l.Task.Kind == lease.KindMirror && mm2.Heartbeats(flow.Policy, l.Task.Topic)
+	l.Task.Brief = l.Task.Brief || b != (bounds{}) // before anybody else looks at it
+	t := &tenancy{Lease: l, since: time.Now(), asked: asked, yield: sync.OnceFunc(func() { close(asked) }), pulse: pulse, bounds: b, ended: make(chan struct{})}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.held[t] = struct{}{}
@@ -465,6 +468,9 @@ func (w *Worker) leave(t *tenancy) {
 	defer w.mu.Unlock()
 	delete(w.held, t)
 	w.metrics.held.Set(float64(len(w.held)))
+	if !t.pulse {
+		w.worked = time.Now()
+	}
 	close(t.ended)
 }
 
@@ -472,6 +478,31 @@ func (w *Worker) occupied() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.held)
+}
+
+// working is how many leases are held that say that there is work. Heartbeats are copied because a worker is there: they keep none.
+func (w *Worker) working() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for t := range w.held {
+		if !t.pulse {
+			n++
+		}
+	}
+	return n
+}
+
+// idle is for how long there was no work, as working has it, at most since began.
+func (w *Worker) idle(began time.Time) time.Duration {
+	if w.working() > 0 {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.worked.After(began) {
+		began = w.worked
+	}
+	return time.Since(began)
 }
 
 func (w *Worker) leases() []*lease.Lease {
