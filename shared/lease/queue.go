@@ -28,6 +28,12 @@ const (
 	maxPulls        = 10_000 // claims waiting at one time, over all workers
 )
 
+// NATS' errors for more replicas than it has servers.
+const (
+	codeNoPeers      = 10005
+	codeNotClustered = 10074
+)
+
 // What callers decide by.
 var (
 	// ErrLost means that another holder was faster. The run ends, and whatever it had not committed is not counted.
@@ -52,8 +58,6 @@ type Options struct {
 	Client string
 	// LeaseTime after which a silent worker's leases come back; the same in all processes. Default DefaultLeaseTime.
 	LeaseTime time.Duration
-	// Replicas of the streams that Open creates. Default 1.
-	Replicas int
 	// Logger hears of lost connections and stores. Default: nobody.
 	Logger *slog.Logger
 }
@@ -231,12 +235,12 @@ func (q *Queue) ensure(ctx context.Context, seen int) error {
 	if q.current().generation != seen {
 		return nil
 	}
-	if seen > 0 {
-		q.options.Logger.Warn("queue has lost its store; starting with an empty one", "server", q.server)
-	}
 	s, err := q.create(ctx)
 	if err != nil {
 		return err
+	}
+	if was := q.current().tasks; was != nil && !was.CachedInfo().Created.Equal(s.tasks.CachedInfo().Created) { // else it was only away
+		q.options.Logger.Warn("queue has lost its store; starting with an empty one", "server", q.server)
 	}
 	s.generation = seen + 1
 	q.mu.Lock()
@@ -271,7 +275,36 @@ func (q *Queue) create(ctx context.Context) (store, error) {
 	if err != nil {
 		return store{}, err
 	}
-	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, nil
+	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, q.replicate(ctx, tasks, cursors.stream, states.stream)
+}
+
+// replicate has streams that were there before kept by as many servers as the options say, the consumer with its stream.
+func (q *Queue) replicate(ctx context.Context, streams ...jetstream.Stream) error {
+	var failed error
+	for _, s := range streams {
+		cfg := s.CachedInfo().Config
+		if q.options.NATS.Replicas == 0 || cfg.Replicas == q.options.NATS.Replicas {
+			continue
+		}
+		was := cfg.Replicas
+		cfg.Replicas = q.options.NATS.Replicas
+		_, err := q.js.UpdateStream(ctx, cfg)
+		if err == nil {
+			q.options.Logger.Info("queue is kept by another number of servers", "stream", cfg.Name, "replicas", cfg.Replicas, "before", was)
+		}
+		failed = errors.Join(failed, q.tooMany(wrap(err, "set replicas of stream %s", cfg.Name)))
+	}
+	return failed
+}
+
+// tooMany says what to do where NATS has not as many servers as are to keep the queue.
+func (q *Queue) tooMany(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == codeNotClustered || api.ErrorCode == codeNoPeers) {
+		return fmt.Errorf("%w; NATS_REPLICAS is %d: set it to the number of servers that keep the queue, 1 where NATS is no cluster",
+			err, q.options.NATS.Replicas)
+	}
+	return err
 }
 
 // createConsumer creates the one that workers share, or takes the one that is there: so that who may not create any can do with one.
@@ -297,7 +330,7 @@ func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jet
 // createStream creates a stream, or takes the one that is there as it is. A new one counts from a number that no earlier one of
 // its name has reached: the microseconds since 1970.
 func (q *Queue) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	cfg.Replicas = max(1, q.options.Replicas)
+	cfg.Replicas = max(1, q.options.NATS.Replicas)
 	s, err := q.js.Stream(ctx, cfg.Name)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s, wrap(err, "find stream %s", cfg.Name)
@@ -307,7 +340,7 @@ func (q *Queue) createStream(ctx context.Context, cfg jetstream.StreamConfig) (j
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
 		s, err = q.js.Stream(ctx, cfg.Name)
 	}
-	return s, wrap(err, "create stream %s", cfg.Name)
+	return s, q.tooMany(wrap(err, "create stream %s", cfg.Name))
 }
 
 func wrap(err error, format string, args ...any) error {
