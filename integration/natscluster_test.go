@@ -67,7 +67,8 @@ func (k *installation) paused(broker *kgo.Broker, topic string, during time.Dura
 	k.t.Helper()
 	all := []int32{0, 1, 2, 3}
 	p := watch(k.t, broker, k.copyOf(topic), all, during)
-	k.resumes(topic, k.target.Ends(k.copyOf(topic)), time.Now().Add(-p.longest))
+	k.row.resumedAfter(p.longest)
+	k.resumes(topic, k.target.Ends(k.copyOf(topic)), time.Now()) // all of them go on
 	k.row.happened(1)
 	k.t.Logf("%s: %d records in %s, the longest pause of a partition was %s", k.row.fault, p.records, p.lasted.Round(time.Second), p.longest.Round(10*time.Millisecond))
 }

@@ -20,13 +20,21 @@ const (
 type autoscaler struct {
 	t            *testing.T
 	coordinators []string // where they listen
-	start        func() *testbed.Container
-	workers      []*testbed.Container // that run
+	start        func() worker
+	workers      []worker // that run
 
 	asked   int
 	wanted  int
 	numbers []int // that were wanted, one after the other
-	ended   []*testbed.Container
+	ended   []worker
+}
+
+// A worker is one in a container or not.
+type worker interface {
+	Output() string
+	Term()
+	Kill()
+	Wait(time.Duration) int
 }
 
 // A scale is what GET /scale answers.
@@ -83,7 +91,7 @@ func (a *autoscaler) follow() scale {
 }
 
 // leave takes a worker out of those that run.
-func (a *autoscaler) leave(i int) *testbed.Container {
+func (a *autoscaler) leave(i int) worker {
 	w := a.workers[i]
 	a.workers = append(a.workers[:i:i], a.workers[i+1:]...)
 	a.ended = append(a.ended, w)
@@ -136,7 +144,7 @@ func TestScaledWorkers(t *testing.T) {
 		"KFERRY_SCALE_IDLE":  quiet.String(),
 		"NATS_URL":           nats.URL(),
 	}
-	a := &autoscaler{t: t, start: func() *testbed.Container { return testbed.Kferry(t, []string{"worker"}, env) }}
+	a := &autoscaler{t: t, start: func() worker { return testbed.Kferry(t, []string{"worker"}, env) }}
 	for range 2 {
 		a.coordinators = append(a.coordinators, addressOf(t, testbed.Kferry(t, []string{"coordinator"}, env)))
 	}
@@ -145,7 +153,7 @@ func TestScaledWorkers(t *testing.T) {
 	signals := []string{"SIGTERM", "SIGTERM", "SIGTERM", "SIGKILL", "SIGKILL", "SIGKILL"}
 	random.Shuffle(len(signals), func(i, j int) { signals[i], signals[j] = signals[j], signals[i] })
 	for _, signal := range signals {
-		pass(t, time.Duration(random.Int64N(int64(time.Second))))
+		pass(t, time.Duration(random.Int64N(int64(2500*time.Millisecond))))
 		a.until("a worker to kill", func(scale) bool { return len(a.workers) > 0 })
 		worker := a.leave(random.IntN(len(a.workers)))
 		t.Logf("%s to one of %d workers", signal, len(a.workers)+1)
@@ -156,6 +164,8 @@ func TestScaledWorkers(t *testing.T) {
 		}
 	}
 	a.until("one worker", func(s scale) bool { return s.Desired == 1 })
+	a.leave(0).Kill()
+	a.until("another one", func(scale) bool { return len(a.workers) > 0 })
 	next := flows[0].Stop()
 	sent := flows[0].Sent() + flows[1].Stop() - backlog
 	a.until("no worker", func(s scale) bool { return s.Desired == 0 && s.Waiting+s.InFlight == 0 })
@@ -164,7 +174,7 @@ func TestScaledWorkers(t *testing.T) {
 			t.Errorf("exit code %d of worker %d", code, i)
 		}
 	}
-	t.Logf("workers wanted: %v; %d started, 6 killed; %d records came meanwhile", a.numbers, len(a.ended), sent)
+	t.Logf("workers wanted: %v; %d started and ended, 7 of them killed; %d records came meanwhile", a.numbers, len(a.ended), sent)
 	w.compare(t, orders, payments)
 
 	began, copied := time.Now(), ends(t, w.central, "kafka-dc-1."+orders)
