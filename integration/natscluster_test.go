@@ -2,6 +2,7 @@ package integration
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +20,8 @@ const electsWithin = time.Minute
 // awayFor is how long a server stays dead: long enough for the others to have elected a leader, and for leases to come back.
 const awayFor = 15 * time.Second
 
-// The queue is on three servers of NATS. The one that leads a stream is killed while everything is copied, and comes back: the copy goes on
-// within seconds, without anybody who has to know. Before, the queue was on one of them, and was moved while it was worked on.
+// The queue is on three servers of NATS, and the one that leads the tasks is killed while everything is copied, stays away and comes back:
+// the copy goes on within seconds, and nobody has to do anything. Then the queue moves to one server and back while it is worked on.
 func TestNATSCluster(t *testing.T) {
 	const topic, servers = "clustered", 3
 	nodes := testbed.StartNATSCluster(t, servers)
@@ -33,17 +34,13 @@ func TestNATSCluster(t *testing.T) {
 	c := natsCluster{t, nodes, jetStream(t, strings.Join(urls, ",")), k.env["KFERRY_NAME"]}
 	k = k.with("NATS_URL", strings.Join(urls, ","), "KFERRY_LEASE", "4s")
 	r := new(report)
-	k.row = r.row("moved from one server to three, while everything is copied")
+	k.row = r.row("a queue on three servers of NATS")
 	source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 4000, 4000)
-
-	alone := k.start("coordinator")
+	coordinator := k.with("NATS_REPLICAS", "3").start("coordinator")
 	k.start("worker")
 	k.start("worker")
 	k.grows(topic, 5000)
-	c.settles(1)
-	k.stop(alone)
-	k.with("NATS_REPLICAS", "3").start("coordinator")
 	c.settles(servers)
 
 	broker := brokerOf(t, target, target.Leaders(k.copyOf(topic))[0])
@@ -57,6 +54,13 @@ func TestNATSCluster(t *testing.T) {
 		back.paused(broker, topic, soon/3)
 		c.settles(servers)
 		killed.row.demand(t, electsWithin)
+	}
+	for _, replicas := range []string{"1", "3"} {
+		k.stop(coordinator)
+		coordinator = k.with("NATS_REPLICAS", replicas).start("coordinator")
+		addressOf(t, coordinator)
+		c.are(replicas)
+		k.grows(topic, 5000)
 	}
 	k.finish(flow, topic)
 	t.Logf("what became of the faults:\n%s", r)
@@ -100,22 +104,41 @@ func jetStream(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
-// settles waits until each stream is kept by so many servers, and all of them have all of it.
+// streams are those of the installation.
+func (c natsCluster) streams() []string {
+	return []string{c.name + "-tasks", "KV_" + c.name + "-cursors", "KV_" + c.name + "-states"}
+}
+
+// are waits until so many servers are to keep each stream. New ones do half a minute later.
+func (c natsCluster) are(replicas string) {
+	c.t.Helper()
+	for _, name := range c.streams() {
+		testbed.Eventually(c.t, electsWithin, name+" to have "+replicas+" replicas", func() bool {
+			info := c.info(name)
+			return info != nil && strconv.Itoa(info.Config.Replicas) == replicas
+		})
+	}
+}
+
+// settles waits until each stream, and the consumer, is kept by so many servers, and all of them have all of it.
 func (c natsCluster) settles(replicas int) {
 	c.t.Helper()
-	for _, name := range []string{c.name + "-tasks", "KV_" + c.name + "-cursors", "KV_" + c.name + "-states"} {
-		var last *jetstream.StreamInfo
+	whole := func(in *jetstream.ClusterInfo) bool {
+		return in != nil && in.Leader != "" && len(in.Replicas) == replicas-1 &&
+			!slices.ContainsFunc(in.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+	}
+	began := time.Now()
+	for _, name := range c.streams() {
 		testbed.Eventually(c.t, electsWithin, name+" to be kept by all that are to", func() bool {
 			info := c.info(name)
-			if info == nil {
-				return false
-			}
-			last = info
-			return info.Config.Replicas == replicas && len(info.Cluster.Replicas) == replicas-1 &&
-				!slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })
+			return info != nil && whole(info.Cluster)
 		})
-		c.t.Logf("%s: %d replicas, led by %s", name, last.Config.Replicas, last.Cluster.Leader)
 	}
+	testbed.Eventually(c.t, electsWithin, "the consumer to be kept by all that are to", func() bool {
+		consumer, err := c.js.Consumer(c.t.Context(), c.name+"-tasks", "workers")
+		return err == nil && whole(consumer.CachedInfo().Cluster)
+	})
+	c.t.Logf("all of it is on %d servers after %s", replicas, time.Since(began).Round(100*time.Millisecond))
 }
 
 // info is nil while nobody answers.
