@@ -38,8 +38,7 @@ func TestNATSCluster(t *testing.T) {
 	source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 4000, 4000)
 	coordinator := k.with("NATS_REPLICAS", "3").start("coordinator")
-	k.start("worker")
-	k.start("worker")
+	workers := []*testbed.Process{k.start("worker"), k.start("worker")}
 	k.grows(topic, 5000)
 	c.settles(servers)
 
@@ -63,6 +62,11 @@ func TestNATSCluster(t *testing.T) {
 		k.grows(topic, 5000)
 	}
 	k.finish(flow, topic)
+	for _, p := range append(workers, coordinator) {
+		if strings.Contains(p.Output(), "has lost its store") {
+			t.Error("a process takes a queue that was without a leader for one that has lost its store")
+		}
+	}
 	t.Logf("what became of the faults:\n%s", r)
 }
 

@@ -24,7 +24,7 @@ type autoscaler struct {
 	workers      []worker // that run
 
 	asked   int
-	wanted  int
+	last    scale
 	numbers []int // that were wanted, one after the other
 	ended   []worker
 }
@@ -39,10 +39,11 @@ type worker interface {
 
 // A scale is what GET /scale answers.
 type scale struct {
-	Desired           int `json:"desired_workers"`
-	Reason            string
-	BacklogBytes      int64 `json:"backlog_bytes"`
-	Waiting, InFlight int
+	Desired   int       `json:"desired_workers"`
+	Reason    string    `json:"reason"`
+	Waiting   int       `json:"waiting"`
+	InFlight  int       `json:"in_flight"`
+	DecidedAt time.Time `json:"decided_at"`
 }
 
 // ask is false while nobody knows.
@@ -58,15 +59,14 @@ func (a *autoscaler) ask() (s scale, known bool) {
 	if answer.StatusCode != http.StatusOK {
 		return scale{}, false
 	}
-	var told struct {
-		scale
-		InFlight int `json:"in_flight"`
-	}
-	if err := json.NewDecoder(answer.Body).Decode(&told); err != nil {
+	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
 		a.t.Fatalf("how many workers are wanted: %v", err)
 	}
-	told.scale.InFlight = told.InFlight
-	return told.scale, true
+	if s.DecidedAt.Before(a.last.DecidedAt) {
+		return a.last, true // the next coordinator learns of a decision within a second
+	}
+	a.last = s
+	return s, true
 }
 
 // follow does once what is wanted.
@@ -80,7 +80,6 @@ func (a *autoscaler) follow() scale {
 		a.numbers = append(a.numbers, s.Desired)
 		a.t.Logf("%d workers are wanted: %s", s.Desired, s.Reason)
 	}
-	a.wanted = s.Desired
 	for len(a.workers) < s.Desired {
 		a.workers = append(a.workers, a.start())
 	}
@@ -144,7 +143,11 @@ func TestScaledWorkers(t *testing.T) {
 		"KFERRY_SCALE_IDLE":  quiet.String(),
 		"NATS_URL":           nats.URL(),
 	}
-	a := &autoscaler{t: t, start: func() worker { return testbed.Kferry(t, []string{"worker"}, env) }}
+	a := &autoscaler{t: t, start: func() worker {
+		w := testbed.Kferry(t, []string{"worker"}, env)
+		addressOf(t, w) // what is told to end before it has begun has another exit code
+		return w
+	}}
 	for range 2 {
 		a.coordinators = append(a.coordinators, addressOf(t, testbed.Kferry(t, []string{"coordinator"}, env)))
 	}
