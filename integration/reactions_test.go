@@ -65,7 +65,7 @@ func (m *reactions) table() string {
 		if n == 0 {
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t\n", row.fault, row.resumed[n/2].Round(10*time.Millisecond), row.resumed[n-1].Round(10*time.Millisecond), n)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t\n", row.fault, row.resumed[n/2].Round(time.Millisecond), row.resumed[n-1].Round(time.Millisecond), n)
 	}
 	_ = table.Flush()
 	return text.String()
