@@ -117,7 +117,7 @@ func TestScaledWorkers(t *testing.T) {
 	const (
 		most               = 4
 		orders, payments   = "scaled-orders", "scaled-payments"
-		backlog, perSecond = 12_000, 100
+		backlog, perSecond = 18_000, 100
 		quiet              = 10 * time.Second
 	)
 	nats, random := testbed.StartNATS(t), seeded(t)
@@ -137,7 +137,7 @@ func TestScaledWorkers(t *testing.T) {
 		"KFERRY_LEASE":       leaseTime.String(),
 		"KFERRY_SLOTS":       "4", // so that no worker can have all partitions
 		"KFERRY_SCALE_MAX":   fmt.Sprint(most),
-		"KFERRY_SCALE_DRAIN": "10s", // of 24 MB, at half a MiB/s a worker: that takes four
+		"KFERRY_SCALE_DRAIN": "10s", // of 18 MB of either flow, at half a MiB/s a worker: that takes four
 		"KFERRY_SCALE_RATE":  "512KiB",
 		"KFERRY_SCALE_DOWN":  quiet.String(),
 		"KFERRY_SCALE_IDLE":  quiet.String(),
