@@ -32,12 +32,12 @@ func TestNATSCluster(t *testing.T) {
 		urls = append(urls, n.URL())
 	}
 	c := natsCluster{t, nodes, jetStream(t, strings.Join(urls, ",")), k.env["KFERRY_NAME"]}
-	k = k.with("NATS_URL", strings.Join(urls, ","), "KFERRY_LEASE", "4s")
+	k = k.with("NATS_URL", strings.Join(urls, ","), "NATS_REPLICAS", strconv.Itoa(servers), "KFERRY_LEASE", "4s")
 	r := new(report)
 	k.row = r.row("a queue on three servers of NATS")
 	source.CreateTopic(topic, partitions, 1)
 	flow := traffic(k, topic, smallBatches, 4000, 4000)
-	coordinator := k.with("NATS_REPLICAS", "3").start("coordinator")
+	coordinator := k.start("coordinator")
 	workers := []*testbed.Process{k.start("worker"), k.start("worker")}
 	k.grows(topic, 5000)
 	c.settles(servers)

@@ -87,12 +87,10 @@ func (st *station) watchThrottle(c spec.Cluster, cluster *kafka.Cluster) {
 
 // openQueue connects to a server in this process, or where there is none to one elsewhere.
 func (st *station) openQueue(ctx context.Context, role string, nats spec.NATS, server inProcess) (err error) {
-	if role != "coordinator" && role != "run" {
-		nats.Replicas = 0 // who decides also says who keeps the queue; others take it as it is
-	}
 	st.queue, err = lease.Open(ctx, lease.Options{
 		NATS: nats, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
 		Client: clientName(role), Logger: st.log,
+		Replicate: role == "coordinator" || role == "run", // others may not, and take the queue as it is
 	})
 	return err
 }

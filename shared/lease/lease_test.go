@@ -539,7 +539,7 @@ func TestStateThatNobodyWrote(t *testing.T) {
 func TestMoreReplicasThanServers(t *testing.T) {
 	bubble(t, func(t *testing.T, env *local.Env) {
 		open := func() error {
-			q, err := lease.Open(t.Context(), lease.Options{InProcess: env.Line(), NATS: spec.NATS{Replicas: 3}})
+			q, err := lease.Open(t.Context(), lease.Options{InProcess: env.Line(), NATS: spec.NATS{Replicas: 3}, Replicate: true})
 			if err == nil {
 				q.Close()
 			}

@@ -26,6 +26,7 @@ const (
 	defaultCallTime = 5 * time.Second // from the call to its answer or an error, unless the options have another one
 	minLeaseTime    = 100 * time.Millisecond
 	maxPulls        = 10_000 // claims waiting at one time, over all workers
+	asks            = 5      // for one thing, of a server that doesn't answer, in the time of a call
 )
 
 // NATS' errors for more replicas than it has servers.
@@ -56,6 +57,8 @@ type Options struct {
 	Name string
 	// Client is how NATS' own reports call this connection. Default Name.
 	Client string
+	// Replicate has streams that are there moved to as many servers as NATS.Replicas says. New ones are created so in any case.
+	Replicate bool
 	// LeaseTime after which a silent worker's leases come back; the same in all processes. Default DefaultLeaseTime.
 	LeaseTime time.Duration
 	// Logger hears of lost connections and stores. Default: nobody.
@@ -283,7 +286,7 @@ func (q *Queue) replicate(ctx context.Context, streams ...jetstream.Stream) erro
 	var failed error
 	for _, s := range streams {
 		cfg := s.CachedInfo().Config
-		if q.options.NATS.Replicas == 0 || cfg.Replicas == q.options.NATS.Replicas {
+		if !q.options.Replicate || q.options.NATS.Replicas == 0 || cfg.Replicas == q.options.NATS.Replicas {
 			continue
 		}
 		was := cfg.Replicas
@@ -310,7 +313,7 @@ func (q *Queue) tooMany(err error) error {
 // createConsumer creates the one that workers share, or takes the one that is there: so that who may not create any can do with one.
 func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jetstream.Consumer, error) {
 	const name = "workers"
-	c, err := tasks.Consumer(ctx, name)
+	c, err := answered(ctx, q, func(ctx context.Context) (jetstream.Consumer, error) { return tasks.Consumer(ctx, name) })
 	if err == nil && c.CachedInfo().Config.AckWait == q.options.LeaseTime {
 		return c, nil
 	}
@@ -331,16 +334,30 @@ func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jet
 // its name has reached: the microseconds since 1970.
 func (q *Queue) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	cfg.Replicas = max(1, q.options.NATS.Replicas)
-	s, err := q.js.Stream(ctx, cfg.Name)
+	find := func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, cfg.Name) }
+	s, err := answered(ctx, q, find)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s, wrap(err, "find stream %s", cfg.Name)
 	}
 	cfg.FirstSeq = uint64(time.Now().UnixMicro())
 	s, err = q.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
-		s, err = q.js.Stream(ctx, cfg.Name)
+		s, err = answered(ctx, q, find)
 	}
 	return s, q.tooMany(wrap(err, "create stream %s", cfg.Name))
+}
+
+// answered asks again, until ctx ends, for what nobody answers: servers of a cluster keep silent about what another process has just had
+// created, and about what has lost its leader.
+func answered[T any](ctx context.Context, q *Queue, ask func(context.Context) (T, error)) (T, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, q.callTime/asks)
+		answer, err := ask(try)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+			return answer, err
+		}
+	}
 }
 
 func wrap(err error, format string, args ...any) error {
