@@ -321,17 +321,22 @@ func (s status) partition(topic string, number int32) partition {
 
 var metricsAddress = regexp.MustCompile(`"address":"(http://[^"]+)"`)
 
-// metrics scrapes a process. The output of a server is its own account of where it listens.
-func metrics(t *testing.T, server interface{ Output() string }) map[string]float64 {
+// addressOf is where a process listens. The output of a server is its own account of that.
+func addressOf(t *testing.T, server interface{ Output() string }) (address string) {
 	t.Helper()
-	var address string
 	testbed.Eventually(t, soon, "the address of /metrics in the log", func() bool {
 		if found := metricsAddress.FindStringSubmatch(server.Output()); found != nil {
 			address = found[1]
 		}
 		return address != ""
 	})
-	answer, err := http.Get(address + "/metrics")
+	return address
+}
+
+// metrics scrapes a process.
+func metrics(t *testing.T, server interface{ Output() string }) map[string]float64 {
+	t.Helper()
+	answer, err := http.Get(addressOf(t, server) + "/metrics")
 	if err != nil {
 		t.Fatalf("metrics: %v", err)
 	}

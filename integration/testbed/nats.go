@@ -19,6 +19,7 @@ type NATS struct {
 	*Container
 	t    T
 	port int
+	args []string // beside those of every server
 }
 
 // StartNATS starts a server that ends with the test.
@@ -28,6 +29,25 @@ func StartNATS(t T) *NATS {
 	n.create()
 	return n
 }
+
+// StartNATSCluster starts servers of one cluster, which end with the test. It takes them seconds to agree on who leads.
+func StartNATSCluster(t T, servers int) []*NATS {
+	t.Helper()
+	var all []*NATS
+	var routes []string
+	for range servers {
+		all = append(all, &NATS{t: t, port: freePort(t)})
+		routes = append(routes, "nats://"+address(freePort(t)))
+	}
+	for i, n := range all {
+		n.args = []string{"--name", n.Name(), "--cluster_name", "testbed", "--cluster", routes[i], "--routes", strings.Join(routes, ",")}
+		n.create()
+	}
+	return all
+}
+
+// Name is what a server of a cluster is called there.
+func (n *NATS) Name() string { return "nats-" + strconv.Itoa(n.port) }
 
 // URL is the server's address, the same for its whole life.
 func (n *NATS) URL() string { return "nats://" + address(n.port) }
@@ -51,8 +71,8 @@ func (n *NATS) Wipe() {
 func (n *NATS) create() {
 	n.t.Helper()
 	var err error
-	n.Container, err = startContainer(n.t, "NATS", "nats:"+server.VERSION, testcontainers.WithCmd(
-		"--addr", "127.0.0.1", "--port", strconv.Itoa(n.port), "--jetstream", "--store_dir", "/data"))
+	n.Container, err = startContainer(n.t, "NATS", "nats:"+server.VERSION, testcontainers.WithCmd(append([]string{
+		"--addr", "127.0.0.1", "--port", strconv.Itoa(n.port), "--jetstream", "--store_dir", "/data"}, n.args...)...))
 	if err != nil {
 		n.t.Fatalf("%v", err)
 	}

@@ -130,6 +130,10 @@ func TestTheRightsOnNATSThatTheReadmeLists(t *testing.T) {
 			}
 		}
 	}
+	code, _, text := kferry(t, append(as(environ, "coordinator"), "NATS_REPLICAS=3"), "coordinator")
+	if want := "NATS_REPLICAS is 3: set it to the number of servers that keep the queue"; code != 1 || !strings.Contains(text, want) {
+		t.Errorf("three replicas on one server: exit code %d, want 1, and no %q in\n%s", code, want, text)
+	}
 	write(t, env, 30)
 	eventually(t, "more is copied", func() bool { return copies(env) >= 330 })
 	eventually(t, "what was held goes on", func() bool {

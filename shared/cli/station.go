@@ -90,6 +90,7 @@ func (st *station) openQueue(ctx context.Context, role string, nats spec.NATS, s
 	st.queue, err = lease.Open(ctx, lease.Options{
 		NATS: nats, InProcess: server, Name: st.spec.Name, LeaseTime: st.spec.Settings.LeaseTime,
 		Client: clientName(role), Logger: st.log,
+		Replicate: role == "coordinator" || role == "run", // others may not, and take the queue as it is
 	})
 	return err
 }

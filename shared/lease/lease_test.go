@@ -533,3 +533,29 @@ func TestStateThatNobodyWrote(t *testing.T) {
 		}
 	})
 }
+
+// More servers are asked to keep the queue than there are: a new queue isn't created, and one that is there says so of each of its streams
+// and stays as it is.
+func TestMoreReplicasThanServers(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		open := func() error {
+			q, err := lease.Open(t.Context(), lease.Options{InProcess: env.Line(), NATS: spec.NATS{Replicas: 3}, Replicate: true})
+			if err == nil {
+				q.Close()
+			}
+			return err
+		}
+		if err := open(); err == nil || !strings.Contains(err.Error(), "create stream kferry-tasks: ") || !strings.Contains(err.Error(), "NATS_REPLICAS is 3: set it to") {
+			t.Errorf("a new queue: %v", err)
+		}
+		q, _ := worker(t, env)
+		err := open()
+		for _, stream := range []string{"kferry-tasks", "KV_kferry-cursors", "KV_kferry-states"} {
+			if err == nil || !strings.Contains(err.Error(), "set replicas of stream "+stream+": ") {
+				t.Errorf("one that is there, without %s: %v", stream, err)
+			}
+		}
+		offer(t, q, mirror(0), true)
+		release(t, claim(t, q, 1, 1)[0])
+	})
+}

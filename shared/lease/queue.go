@@ -26,6 +26,13 @@ const (
 	defaultCallTime = 5 * time.Second // from the call to its answer or an error, unless the options have another one
 	minLeaseTime    = 100 * time.Millisecond
 	maxPulls        = 10_000 // claims waiting at one time, over all workers
+	asks            = 5      // for one thing, of a server that doesn't answer, in the time of a call
+)
+
+// NATS' errors for more replicas than it has servers.
+const (
+	codeNoPeers      = 10005
+	codeNotClustered = 10074
 )
 
 // What callers decide by.
@@ -50,10 +57,10 @@ type Options struct {
 	Name string
 	// Client is how NATS' own reports call this connection. Default Name.
 	Client string
+	// Replicate has streams that are there moved to as many servers as NATS.Replicas says. New ones are created so in any case.
+	Replicate bool
 	// LeaseTime after which a silent worker's leases come back; the same in all processes. Default DefaultLeaseTime.
 	LeaseTime time.Duration
-	// Replicas of the streams that Open creates. Default 1.
-	Replicas int
 	// Logger hears of lost connections and stores. Default: nobody.
 	Logger *slog.Logger
 }
@@ -231,12 +238,12 @@ func (q *Queue) ensure(ctx context.Context, seen int) error {
 	if q.current().generation != seen {
 		return nil
 	}
-	if seen > 0 {
-		q.options.Logger.Warn("queue has lost its store; starting with an empty one", "server", q.server)
-	}
 	s, err := q.create(ctx)
 	if err != nil {
 		return err
+	}
+	if was := q.current().tasks; was != nil && !was.CachedInfo().Created.Equal(s.tasks.CachedInfo().Created) { // else it was only away
+		q.options.Logger.Warn("queue has lost its store; starting with an empty one", "server", q.server)
 	}
 	s.generation = seen + 1
 	q.mu.Lock()
@@ -271,13 +278,42 @@ func (q *Queue) create(ctx context.Context) (store, error) {
 	if err != nil {
 		return store{}, err
 	}
-	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, nil
+	return store{tasks: tasks, workers: workers, cursors: cursors, states: states}, q.replicate(ctx, tasks, cursors.stream, states.stream)
+}
+
+// replicate has streams that were there before kept by as many servers as the options say, the consumer with its stream.
+func (q *Queue) replicate(ctx context.Context, streams ...jetstream.Stream) error {
+	var failed error
+	for _, s := range streams {
+		cfg := s.CachedInfo().Config
+		if !q.options.Replicate || q.options.NATS.Replicas == 0 || cfg.Replicas == q.options.NATS.Replicas {
+			continue
+		}
+		was := cfg.Replicas
+		cfg.Replicas = q.options.NATS.Replicas
+		_, err := q.js.UpdateStream(ctx, cfg)
+		if err == nil {
+			q.options.Logger.Info("queue is kept by another number of servers", "stream", cfg.Name, "replicas", cfg.Replicas, "before", was)
+		}
+		failed = errors.Join(failed, q.tooMany(wrap(err, "set replicas of stream %s", cfg.Name)))
+	}
+	return failed
+}
+
+// tooMany says what to do where NATS has not as many servers as are to keep the queue.
+func (q *Queue) tooMany(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == codeNotClustered || api.ErrorCode == codeNoPeers) {
+		return fmt.Errorf("%w; NATS_REPLICAS is %d: set it to the number of servers that keep the queue, 1 where NATS is no cluster",
+			err, q.options.NATS.Replicas)
+	}
+	return err
 }
 
 // createConsumer creates the one that workers share, or takes the one that is there: so that who may not create any can do with one.
 func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jetstream.Consumer, error) {
 	const name = "workers"
-	c, err := tasks.Consumer(ctx, name)
+	c, err := answered(ctx, q, func(ctx context.Context) (jetstream.Consumer, error) { return tasks.Consumer(ctx, name) })
 	if err == nil && c.CachedInfo().Config.AckWait == q.options.LeaseTime {
 		return c, nil
 	}
@@ -297,17 +333,31 @@ func (q *Queue) createConsumer(ctx context.Context, tasks jetstream.Stream) (jet
 // createStream creates a stream, or takes the one that is there as it is. A new one counts from a number that no earlier one of
 // its name has reached: the microseconds since 1970.
 func (q *Queue) createStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	cfg.Replicas = max(1, q.options.Replicas)
-	s, err := q.js.Stream(ctx, cfg.Name)
+	cfg.Replicas = max(1, q.options.NATS.Replicas)
+	find := func(ctx context.Context) (jetstream.Stream, error) { return q.js.Stream(ctx, cfg.Name) }
+	s, err := answered(ctx, q, find)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return s, wrap(err, "find stream %s", cfg.Name)
 	}
 	cfg.FirstSeq = uint64(time.Now().UnixMicro())
 	s, err = q.js.CreateStream(ctx, cfg)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
-		s, err = q.js.Stream(ctx, cfg.Name)
+		s, err = answered(ctx, q, find)
 	}
-	return s, wrap(err, "create stream %s", cfg.Name)
+	return s, q.tooMany(wrap(err, "create stream %s", cfg.Name))
+}
+
+// answered asks again, until ctx ends, for what nobody answers: servers of a cluster keep silent about what another process has just had
+// created, and about what has lost its leader.
+func answered[T any](ctx context.Context, q *Queue, ask func(context.Context) (T, error)) (T, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, q.callTime/asks)
+		answer, err := ask(try)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+			return answer, err
+		}
+	}
 }
 
 func wrap(err error, format string, args ...any) error {

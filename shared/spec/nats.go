@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ type NATS struct {
 	Domain, APIPrefix string        // of JetStream; one of them at most
 	InboxPrefix       string        // of the subjects that answers come to; "" is NATS' own
 	Timeout           time.Duration // to connect, and for each answer; 0 is the queue's own
+	Replicas          int           // servers of a cluster that keep the queue; 0 leaves a queue that is there as it is, and is 1 for a new one
 }
 
 // A NATSLogin is one way to log in, or none: User with Password, Token, Creds, NKey, or JWT with Seed.
@@ -125,11 +127,14 @@ func (e environment) nats(r *report) NATS {
 		n.InboxPrefix = read(r, prefix, parsePrefix, "")
 	}
 	n.Timeout = read(r, e.value("NATS_TIMEOUT", e.NATSTimeout), parseDuration(leastNATSTimeout), 0)
+	if replicas := e.value("NATS_REPLICAS", e.NATSReplicas); replicas.set {
+		n.Replicas = read(r, replicas, parseReplicas, 0)
+	}
 	if n.URL == "" && !servers.set {
-		for _, name := range e.givenOf(append(slices.Concat(natsLogins...), "NATS_CERT", "NATS_KEY", "NATS_CA", "NATS_TLS_FIRST", "NATS_DOMAIN", "NATS_API_PREFIX")...) {
+		for _, name := range e.givenOf(append(slices.Concat(natsLogins...), "NATS_CERT", "NATS_KEY", "NATS_CA", "NATS_TLS_FIRST", "NATS_DOMAIN", "NATS_API_PREFIX", "NATS_REPLICAS")...) {
 			r.warn(e.value(name, ""), "has no effect without NATS_URL: the queue that kferry run brings has a login of its own")
 		}
-		n.Login, n.Cert, n.Key, n.CA, n.TLSFirst, n.Domain, n.APIPrefix = NATSLogin{}, "", "", "", false, "", ""
+		n.Login, n.Cert, n.Key, n.CA, n.TLSFirst, n.Domain, n.APIPrefix, n.Replicas = NATSLogin{}, "", "", "", false, "", "", 0
 	}
 	return n
 }
@@ -256,4 +261,12 @@ func parsePrefix(text string) (string, error) {
 		return "", errors.New("not the beginning of subjects; give words with dots between, like _INBOX_kferry")
 	}
 	return text, nil
+}
+
+// parseReplicas takes what NATS does, but for even numbers: of two servers or four, no more may fail than of one or three.
+func parseReplicas(text string) (int, error) {
+	if n, err := strconv.Atoi(text); err == nil && slices.Contains([]int{1, 3, 5}, n) {
+		return n, nil
+	}
+	return 0, errors.New("not a number of replicas; give 1, 3 or 5, of a cluster that has as many servers")
 }

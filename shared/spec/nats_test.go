@@ -62,8 +62,8 @@ func TestNATSMistakes(t *testing.T) {
 		"other half":       {[]string{"NATS_KEY=/c"}, []string{"NATS_KEY: is set without NATS_CERT"}},
 		"domain or prefix": {[]string{"NATS_DOMAIN=hub", "NATS_API_PREFIX=js.hub"}, []string{"NATS_DOMAIN: is set, and so is NATS_API_PREFIX"}},
 		"all at once": {
-			[]string{"NATS_URL=http://u:" + secret + "@n", "NATS_TLS_FIRST=maybe", "NATS_DOMAIN=a.b", "NATS_INBOX_PREFIX=_INBOX.>", "NATS_TIMEOUT=5", "NATS_CA="},
-			[]string{"NATS_URL: not a list of NATS servers", "NATS_TLS_FIRST:", "NATS_DOMAIN:", "NATS_INBOX_PREFIX:", "NATS_TIMEOUT:", "NATS_CA: is set but empty"},
+			[]string{"NATS_URL=http://u:" + secret + "@n", "NATS_TLS_FIRST=maybe", "NATS_DOMAIN=a.b", "NATS_INBOX_PREFIX=_INBOX.>", "NATS_TIMEOUT=5", "NATS_REPLICAS=2", "NATS_CA="},
+			[]string{"NATS_URL: not a list of NATS servers", "NATS_TLS_FIRST:", "NATS_DOMAIN:", "NATS_INBOX_PREFIX:", "NATS_TIMEOUT:", "NATS_REPLICAS: \"2\": not a number of replicas", "NATS_CA: is set but empty"},
 		},
 		"context that isn't there": {[]string{"NATS_CONTEXT=nowhere", "HOME=/none"}, []string{"NATS_CONTEXT: \"nowhere\": the context can't be read"}},
 		"context elsewhere":        {[]string{"NATS_CONTEXT=../../x"}, []string{"NATS_CONTEXT: \"../../x\": not the name of a context"}},

@@ -72,6 +72,7 @@ type variables struct {
 	NATSAPIPrefix    string `env:"NATS_API_PREFIX" meaning:"beginning of the subjects of JetStream's API, where another account exports it"`
 	NATSInboxPrefix  string `env:"NATS_INBOX_PREFIX" meaning:"beginning of the subjects that answers come to; _INBOX where not set"`
 	NATSTimeout      string `env:"NATS_TIMEOUT" envDefault:"5s" meaning:"time to connect to NATS, and for each answer"`
+	NATSReplicas     string `env:"NATS_REPLICAS" meaning:"servers of a NATS cluster that keep the queue: 1, 3 or 5; where not set 1, or as many as do already"`
 	Data             string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
 	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
 	HTTPToken        string `env:"KFERRY_HTTP_TOKEN" meaning:"bearer token of whoever changes something over HTTP; off the loopback needed for that"`
