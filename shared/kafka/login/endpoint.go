@@ -306,22 +306,11 @@ func (e *endpoint) grant() string {
 
 // assertion is a JWT that says who asks, "" where something else does.
 func (e *endpoint) assertion() (spec.Secret, error) {
-	switch o := e.of; {
-	case o.Assertion != "":
-		return o.Assertion, nil
-	case o.AssertionFile != "":
-		text, err := readSecret(o.AssertionFile)
-		if err == nil && text == "" {
-			err = fmt.Errorf("%s is empty", o.AssertionFile)
-		}
-		if err != nil {
-			return "", fmt.Errorf("read the assertion: %w", err)
-		}
-		return text, nil
-	case o.Signed != nil:
+	o := e.of
+	if o.Assertion == "" && o.AssertionFile == "" && o.Signed != nil {
 		return sign(o.Signed)
 	}
-	return "", nil
+	return givenOrIn(o.Assertion, o.AssertionFile, "assertion")
 }
 
 // basic is RFC 7617, or RFC 6749's way of it, which encodes both parts first.
