@@ -250,7 +250,7 @@ func (e *endpoint) request(ctx context.Context) (*http.Request, error) {
 // form is what to ask, and the header that says who does.
 func (e *endpoint) form() (form url.Values, header string, _ error) {
 	o := e.of
-	form = url.Values{"grant_type": {e.grant()}}
+	form = url.Values{"grant_type": {o.Grant}}
 	set := func(name, value string) {
 		if value != "" {
 			form.Set(name, value)
@@ -290,18 +290,6 @@ func (e *endpoint) form() (form url.Values, header string, _ error) {
 		e.sent = append(e.sent, form.Get(name))
 	}
 	return form, header, nil
-}
-
-func (e *endpoint) grant() string {
-	switch o := e.of; {
-	case o.Grant != "":
-		return o.Grant
-	case o.RefreshToken != "":
-		return spec.GrantRefreshToken
-	case o.Username != "":
-		return spec.GrantPassword
-	}
-	return spec.GrantClientCredentials
 }
 
 // assertion is a JWT that says who asks, "" where something else does.
