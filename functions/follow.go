@@ -171,23 +171,39 @@ func refused(c *follow.Change, key, why string) {
 }
 
 // shown looks whether the target has the settings now that it was given. One that it took and does not show, or shows as another, would be
-// written again and again.
+// written again and again. What the source has changed since is the next comparison's.
 func (f follower) shown(ctx context.Context, c *follow.Change) error {
 	for deadline := time.Now().Add(shownWithin); ; sleep(ctx, shownPause) {
 		rest, err := f.compare(ctx, c.Note, follow.Subject{Settings: true})
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, context.Cause(ctx))
 		}
-		if len(rest.Set)+len(rest.Remove) == 0 {
+		missing := unshown(*c, rest)
+		if len(missing) == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			for _, key := range append(sorted(rest.Set), rest.Remove...) {
+			for _, key := range missing {
 				refused(c, key, "it took the change and does not show it")
 			}
 			return nil
 		}
 	}
+}
+
+// unshown are the settings of a change that are still to be written, as they were.
+func unshown(written, rest follow.Change) (keys []string) {
+	for _, key := range sorted(rest.Set) {
+		if value, is := written.Set[key]; is && value == rest.Set[key] {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range rest.Remove {
+		if slices.Contains(written.Remove, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // rights gives and takes away those that differ.

@@ -219,6 +219,33 @@ func TestSettingThatIsTakenAndNotShown(t *testing.T) {
 	})
 }
 
+// A setting that changes on the source while its copy is being altered has not been refused: the next comparison takes it up.
+func TestSettingThatChangesMeanwhile(t *testing.T) {
+	for name, later := range map[string]string{"removed": "", "another value": "3000"} {
+		t.Run(name, func(t *testing.T) {
+			inFollowing(t, setup{source: map[string]string{"retention.ms": "1000"}}, func(f *following) {
+				f.follow(1, 0)
+				f.alter(f.source, topic, "retention.ms", "2000")
+				f.env.Kafka("B").ControlKey(int16(kmsg.IncrementalAlterConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
+					f.alter(f.source, topic, "retention.ms", later)
+					return nil, nil, false
+				})
+				f.follow(1, 0)
+				f.has(map[string]string{"retention.ms": "2000"})
+				f.follow(1, 0)
+				want := map[string]string{}
+				if later != "" {
+					want["retention.ms"] = later
+				}
+				f.has(want)
+				if r := f.note().Refused; len(r) > 0 {
+					t.Errorf("remembers as refused %v", r)
+				}
+			})
+		})
+	}
+}
+
 // acl is a right on a topic, for any host.
 func acl(principal, permission, operation, topic string) kafka.ACL {
 	return kafka.ACL{Topic: topic, Pattern: kafka.ACLLiteral, Principal: "User:" + principal, Host: "*", Operation: operation, Permission: permission}

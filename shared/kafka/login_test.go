@@ -127,7 +127,7 @@ func idOf(token string) string {
 
 // oauth is a login by client credentials.
 func oauth(change func(*spec.OAuth)) *spec.Login {
-	o := &spec.OAuth{Endpoint: endpoint, ClientID: "kferry", ClientSecret: "s3cret"}
+	o := &spec.OAuth{Endpoint: endpoint, ClientID: "kferry", ClientSecret: "s3cret", Grant: spec.GrantClientCredentials}
 	if change != nil {
 		change(o)
 	}
@@ -312,7 +312,7 @@ func TestATokenEndpointHasRootsOfItsOwn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(i)
 			server.Config.ErrorLog = log.New(io.Discard, "", 0)
-			o := &spec.OAuth{Endpoint: "https://localhost:8443/token", ClientID: "kferry", ClientSecret: "s3cret"}
+			o := &spec.OAuth{Endpoint: "https://localhost:8443/token", ClientID: "kferry", ClientSecret: "s3cret", Grant: spec.GrantClientCredentials}
 			login := spec.LoginFunc(func() (spec.Security, error) {
 				return spec.Security{SASL: &spec.SASL{Mechanism: spec.OAUTHBEARER, OAuth: o}}, nil
 			})
@@ -394,9 +394,11 @@ func TestGrants(t *testing.T) {
 			"authorization=Basic a2ZlcnJ5OmElM0FiK2M=&grant_type=client_credentials"},
 		"refresh token": {func(o *spec.OAuth) { o.Grant, o.RefreshToken = spec.GrantRefreshToken, "r" },
 			"authorization=Basic a2ZlcnJ5OnMzY3JldA==&client_id=kferry&grant_type=refresh_token&refresh_token=r"},
-		"refresh token without secret": {func(o *spec.OAuth) { o.RefreshToken, o.ClientSecret = "r", "" },
+		"refresh token without secret": {func(o *spec.OAuth) { o.Grant, o.RefreshToken, o.ClientSecret = spec.GrantRefreshToken, "r", "" },
 			"client_id=kferry&grant_type=refresh_token&refresh_token=r"},
-		"password": {func(o *spec.OAuth) { o.Username, o.Password, o.ClientSecret = "alice", "pw", "" },
+		"password": {func(o *spec.OAuth) {
+			o.Grant, o.Username, o.Password, o.ClientSecret = spec.GrantPassword, "alice", "pw", ""
+		},
 			"client_id=kferry&grant_type=password&password=pw&username=alice"},
 		"assertion": {func(o *spec.OAuth) { o.Assertion, o.ClientSecret = "a.b.c", "" },
 			"client_assertion=a.b.c&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&client_id=kferry&grant_type=client_credentials"},
@@ -513,7 +515,7 @@ func TestARefreshTokenThatIsReplacedIsUsedFromThenOn(t *testing.T) {
 		fmt.Fprintf(rw, `{"access_token":"opaque","expires_in":60,"refresh_token":"r%d"}`, len(i.asked)+1)
 		return true
 	}
-	behind(t, "OAUTHBEARER", oauth(func(o *spec.OAuth) { o.RefreshToken = "r1" }), func(w *world, g *local.Guard) {
+	behind(t, "OAUTHBEARER", oauth(func(o *spec.OAuth) { o.Grant, o.RefreshToken = spec.GrantRefreshToken, "r1" }), func(w *world, g *local.Guard) {
 		g.SetSession(10 * time.Second)
 		w.issue(i)
 		for range 60 {

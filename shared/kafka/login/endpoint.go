@@ -250,7 +250,7 @@ func (e *endpoint) request(ctx context.Context) (*http.Request, error) {
 // form is what to ask, and the header that says who does.
 func (e *endpoint) form() (form url.Values, header string, _ error) {
 	o := e.of
-	form = url.Values{"grant_type": {e.grant()}}
+	form = url.Values{"grant_type": {o.Grant}}
 	set := func(name, value string) {
 		if value != "" {
 			form.Set(name, value)
@@ -292,36 +292,13 @@ func (e *endpoint) form() (form url.Values, header string, _ error) {
 	return form, header, nil
 }
 
-func (e *endpoint) grant() string {
-	switch o := e.of; {
-	case o.Grant != "":
-		return o.Grant
-	case o.RefreshToken != "":
-		return spec.GrantRefreshToken
-	case o.Username != "":
-		return spec.GrantPassword
-	}
-	return spec.GrantClientCredentials
-}
-
 // assertion is a JWT that says who asks, "" where something else does.
 func (e *endpoint) assertion() (spec.Secret, error) {
-	switch o := e.of; {
-	case o.Assertion != "":
-		return o.Assertion, nil
-	case o.AssertionFile != "":
-		text, err := readSecret(o.AssertionFile)
-		if err == nil && text == "" {
-			err = fmt.Errorf("%s is empty", o.AssertionFile)
-		}
-		if err != nil {
-			return "", fmt.Errorf("read the assertion: %w", err)
-		}
-		return text, nil
-	case o.Signed != nil:
+	o := e.of
+	if o.Assertion == "" && o.AssertionFile == "" && o.Signed != nil {
 		return sign(o.Signed)
 	}
-	return "", nil
+	return givenOrIn(o.Assertion, o.AssertionFile, "assertion")
 }
 
 // basic is RFC 7617, or RFC 6749's way of it, which encodes both parts first.

@@ -32,7 +32,7 @@ func mechanismOf(t testing.TB, s spec.SASL, opts ...kgo.Opt) sasl.Mechanism {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kgo.NewClient(append(in.Options(), opts...)...)
+	client, err := kgo.NewClient(append(append(in.Options(), kgo.Dialer(in.Dial)), opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

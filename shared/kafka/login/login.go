@@ -41,18 +41,17 @@ func New(l *spec.Login, dial Dial) (*Client, error) {
 	return c, nil
 }
 
-// Dial opens a connection that way, as far as TLS goes.
+// Dial opens a connection for franz-go, which logs in on it.
 func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return c.dial(ctx, network, address)
 }
 
-// Options has franz-go go that way.
+// Options has franz-go log in on what Dial opens.
 func (c *Client) Options() []kgo.Opt {
-	opts := []kgo.Opt{kgo.Dialer(c.dial)}
-	if c.sasl != nil {
-		opts = append(opts, kgo.SASL(c.sasl), kgo.WithHooks(c.sasl))
+	if c.sasl == nil {
+		return nil
 	}
-	return opts
+	return []kgo.Opt{kgo.SASL(c.sasl), kgo.WithHooks(c.sasl)}
 }
 
 // Run gets tokens, where some are needed, before those that are used expire. It ends with its context, and connections wait for it.

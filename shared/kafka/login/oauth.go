@@ -198,7 +198,7 @@ func (t *tokens) get(ctx context.Context) bool {
 	var next, own spec.Secret
 	if err == nil {
 		o := *s.SASL.OAuth
-		if o.RefreshToken, err = refreshToken(&o); err == nil {
+		if o.RefreshToken, err = givenOrIn(o.RefreshToken, o.RefreshTokenFile, "refresh token"); err == nil {
 			own = o.RefreshToken
 			o.RefreshToken = t.refreshToken(own)
 			got, next, err = newEndpoint(&o, t.dial).get(ctx, t.fail)
@@ -217,17 +217,17 @@ func (t *tokens) get(ctx context.Context) bool {
 	return err == nil
 }
 
-// refreshToken is the one that a login gives, "" for none.
-func refreshToken(o *spec.OAuth) (spec.Secret, error) {
-	if o.RefreshToken != "" || o.RefreshTokenFile == "" {
-		return o.RefreshToken, nil
+// givenOrIn is a secret that is given, or that a file holds; "" where there is neither.
+func givenOrIn(text spec.Secret, file, what string) (spec.Secret, error) {
+	if text != "" || file == "" {
+		return text, nil
 	}
-	text, err := readSecret(o.RefreshTokenFile)
+	text, err := readSecret(file)
 	if err == nil && text == "" {
-		err = fmt.Errorf("%s is empty", o.RefreshTokenFile)
+		err = fmt.Errorf("%s is empty", file)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read the refresh token: %w", err)
+		return "", fmt.Errorf("read the %s: %w", what, err)
 	}
 	return text, nil
 }
