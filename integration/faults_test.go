@@ -22,10 +22,10 @@ import (
 // away is away for KFERRY_AWAY (10m unless set).
 func TestFaults(t *testing.T) {
 	r := new(report)
-	defer r.publish(t)
-	t.Run("pair", func(t *testing.T) { testPair(t, r) })
-	t.Run("quorum", func(t *testing.T) { testQuorum(t, r) })
-	t.Run("frozen follower", func(t *testing.T) { testFrozenFollower(t, r) })
+	t.Cleanup(func() { r.publish(t) })
+	t.Run("pair", func(t *testing.T) { t.Parallel(); testPair(t, r) })
+	t.Run("quorum", func(t *testing.T) { t.Parallel(); testQuorum(t, r) })
+	t.Run("frozen follower", func(t *testing.T) { t.Parallel(); testFrozenFollower(t, r) })
 }
 
 // scenario is one fault, or a few of a kind, in an installation of its own.
@@ -311,7 +311,7 @@ func (f far) workerDrains(t *testing.T) {
 		worker = next
 	}
 	k.row.happened(rounds)
-	k.row.demand(t, soon)
+	k.row.demand(t, resumesWithin)
 	k.finish(flow, topic)
 }
 
@@ -358,7 +358,7 @@ func (f far) coordinators(t *testing.T) {
 		k.await(topic)
 	}
 	for _, at := range []*installation{k, &one, &clocks} {
-		at.row.demand(t, soon)
+		at.row.demand(t, resumesWithin)
 		at.compare(topic)
 	}
 }
