@@ -23,9 +23,17 @@ import (
 func TestFaults(t *testing.T) {
 	r := new(report)
 	t.Cleanup(func() { r.publish(t) })
-	t.Run("pair", func(t *testing.T) { t.Parallel(); testPair(t, r) })
-	t.Run("quorum", func(t *testing.T) { t.Parallel(); testQuorum(t, r) })
-	t.Run("frozen follower", func(t *testing.T) { t.Parallel(); testFrozenFollower(t, r) })
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *report)
+	}{{"pair", testPair}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
+		t.Run(part.name, func(t *testing.T) {
+			if !long() { // whose table is to be of a machine that does nothing else
+				t.Parallel()
+			}
+			part.test(t, r)
+		})
+	}
 }
 
 // scenario is one fault, or a few of a kind, in an installation of its own.
