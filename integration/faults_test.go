@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, *report)
-	}{{"pair", testPair}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
+	}{{"processes", testProcesses}, {"requests", testRequests}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
 		t.Run(part.name, func(t *testing.T) {
 			if !long() { // whose table is to be of a machine that does nothing else
 				t.Parallel()
@@ -42,10 +42,10 @@ type scenario struct {
 	run  func(far, *testing.T)
 }
 
-// testPair does what needs no more than one broker on each side.
-func testPair(t *testing.T, r *report) {
+// testProcesses breaks what stands between a source and a target, which spends most of its time waiting for leases, and then these two.
+func testProcesses(t *testing.T, r *report) {
 	f := newFar(t, r)
-	t.Run("processes", func(t *testing.T) { // these leave the clusters alone, and spend most of their time waiting for leases
+	t.Run("together", func(t *testing.T) {
 		f.slow(t, 8<<20, 10*time.Millisecond)
 		for _, s := range []scenario{
 			{"workers killed", far.killedWorkers},
@@ -62,14 +62,19 @@ func testPair(t *testing.T, r *report) {
 			t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
 		}
 	})
+	t.Run("target restarted", func(t *testing.T) { f.targetRestarted(t) })
+	t.Run("away", func(t *testing.T) { f.away(t) })
+}
+
+// testRequests breaks what is under way between kferry and its clusters.
+func testRequests(t *testing.T, r *report) {
+	f := newFar(t, r)
 	for _, s := range []scenario{
 		{"run killed", far.killedRun},
 		{"connections cut", far.connectionsCut},
 		{"connections stalled", far.connectionsStalled},
 		{"answers stalled", far.answersStalled},
 		{"lease expired between produce and commit", far.frozenBeforeCommit},
-		{"target restarted", far.targetRestarted},
-		{"away", far.away},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(f, t) })
 	}
