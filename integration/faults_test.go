@@ -26,7 +26,7 @@ func TestFaults(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, *report)
-	}{{"processes", testProcesses}, {"requests", testRequests}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
+	}{{"processes", testProcesses}, {"pair", testPair}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
 		t.Run(part.name, func(t *testing.T) {
 			if !long() { // whose table is to be of a machine that does nothing else
 				t.Parallel()
@@ -42,32 +42,28 @@ type scenario struct {
 	run  func(far, *testing.T)
 }
 
-// testProcesses breaks what stands between a source and a target, which spends most of its time waiting for leases, and then these two.
+// testProcesses breaks what stands between a source and a target, and leaves these alone. Most of the time is spent waiting for leases.
 func testProcesses(t *testing.T, r *report) {
 	f := newFar(t, r)
-	t.Run("together", func(t *testing.T) {
-		f.slow(t, 8<<20, 10*time.Millisecond)
-		for _, s := range []scenario{
-			{"workers killed", far.killedWorkers},
-			{"worker killed, default settings", far.killedWithDefaults},
-			{"worker killed with large batches", far.killedWorker},
-			{"coordinators", far.coordinators},
-			{"two workers on one partition", far.twoWorkers},
-			{"sequence wraps", far.sequenceWraps},
-			{"NATS lost", far.natsLost},
-			{"last generation", far.lastGeneration},
-			{"target topic re-created", far.targetRecreated},
-			{"worker drains", far.workerDrains},
-		} {
-			t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
-		}
-	})
-	t.Run("target restarted", func(t *testing.T) { f.targetRestarted(t) })
-	t.Run("away", func(t *testing.T) { f.away(t) })
+	f.slow(t, 8<<20, 10*time.Millisecond)
+	for _, s := range []scenario{
+		{"workers killed", far.killedWorkers},
+		{"worker killed, default settings", far.killedWithDefaults},
+		{"worker killed with large batches", far.killedWorker},
+		{"coordinators", far.coordinators},
+		{"two workers on one partition", far.twoWorkers},
+		{"sequence wraps", far.sequenceWraps},
+		{"NATS lost", far.natsLost},
+		{"last generation", far.lastGeneration},
+		{"target topic re-created", far.targetRecreated},
+		{"worker drains", far.workerDrains},
+	} {
+		t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
+	}
 }
 
-// testRequests breaks what is under way between kferry and its clusters.
-func testRequests(t *testing.T, r *report) {
+// testPair breaks one broker on each side, and what is under way to and from them.
+func testPair(t *testing.T, r *report) {
 	f := newFar(t, r)
 	for _, s := range []scenario{
 		{"run killed", far.killedRun},
@@ -75,6 +71,8 @@ func testRequests(t *testing.T, r *report) {
 		{"connections stalled", far.connectionsStalled},
 		{"answers stalled", far.answersStalled},
 		{"lease expired between produce and commit", far.frozenBeforeCommit},
+		{"target restarted", far.targetRestarted},
+		{"away", far.away},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(f, t) })
 	}
