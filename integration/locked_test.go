@@ -374,8 +374,8 @@ func (l lockout) counted(got map[string]float64) bool {
 func (v *vault) demandLockedOut(some []lockout) {
 	v.t.Helper()
 	var s status
-	deadline := time.Now().Add(goneAround)
-	testbed.Eventually(v.t, 2*goneAround, "status", func() bool {
+	deadline := time.Now().Add(goneAround + soon)
+	testbed.Eventually(v.t, 2*(goneAround+soon), "status", func() bool {
 		s = v.statusWith(1) // of a login that is wrong from the beginning
 		return time.Now().After(deadline) || !slices.ContainsFunc(some, func(l lockout) bool { return !l.shown(s) })
 	})
