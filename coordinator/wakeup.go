@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -264,9 +265,9 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 	if err != nil {
 		return answer{err: err}
 	}
+	token := ""
 	if w.Token.Set() {
-		token, err := w.Token.Read()
-		if err != nil {
+		if token, err = w.Token.Read(); err != nil {
 			return answer{err: fmt.Errorf("read KFERRY_PUSH_TOKEN_FILE: %w", err)}
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
@@ -299,7 +300,11 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 		a.claimed = done.Claimed
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
-		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, text)
+		said := string(text)
+		if token != "" {
+			said = strings.ReplaceAll(said, token, "…") // who shows what he was sent would have it logged
+		}
+		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
 	}
 	return a
 }

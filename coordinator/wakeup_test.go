@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -411,6 +412,29 @@ func TestWhatNobodyKnowsOfIsCalledFor(t *testing.T) {
 		}
 		if subject := f.calls[0].Header["Ce-Subject"]; subject != nil {
 			t.Errorf("it is about %q", subject)
+		}
+	})
+}
+
+// What answers by showing what it was sent has no token written into the log.
+func TestTokenOfCallsIsNotLogged(t *testing.T) {
+	withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) {
+		return func(r *http.Request) (*http.Response, error) {
+			answer, err := status(http.StatusNotFound)
+			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.Header["Authorization"])))
+			return answer, err
+		}
+	}, func(in *installation, f *fleet) {
+		var log strings.Builder // by one goroutine at a time, and read when none is there
+		in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		in.tasks(1)
+		ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
+		defer stop()
+		if err := coordinator.New(in.Options).Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if said := log.String(); !strings.Contains(said, "no such function: [Bearer …]") || strings.Contains(said, "geheim") {
+			t.Error(said)
 		}
 	})
 }
