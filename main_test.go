@@ -449,7 +449,7 @@ func TestReadmeMirrorsLoad(t *testing.T) {
 
 // foreignFlags are those that files in deploy/ name of other programs.
 var foreignFlags = map[string][]string{
-	"deploy/Dockerfile":                  {"--chown", "--from", "--platform", "--target"},
+	"deploy/Dockerfile":                  {"--build-arg", "--chown", "--from", "--platform", "--target"},
 	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--command-property", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
 	"deploy/kubernetes/nats.values.yaml": {"--from-literal"},
 }
@@ -498,6 +498,26 @@ func TestDeployNamesWhatIsThere(t *testing.T) {
 	}
 	if met < 40 {
 		t.Errorf("deploy names variables and commands %d times; the test misses the others", met)
+	}
+}
+
+// Whoever builds an image gives the version to a variable that is there; the linker passes over any other.
+func TestVersionIsGivenToWhatIsThere(t *testing.T) {
+	given := regexp.MustCompile(`-X github\.com/kferry/kferry/(\S+)\.(\w+)=`)
+	for _, file := range []string{"deploy/Dockerfile", "integration/setup.sh", "shared/cli/version.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := given.FindAllStringSubmatch(string(text), -1)
+		if len(all) == 0 {
+			t.Errorf("%s gives no version", file)
+		}
+		for _, to := range all {
+			if source, err := os.ReadFile(filepath.Join(to[1], "version.go")); err != nil || !strings.Contains(string(source), "\nvar "+to[2]+" string\n") {
+				t.Errorf("%s: %s has no variable %s (%v)", file, to[1], to[2], err)
+			}
+		}
 	}
 }
 
