@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/kferry/kferry/shared/cli"
 	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/lease"
@@ -548,6 +550,49 @@ func help(t *testing.T, command string) string {
 		t.Fatalf("kferry %s --help: exit code %d", command, code)
 	}
 	return out.String()
+}
+
+// Who installs NATS with the values in deploy/ gives each role the rights that README says, and those are held by a test of their own.
+func TestDeployedRightsAreThoseOfReadme(t *testing.T) {
+	type user struct {
+		Name        string `yaml:"user"`
+		Permissions struct {
+			Publish   []string `yaml:"publish"`
+			Subscribe []string `yaml:"subscribe"`
+		} `yaml:"permissions"`
+	}
+	var values struct {
+		Config struct {
+			Merge struct {
+				Authorization struct {
+					Users []user `yaml:"users"`
+				} `yaml:"authorization"`
+			} `yaml:"merge"`
+		} `yaml:"config"`
+	}
+	text, err := os.ReadFile("deploy/kubernetes/nats.values.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &values)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := regexp.MustCompile(`"([^"]+)"`)
+	subjects := func(text string) (all []string) {
+		for _, match := range quoted.FindAllStringSubmatch(text, -1) {
+			all = append(all, match[1])
+		}
+		return all
+	}
+	told := regexp.MustCompile(`(?s)user: (\w+),.*?publish: \[(.*?)\]\s+subscribe: \[(.*?)\]`).FindAllStringSubmatch(between(t, "```nats", "```"), -1)
+	if len(told) != 3 || len(values.Config.Merge.Authorization.Users) != len(told) {
+		t.Fatalf("README has %d users, the values %d", len(told), len(values.Config.Merge.Authorization.Users))
+	}
+	for i, u := range values.Config.Merge.Authorization.Users {
+		if u.Name != told[i][1] || !slices.Equal(u.Permissions.Publish, subjects(told[i][2])) || !slices.Equal(u.Permissions.Subscribe, subjects(told[i][3])) {
+			t.Errorf("%s is allowed %q", u.Name, u.Permissions)
+		}
+	}
 }
 
 // The mirrors that deploy/ brings load without a warning, with the Secrets that the README has people make.
