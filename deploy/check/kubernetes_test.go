@@ -368,29 +368,36 @@ func holds(t *testing.T, file, text string) bool {
 	return strings.Contains(string(all), text)
 }
 
-// What scales and what is scaled have one bound, and a call of Knative's lasts longer than the run that it asks for.
+// What scales and what is scaled have one bound, and a call of Knative's lasts longer than the run that it asks for. What both roles go by, both
+// have: it is in the variables that they share.
 func TestBoundsAgree(t *testing.T) {
 	each(t, func(t *testing.T, name string, objects []object) {
+		shared := objects[slices.IndexFunc(objects, func(o object) bool { return o.text("data", "KFERRY_HTTP") != "" })]
 		for _, o := range objects {
-			if name == "keda" && o.text("kind") == "ConfigMap" && o.text("data", "KFERRY_HTTP") != "" {
-				i := slices.IndexFunc(objects, func(o object) bool { return o.text("kind") == "ScaledObject" })
-				if most := fmt.Sprint(at(objects[i], "spec", "maxReplicaCount")); o.text("data", "KFERRY_SCALE_MAX") != most {
-					t.Errorf("coordinators ask for %s workers, KEDA makes %s", o.text("data", "KFERRY_SCALE_MAX"), most)
+			pod := at(template(o), "spec")
+			for _, c := range list(at(pod, "containers")) {
+				for _, v := range list(at(c, "env")) {
+					if own := at(v, "name").(string); slices.Contains([]string{"KFERRY_SLOTS", "KFERRY_RUN_TIME", "KFERRY_LEASE", "KFERRY_NAME"}, own) {
+						t.Errorf("%s has a %s of its own, which the other role doesn't know of", o, own)
+					}
 				}
 			}
-			if o.is() != "serving.knative.dev/v1 Service" {
-				continue
-			}
-			pod, environment := at(o, "spec", "template", "spec"), map[string]string{}
-			for _, v := range list(at(list(at(pod, "containers"))[0], "env")) {
-				environment[at(v, "name").(string)] = at(v, "value").(string)
-			}
-			run, err := time.ParseDuration(environment["KFERRY_RUN_TIME"])
-			if timeout := time.Duration(at(pod, "timeoutSeconds").(int)) * time.Second; err != nil || run+time.Minute > timeout {
-				t.Errorf("runs of %s, calls of %s (%v)", run, timeout, err)
-			}
-			if calls := fmt.Sprint(at(pod, "containerConcurrency")); environment["KFERRY_SLOTS"] != calls {
-				t.Errorf("a pod has %s slots, and %s calls", environment["KFERRY_SLOTS"], calls)
+			switch o.is() {
+			case "keda.sh/v1alpha1 ScaledObject":
+				if most := fmt.Sprint(at(o, "spec", "maxReplicaCount")); name == "keda" && shared.text("data", "KFERRY_SCALE_MAX") != most {
+					t.Errorf("coordinators ask for %s workers, KEDA makes %s", shared.text("data", "KFERRY_SCALE_MAX"), most)
+				}
+			case "serving.knative.dev/v1 Service":
+				run, err := time.ParseDuration(shared.text("data", "KFERRY_RUN_TIME"))
+				if timeout := time.Duration(at(pod, "timeoutSeconds").(int)) * time.Second; err != nil || run+time.Minute > timeout {
+					t.Errorf("runs of %s, calls of %s (%v)", run, timeout, err)
+				}
+				if calls := fmt.Sprint(at(pod, "containerConcurrency")); shared.text("data", "KFERRY_SLOTS") != calls {
+					t.Errorf("a pod has %s slots, and %s calls", shared.text("data", "KFERRY_SLOTS"), calls)
+				}
+				if most := o.text("spec", "template", "metadata", "annotations", "autoscaling.knative.dev/max-scale"); shared.text("data", "KFERRY_SCALE_MAX") != most {
+					t.Errorf("coordinators ask for %s workers, Knative makes %s", shared.text("data", "KFERRY_SCALE_MAX"), most)
+				}
 			}
 		}
 	})
