@@ -60,6 +60,7 @@ const (
 )
 
 func (c class) run(t *testing.T) {
+	t.Parallel()
 	primary, backup := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
 	if c.tls {
 		backup = backup.Over(testbed.TLS)
