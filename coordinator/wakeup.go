@@ -315,11 +315,14 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 		a.claimed = done.Claimed
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
-		said := string(text)
-		if token != "" {
-			said = strings.ReplaceAll(said, token, "…") // who shows what he was sent would have it logged
+		said, to := string(text), response.Header.Get("Location")
+		if token != "" { // who shows what he was sent would have it logged
+			said, to = strings.ReplaceAll(said, token, "…"), strings.ReplaceAll(to, token, "…")
 		}
 		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
+		if to != "" {
+			a.err = fmt.Errorf("%s answers %s: the token is not taken to %.200q; set KFERRY_PUSH_URL to where workers are", w.URL, response.Status, to)
+		}
 	}
 	return a
 }

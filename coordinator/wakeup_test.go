@@ -436,27 +436,37 @@ func TestWhatNobodyKnowsOfIsCalledFor(t *testing.T) {
 	})
 }
 
-// What answers by showing what it was sent has no token written into the log.
-func TestTokenOfCallsIsNotLogged(t *testing.T) {
-	withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) {
-		return func(r *http.Request) (*http.Response, error) {
+// The log says what is wrong with calls, and no token, also where what answers shows what it was sent.
+func TestWhatTheLogSaysOfCalls(t *testing.T) {
+	for name, k := range map[string]struct {
+		answer func(*http.Request) (*http.Response, error)
+		says   string
+	}{
+		"shows the token": {func(r *http.Request) (*http.Response, error) {
 			answer, err := status(http.StatusNotFound)
 			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.Header["Authorization"])))
 			return answer, err
-		}
-	}, func(in *installation, f *fleet) {
-		var log strings.Builder // by one goroutine at a time, and read when none is there
-		in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		in.tasks(1)
-		ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
-		defer stop()
-		if err := coordinator.New(in.Options).Run(ctx); err != nil {
-			t.Error(err)
-		}
-		if said := log.String(); !strings.Contains(said, "no such function: [Bearer …]") || strings.Contains(said, "geheim") {
-			t.Error(said)
-		}
-	})
+		}, `answers 404 Not Found: \"no such function: [Bearer …]\"`},
+		"leads elsewhere": {func(r *http.Request) (*http.Response, error) {
+			return status(http.StatusPermanentRedirect, "Location", "https://"+r.URL.Host+"/"+r.Header.Get("Authorization"))
+		}, `the token is not taken to \"https://worker.example.com/Bearer …\"; set KFERRY_PUSH_URL`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) { return k.answer }, func(in *installation, f *fleet) {
+				var log strings.Builder // read when nobody is there any more
+				in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				in.tasks(1)
+				ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
+				defer stop()
+				if err := coordinator.New(in.Options).Run(ctx); err != nil {
+					t.Error(err)
+				}
+				if said := log.String(); !strings.Contains(said, k.says) || strings.Contains(said, "geheim") {
+					t.Error(said)
+				}
+			})
+		})
+	}
 }
 
 // The token is read for each call, so that a new one needs no restart.
