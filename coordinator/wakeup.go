@@ -34,6 +34,7 @@ const (
 	wakeUpForget = 6 * time.Second        // after nobody found it on the queue: when it is back, another coordinator may have offered it
 	wakeUpYoung  = time.Second            // a call so young is about to claim
 	wakeUpProbe  = 5 * time.Second        // between calls for what is held and not waiting, maybe by a worker that was killed
+	wakeUpOver   = 10 * time.Second       // a call may take beyond the longest run and not seem to hang
 	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
 	wakeUpMargin = time.Minute            // for an answer beyond the longest run: instances have to start
 	wakeUpRest   = time.Minute            // most, after errors in a row
@@ -154,24 +155,24 @@ func (w *wakeUps) attend(ctx context.Context) error {
 // send calls for what is due, as far as the queue says that something waits; the first at once, since the queue's word may be older. What a
 // killed worker held waits no more, as the queue counts, until somebody claims: so where more is held than is called for, somebody is asked to.
 func (w *wakeUps) send(ctx context.Context) {
-	due, young, under := w.pick(time.Now())
-	if len(due) == 0 {
+	p := w.pick(time.Now())
+	if len(p.due) == 0 {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, passTimeout)
 	depth, err := w.queue.Depth(asking)
 	cancel()
-	most := max(0, min(depth.Waiting-young, depth.Waiting+depth.Held-under)) // never more calls than there are tasks: they are what is scaled by
+	most := max(0, min(depth.Waiting-p.young, depth.Waiting+depth.Held-p.under)) // never more calls than there are tasks: they are what is scaled by
 	if err != nil {
 		most = 0 // which the passes report
 	}
 	switch {
-	case under == 0 && !due[0].again:
+	case p.under == 0 && p.fresh:
 		most = max(1, most)
-	case err == nil && depth.Waiting == 0 && depth.Held > under && w.probe():
+	case err == nil && depth.Waiting == 0 && depth.Held > p.under && w.probe():
 		most = 1
 	}
-	for _, u := range due[:min(most, len(due))] {
+	for _, u := range p.due[:min(most, len(p.due))] {
 		w.begin(ctx, u)
 	}
 }
@@ -187,10 +188,17 @@ func (w *wakeUps) probe() bool {
 	return true
 }
 
-// pick lists what may be called for now, those first that have not been, and says how many calls are about to claim, and how many are under
-// way. Where there was nothing for a while, it is whatever may wait all the same: what a worker has handed back though nothing was left of it, and
-// whose calls were lost, for one.
-func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
+// picked is what may be called for now, those first that have not been.
+type picked struct {
+	due   []*wakeUp
+	fresh bool // the first has not been called for
+	young int  // calls under way that are about to claim
+	under int  // calls under way, without those that should have ended and seem to hang
+}
+
+// pick looks at what is known. Where there was nothing for a while, it takes whatever may wait all the same: what a worker has handed back though
+// nothing was left of it, and whose calls were lost, for one.
+func (w *wakeUps) pick(now time.Time) (p picked) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, u := range w.due {
@@ -198,29 +206,34 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 		case !u.under && now.Sub(u.seen) >= wakeUpForget:
 			delete(w.due, id)
 		case !u.next.After(now) && (!u.under || !u.again || now.Sub(w.under[u.last]) >= wakeUpAdopt): // that one may have claimed another task
-			due = append(due, u)
+			p.due = append(p.due, u)
 		}
 	}
 	trials := 0
 	for number, since := range w.under {
-		if now.Sub(since) < wakeUpYoung {
-			young++
+		age := now.Sub(since)
+		if age < wakeUpYoung {
+			p.young++
+		}
+		if age < w.client.Timeout-wakeUpMargin+wakeUpOver {
+			p.under++
 		}
 		if number > w.since {
 			trials++
 		}
 	}
-	if now.Before(w.asked) || now.Before(w.rest) {
-		return nil, young, len(w.under)
+	idle := len(p.due)+len(w.under) == 0
+	if !idle {
+		w.quiet = now
 	}
 	switch {
-	case len(due)+len(w.under) > 0:
+	case now.Before(w.asked) || now.Before(w.rest):
+		return picked{}
+	case idle && now.Sub(w.quiet) >= wakeUpMost:
 		w.quiet = now
-	case now.Sub(w.quiet) >= wakeUpMost:
-		w.quiet = now
-		return []*wakeUp{{again: true}}, 0, 0
+		return picked{due: []*wakeUp{{again: true}}}
 	}
-	slices.SortFunc(due, func(a, b *wakeUp) int {
+	slices.SortFunc(p.due, func(a, b *wakeUp) int {
 		if a.again != b.again {
 			if b.again {
 				return -1
@@ -233,7 +246,9 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 	if w.failed > 0 {
 		most = min(most, 1-trials) // to see whether it goes again
 	}
-	return due[:min(len(due), max(0, most))], young, len(w.under)
+	p.due = p.due[:min(len(p.due), max(0, most))]
+	p.fresh = len(p.due) > 0 && !p.due[0].again
+	return p
 }
 
 func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
@@ -300,11 +315,14 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 		a.claimed = done.Claimed
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
-		said := string(text)
-		if token != "" {
-			said = strings.ReplaceAll(said, token, "…") // who shows what he was sent would have it logged
+		said, to := string(text), response.Header.Get("Location")
+		if token != "" { // who shows what he was sent would have it logged
+			said, to = strings.ReplaceAll(said, token, "…"), strings.ReplaceAll(to, token, "…")
 		}
 		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
+		if to != "" {
+			a.err = fmt.Errorf("%s answers %s: the token is not taken to %.200q; set KFERRY_PUSH_URL to where workers are", w.URL, response.Status, to)
+		}
 	}
 	return a
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,11 +47,13 @@ func (f *fleet) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.answer(r)
 }
 
-func (f *fleet) count() int {
+func (f *fleet) all() []*http.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.calls)
+	return slices.Clone(f.calls)
 }
+
+func (f *fleet) count() int { return len(f.all()) }
 
 func status(code int, headers ...string) (*http.Response, error) {
 	r := &http.Response{StatusCode: code, Status: fmt.Sprintf("%d %s", code, http.StatusText(code)), Body: io.NopCloser(strings.NewReader("")), Header: http.Header{}}
@@ -115,7 +118,7 @@ func TestOneCallForEachTask(t *testing.T) {
 		in.metric("# HELP kferry_wakeups_total Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.\n# TYPE kferry_wakeups_total counter\n" +
 			"kferry_wakeups_total{answer=\"worked\"} 7")
 		subjects, ids := map[string]bool{}, map[string]bool{}
-		for _, r := range f.calls {
+		for _, r := range f.all() {
 			subjects[r.Header.Get("Ce-Subject")], ids[r.Header.Get("Ce-Id")] = true, true
 			for name, want := range map[string]string{
 				"Ce-Specversion": "1.0", "Ce-Type": "com.github.kferry.task.offered.v1", "Ce-Source": "/kferry/kferry",
@@ -175,7 +178,7 @@ func TestCallsThatFail(t *testing.T) {
 				if passes := c.Flows()[0].Passes; passes < 55 {
 					t.Errorf("%d passes", passes)
 				}
-				for _, r := range f.calls {
+				for _, r := range f.all() {
 					if r.URL.Host != "worker.example.com" {
 						t.Errorf("called %s", r.URL)
 					}
@@ -345,6 +348,23 @@ func TestCallsGoOnWhileOneIsUnderWay(t *testing.T) {
 	})
 }
 
+// A call that hangs is given up, and is in the way of its task no longer than a run takes.
+func TestCallThatHangs(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		return inTurn(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		}, works(in))
+	}, func(in *installation, f *fleet) {
+		in.tasks(1)
+		in.run()
+		time.Sleep(42 * time.Second)
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 || f.count() != 2 {
+			t.Errorf("%d tasks wait after %d calls (%v)", n, f.count(), err)
+		}
+	})
+}
+
 // Where workers were busy for long, the end of a call has others sent at once.
 func TestCallThatEndsEndsTheRest(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
@@ -410,33 +430,43 @@ func TestWhatNobodyKnowsOfIsCalledFor(t *testing.T) {
 		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 || f.count() != 1 {
 			t.Errorf("%d tasks wait after %d calls (%v)", n, f.count(), err)
 		}
-		if subject := f.calls[0].Header["Ce-Subject"]; subject != nil {
+		if subject := f.all()[0].Header["Ce-Subject"]; subject != nil {
 			t.Errorf("it is about %q", subject)
 		}
 	})
 }
 
-// What answers by showing what it was sent has no token written into the log.
-func TestTokenOfCallsIsNotLogged(t *testing.T) {
-	withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) {
-		return func(r *http.Request) (*http.Response, error) {
+// The log says what is wrong with calls, and no token, also where what answers shows what it was sent.
+func TestWhatTheLogSaysOfCalls(t *testing.T) {
+	for name, k := range map[string]struct {
+		answer func(*http.Request) (*http.Response, error)
+		says   string
+	}{
+		"shows the token": {func(r *http.Request) (*http.Response, error) {
 			answer, err := status(http.StatusNotFound)
 			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.Header["Authorization"])))
 			return answer, err
-		}
-	}, func(in *installation, f *fleet) {
-		var log strings.Builder // by one goroutine at a time, and read when none is there
-		in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		in.tasks(1)
-		ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
-		defer stop()
-		if err := coordinator.New(in.Options).Run(ctx); err != nil {
-			t.Error(err)
-		}
-		if said := log.String(); !strings.Contains(said, "no such function: [Bearer …]") || strings.Contains(said, "geheim") {
-			t.Error(said)
-		}
-	})
+		}, `answers 404 Not Found: \"no such function: [Bearer …]\"`},
+		"leads elsewhere": {func(r *http.Request) (*http.Response, error) {
+			return status(http.StatusPermanentRedirect, "Location", "https://"+r.URL.Host+"/"+r.Header.Get("Authorization"))
+		}, `the token is not taken to \"https://worker.example.com/Bearer …\"; set KFERRY_PUSH_URL`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) { return k.answer }, func(in *installation, f *fleet) {
+				var log strings.Builder // read when nobody is there any more
+				in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				in.tasks(1)
+				ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
+				defer stop()
+				if err := coordinator.New(in.Options).Run(ctx); err != nil {
+					t.Error(err)
+				}
+				if said := log.String(); !strings.Contains(said, k.says) || strings.Contains(said, "geheim") {
+					t.Error(said)
+				}
+			})
+		})
+	}
 }
 
 // The token is read for each call, so that a new one needs no restart.
@@ -456,7 +486,8 @@ func TestTokenOfCallsIsReplaced(t *testing.T) {
 		put("second-second-second")
 		in.writeTo("A", "orders", 0)
 		time.Sleep(3 * time.Second)
-		first, last := f.calls[0].Header.Get("Authorization"), f.calls[len(f.calls)-1].Header.Get("Authorization")
+		calls := f.all()
+		first, last := calls[0].Header.Get("Authorization"), calls[len(calls)-1].Header.Get("Authorization")
 		if first != "Bearer first-first-first" || last != "Bearer second-second-second" {
 			t.Errorf("%q and %q", first, last)
 		}

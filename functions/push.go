@@ -16,8 +16,7 @@ const (
 	callMargin = time.Minute
 	// beginsWithin is how long a call waits for the worker to begin, which has a look at the queue first.
 	beginsWithin = 5 * time.Second
-	retryBusy    = "1" // seconds
-	retryDrains  = "5" // another instance is up then
+	retrySoon    = "1" // seconds: a call ends, or another instance is up
 )
 
 // Push is a worker that claims when it is called, and not by itself: it holds a lease only while it answers. It is an http.Handler.
@@ -84,7 +83,7 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case p.places <- struct{}{}:
 		defer func() { <-p.places }()
 	default:
-		w.Header().Set("Retry-After", retryBusy)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "every slot is taken", http.StatusTooManyRequests)
 		return
 	}
@@ -97,11 +96,11 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(done) // who has gone does not read it
 	case errors.Is(err, errDrain):
-		w.Header().Set("Retry-After", retryDrains)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "this worker is stopping, or has not begun", http.StatusServiceUnavailable)
 	case err != nil:
 		p.worker.Logger.Warn("could not claim a lease for a call", "error", err)
-		w.Header().Set("Retry-After", retryBusy)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "the queue can't be asked", http.StatusServiceUnavailable)
 	default:
 		w.WriteHeader(http.StatusNoContent)

@@ -22,7 +22,7 @@ import (
 // Bounds of an activator.
 const (
 	scaleEvery = 5 * time.Millisecond // between looks at what is called, and what runs
-	mostHeld   = 50                   // calls that wait for a process
+	mostHeld   = 100                  // calls that wait for a process
 	mostBody   = 4 << 20
 )
 
@@ -37,6 +37,7 @@ type activator struct {
 	tricks func() trick  // what becomes of the next call of a coordinator
 	server *httptest.Server
 	client *http.Client
+	up     context.Context
 	events sync.WaitGroup // that nobody waits for, and processes that end
 
 	mu        sync.Mutex // guards what follows
@@ -45,7 +46,7 @@ type activator struct {
 	alive     int              // processes, also those that are told to end
 	started   int
 	zeros     int // times that there was none any more
-	broken    int // calls that met a process that was killed
+	broken    int // calls that a kill broke off
 	tricked   map[trick]int
 	callers   map[string]*caller
 	last      time.Time   // call of one of them
@@ -58,6 +59,7 @@ type instance struct {
 	url    string // "" until it listens
 	under  int    // calls
 	since  time.Time
+	told   bool // to end although it has calls
 	killed bool
 }
 
@@ -107,10 +109,11 @@ func (a *activator) serve(secure bool) (stop func()) {
 	} else {
 		a.server.Start()
 	}
-	ctx, cancel := context.WithCancel(a.t.Context())
+	var cancel context.CancelFunc
+	a.up, cancel = context.WithCancel(a.t.Context())
 	var scaling sync.WaitGroup
 	scaling.Go(func() {
-		for ctx.Err() == nil {
+		for a.up.Err() == nil {
 			a.scale()
 			time.Sleep(scaleEvery)
 		}
@@ -119,7 +122,7 @@ func (a *activator) serve(secure bool) (stop func()) {
 		cancel()
 		scaling.Wait()
 		a.mu.Lock()
-		for _, i := range a.instances { // of a test that has failed
+		for _, i := range a.instances {
 			i.killed = true
 			i.Kill()
 		}
@@ -251,41 +254,46 @@ func (a *activator) deliver(ctx context.Context, c call, also ...call) reply {
 	if i == nil {
 		return reply{status: http.StatusServiceUnavailable}
 	}
-	defer func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.free(i)
-	}()
 	for _, other := range also { // beyond what the process has room for
-		a.events.Go(func() { a.send(context.WithoutCancel(ctx), i, other) })
+		a.mu.Lock()
+		i.under++
+		a.mu.Unlock()
+		a.events.Go(func() { a.send(a.up, i, other) })
 	}
 	return a.send(ctx, i, c)
 }
 
+// send hands a call to a process that has a place for it.
 func (a *activator) send(ctx context.Context, i *instance, c call) reply {
-	request, err := http.NewRequestWithContext(ctx, c.method, i.url+c.uri, bytes.NewReader(c.body))
+	answer, err := a.do(ctx, i.url, c)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.free(i)
+	switch {
+	case err == nil:
+		a.answers[answer.status]++
+		return answer
+	case i.killed:
+		a.broken++
+	case !i.told && ctx.Err() == nil:
+		a.t.Errorf("%s %s of a worker that runs: %v", c.method, c.uri, err)
+	}
+	return reply{status: http.StatusBadGateway}
+}
+
+func (a *activator) do(ctx context.Context, url string, c call) (reply, error) {
+	request, err := http.NewRequestWithContext(ctx, c.method, url+c.uri, bytes.NewReader(c.body))
 	if err != nil {
-		return reply{status: http.StatusBadRequest}
+		return reply{}, err
 	}
 	request.Header = c.header.Clone()
 	response, err := a.client.Do(request)
-	var text []byte
-	if err == nil {
-		defer response.Body.Close()
-		text, err = io.ReadAll(response.Body)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if err != nil {
-		if i.killed {
-			a.broken++
-		} else if ctx.Err() == nil {
-			a.t.Errorf("%s %s of a worker that runs: %v", c.method, c.uri, err)
-		}
-		return reply{status: http.StatusBadGateway}
+		return reply{}, err
 	}
-	a.answers[response.StatusCode]++
-	return reply{response.StatusCode, response.Header, text}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return reply{response.StatusCode, response.Header, text}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -309,7 +317,7 @@ func (a *activator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case repeated:
 		a.events.Go(func() {
 			time.Sleep(time.Second)
-			a.deliver(context.WithoutCancel(r.Context()), c)
+			a.deliver(a.up, c)
 		})
 		answer = a.deliver(r.Context(), c)
 	case delayed:
@@ -366,7 +374,7 @@ func (a *activator) strike(kill bool) {
 		at := slices.IndexFunc(a.instances, func(i *instance) bool { return i.under > 0 })
 		if at >= 0 {
 			struck = a.leave(a.instances[at])
-			struck.killed = kill
+			struck.killed, struck.told = kill, true
 		}
 		return at >= 0
 	})
@@ -375,6 +383,20 @@ func (a *activator) strike(kill bool) {
 	} else {
 		struck.Term()
 	}
+}
+
+// breaks kills processes until that has broken off a call.
+func (a *activator) breaks() {
+	a.t.Helper()
+	testbed.Eventually(a.t, copyWithin, "a kill in the midst of a call", func() bool {
+		a.mu.Lock()
+		broken := a.broken
+		a.mu.Unlock()
+		if broken == 0 {
+			a.strike(true)
+		}
+		return broken > 0
+	})
 }
 
 // rests waits until there is no process, and nobody has called for a second.

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,7 +94,11 @@ func calledFromZero(t *testing.T, k *installation, topic string, bursts, room, m
 		frozen := coordinators[burst%2]
 		frozen.Pause()
 		flow := traffic(k, topic, load, 500, 1000)
-		a.strike(burst%2 == 0) // SIGKILL, then SIGTERM
+		if burst == 0 {
+			a.breaks()
+		} else {
+			a.strike(burst == 2) // SIGTERM, then SIGKILL
+		}
 		forge(t, a)
 		k.grows(topic, 500)
 		load.First = flow.Stop()
@@ -129,7 +133,7 @@ func (a *activator) account(bursts int, elapsed time.Duration) {
 			a.t.Error("these are too many calls")
 		}
 	}
-	if len(a.callers) != 2 || a.zeros < bursts || a.started < 2*bursts || a.broken < 1 {
+	if len(a.callers) != 2 || a.zeros < bursts || a.started <= bursts {
 		a.t.Error("that is not what was to happen")
 	}
 	for _, trick := range []trick{refused, cut, unanswered, swallowed, doubled, repeated, delayed} {
@@ -156,6 +160,8 @@ func forge(t *testing.T, a *activator) {
 	}
 	whole := with("Ce-Specversion", "", "Ce-Id", "", "Content-Type", "application/cloudevents+json")
 	found := []int{http.StatusOK, http.StatusNoContent, http.StatusTooManyRequests}
+	var all sync.WaitGroup
+	defer all.Wait()
 	for name, f := range map[string]struct {
 		method, path string
 		header       map[string]string
@@ -176,26 +182,29 @@ func forge(t *testing.T, a *activator) {
 		"no event":               {http.MethodPost, "/", with("Ce-Id", ""), "", []int{http.StatusBadRequest}},
 		"nonsense":               {http.MethodPost, "/", whole, "}\x00{", []int{http.StatusBadRequest}},
 		"a batch":                {http.MethodPost, "/", with("Content-Type", "application/cloudevents-batch+json"), `[]`, []int{http.StatusUnsupportedMediaType}},
-		"a large one":            {http.MethodPost, "/", event, strings.Repeat("x", 3<<20), []int{http.StatusRequestEntityTooLarge}},
+		"a large one":            {http.MethodPost, "/", event, strings.Repeat("x", 600<<10), []int{http.StatusRequestEntityTooLarge}},
 		"a large header":         {http.MethodPost, "/", with("Ce-Subject", strings.Repeat("x", 64<<10)), "", []int{http.StatusRequestHeaderFieldsTooLarge}},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), soon)
-		request, err := http.NewRequestWithContext(ctx, f.method, a.server.URL+f.path, bytes.NewReader([]byte(f.body)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, value := range f.header {
-			request.Header.Set(name, value)
-		}
-		response, err := a.server.Client().Do(request)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		} else {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), copyWithin)
+			defer cancel()
+			request, err := http.NewRequestWithContext(ctx, f.method, a.server.URL+f.path, strings.NewReader(f.body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for name, value := range f.header {
+				request.Header.Set(name, value)
+			}
+			response, err := a.server.Client().Do(request)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
 			response.Body.Close()
 			if !slices.Contains(f.want, response.StatusCode) {
 				t.Errorf("%s: %s, want %v", name, response.Status, f.want)
 			}
-		}
-		cancel()
+		})
 	}
 }
