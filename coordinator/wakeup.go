@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +31,7 @@ const (
 	wakeUpAgain  = time.Second            // first, before a task that goes on waiting is called for once more
 	wakeUpMost   = 30 * time.Second       // last
 	wakeUpAdopt  = 5 * time.Second        // before one is called for that another coordinator offered, which may be gone
-	wakeUpForget = 30 * time.Second       // after nobody found it on the queue
+	wakeUpForget = 6 * time.Second        // after nobody found it on the queue: when it is back, another coordinator may have offered it
 	wakeUpYoung  = time.Second            // a call so young is about to claim
 	wakeUpProbe  = 5 * time.Second        // between calls for what is held and not waiting, maybe by a worker that was killed
 	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
@@ -57,11 +59,14 @@ type wakeUps struct {
 	mu     sync.Mutex // guards what follows
 	due    map[lease.Task]*wakeUp
 	under  map[int64]time.Time // since when each call is under way, by its number
-	sent   int64
-	rest   time.Time // nothing is sent before
-	failed int       // calls in a row, but for those that were under way when one failed
+	sent   int64               // number of the last one
+	asked  time.Time           // a Retry-After: nothing is sent before
+	rest   time.Time           // likewise, after calls that failed, until one has not
+	failed int                 // calls in a row, but for those that were under way when one failed
+	since  int64               // the last one that was sent when the first of them failed
 	said   time.Time
-	probed time.Time // of attend's goroutine alone
+	probed time.Time
+	quiet  time.Time // since when there is nothing to be called for
 }
 
 // A wakeUp is one task that has been offered, or was found on the queue.
@@ -70,8 +75,9 @@ type wakeUp struct {
 	seen  time.Time // when it was last there
 	next  time.Time // it is not called for before
 	again bool      // it has been called for, or is another coordinator's
-	vain  int       // calls in a row that found nothing to do
-	under bool
+	vain  int       // calls in a row that are not known to have found something to do
+	last  int64     // number of the last call for it
+	under bool      // that one is under way; those before it may be too
 }
 
 // newWakeUps is nil where nobody is to be called; all that is asked of it then does nothing.
@@ -88,7 +94,7 @@ func newWakeUps(o Options) *wakeUps {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kferry_wakeups_total", Help: "Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.",
 		}, []string{"answer"}),
-		news: make(chan struct{}, 1), due: map[lease.Task]*wakeUp{}, under: map[int64]time.Time{},
+		news: make(chan struct{}, 1), due: map[lease.Task]*wakeUp{}, under: map[int64]time.Time{}, quiet: time.Now(),
 	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(w.answers)
@@ -155,23 +161,35 @@ func (w *wakeUps) send(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, passTimeout)
 	depth, err := w.queue.Depth(asking)
 	cancel()
-	most := max(0, depth.Waiting-young)
+	most := max(0, min(depth.Waiting-young, depth.Waiting+depth.Held-under)) // never more calls than there are tasks: they are what is scaled by
 	if err != nil {
 		most = 0 // which the passes report
 	}
 	switch {
 	case under == 0 && !due[0].again:
 		most = max(1, most)
-	case err == nil && depth.Waiting == 0 && depth.Held > under && time.Since(w.probed) >= wakeUpProbe:
-		w.probed, most = time.Now(), 1
+	case err == nil && depth.Waiting == 0 && depth.Held > under && w.probe():
+		most = 1
 	}
 	for _, u := range due[:min(most, len(due))] {
 		w.begin(ctx, u)
 	}
 }
 
+// probe says whether it is time to call for what is held.
+func (w *wakeUps) probe() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.probed) < wakeUpProbe {
+		return false
+	}
+	w.probed = time.Now()
+	return true
+}
+
 // pick lists what may be called for now, those first that have not been, and says how many calls are about to claim, and how many are under
-// way.
+// way. Where there was nothing for a while, it is whatever may wait all the same: what a worker has handed back though nothing was left of it, and
+// whose calls were lost, for one.
 func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,17 +197,28 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 		switch {
 		case !u.under && now.Sub(u.seen) >= wakeUpForget:
 			delete(w.due, id)
-		case !u.under && !u.next.After(now):
+		case !u.next.After(now) && (!u.under || !u.again || now.Sub(w.under[u.last]) >= wakeUpAdopt): // that one may have claimed another task
 			due = append(due, u)
 		}
 	}
-	for _, since := range w.under {
+	trials := 0
+	for number, since := range w.under {
 		if now.Sub(since) < wakeUpYoung {
 			young++
 		}
+		if number > w.since {
+			trials++
+		}
 	}
-	if now.Before(w.rest) {
+	if now.Before(w.asked) || now.Before(w.rest) {
 		return nil, young, len(w.under)
+	}
+	switch {
+	case len(due)+len(w.under) > 0:
+		w.quiet = now
+	case now.Sub(w.quiet) >= wakeUpMost:
+		w.quiet = now
+		return []*wakeUp{{again: true}}, 0, 0
 	}
 	slices.SortFunc(due, func(a, b *wakeUp) int {
 		if a.again != b.again {
@@ -200,11 +229,11 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 		}
 		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.task.String(), b.task.String()))
 	})
-	most := w.Most
+	most := w.Most - len(w.under)
 	if w.failed > 0 {
-		most = 1 // to see whether it goes again
+		most = min(most, 1-trials) // to see whether it goes again
 	}
-	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under)
+	return due[:min(len(due), max(0, most))], young, len(w.under)
 }
 
 func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
@@ -212,7 +241,7 @@ func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
 	w.sent++
 	number, task := w.sent, u.task
 	w.under[number] = time.Now()
-	u.under, u.again = true, true
+	u.last, u.under, u.again = number, true, true
 	u.next = time.Now().Add(wakeUpAgain)
 	w.mu.Unlock()
 	w.calls.Go(func() {
@@ -224,32 +253,38 @@ func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
 
 // An answer is what came of a call.
 type answer struct {
-	status int
-	retry  time.Duration // to be kept, at least, before the next call
-	err    error
+	status  int
+	claimed int           // leases, as a worker says
+	retry   time.Duration // to be kept, at least, before the next call
+	err     error
 }
 
-// call sends one event. It says whose task it is about, and nothing else.
+// call sends one event. It says whose task it is about, where that is known, and nothing else.
 func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answer {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, nil)
 	if err != nil {
 		return answer{err: err}
 	}
+	token := ""
 	if w.Token.Set() {
-		token, err := w.Token.Read()
-		if err != nil {
+		if token, err = w.Token.Read(); err != nil {
 			return answer{err: fmt.Errorf("read KFERRY_PUSH_TOKEN_FILE: %w", err)}
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	subject := w.queue.Subject(task.Identity())
+	subject := ""
+	if task != (lease.Task{}) {
+		subject = w.queue.Subject(task.Identity())
+		request.Header.Set("Ce-Subject", subject)
+	}
 	for name, value := range map[string]string{
-		"Specversion": "1.0", "Type": wakeUpType, "Source": w.source, "Subject": subject,
+		"Specversion": "1.0", "Type": wakeUpType, "Source": w.source,
 		"Id": subject + "#" + w.run + "-" + strconv.FormatInt(number, 10), "Time": time.Now().UTC().Format(time.RFC3339Nano),
 	} {
 		request.Header.Set("Ce-"+name, value)
 	}
 	request.Header.Set("User-Agent", "kferry")
+	request.Header["Idempotency-Key"] = nil // is not sent, but has a call repeated whose connection turned out to be closed
 	response, err := w.client.Do(request)
 	if err != nil {
 		return answer{err: err}
@@ -260,9 +295,16 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 	switch {
 	case a.status == http.StatusOK || a.status == http.StatusAccepted || a.status == http.StatusNoContent:
 		a.err = err // what broke off may have been a run
+		var done struct{ Claimed int }
+		_ = json.Unmarshal(text, &done) // somebody else's answer may be anything
+		a.claimed = done.Claimed
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
-		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, text)
+		said := string(text)
+		if token != "" {
+			said = strings.ReplaceAll(said, token, "…") // who shows what he was sent would have it logged
+		}
+		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
 	}
 	return a
 }
@@ -283,18 +325,20 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.under, number)
-	u.under = false
+	last := u.last == number
+	u.under = u.under && !last
 	now := time.Now()
 	switch {
 	case a.err == nil:
-		w.failed = 0
+		w.failed, w.rest = 0, time.Time{} // whatever failed meanwhile: there is somebody, who has done with one
 		name := "worked"
-		if u.vain++; a.status == http.StatusNoContent {
+		if a.status == http.StatusNoContent {
 			name = "nothing"
-		} else {
+		}
+		if u.vain++; a.claimed > 0 {
 			u.vain = 0
 		}
-		if u.again {
+		if last && u.again {
 			u.next = now.Add(min(wakeUpMost, wakeUpAgain<<min(u.vain, 10)))
 		}
 		w.answers.WithLabelValues(name).Inc()
@@ -309,11 +353,16 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 		w.answers.WithLabelValues("failed").Inc()
 	}
 	if !now.Before(w.rest) {
-		w.failed++
+		if w.failed++; w.failed == 1 {
+			w.since = w.sent
+		}
 		w.rest = now.Add(min(wakeUpRest, wakeUpAgain<<min(w.failed-1, 10)))
 	}
-	if asked := now.Add(a.retry); asked.After(w.rest) {
-		w.rest = asked
+	if asked := now.Add(a.retry); a.retry > 0 && asked.After(w.asked) {
+		w.asked = asked
+	}
+	if lasts := w.queue.LeaseTime() + wakeUpLook; !busy && lasts < wakeUpProbe && now.Sub(w.probed) >= wakeUpProbe {
+		w.probed = now.Add(lasts - wakeUpProbe) // the worker may have been killed, and what it held is free then
 	}
 	if !busy && now.Sub(w.said) >= wakeUpSay {
 		w.said = now

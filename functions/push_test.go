@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/functions"
@@ -224,6 +226,55 @@ func TestCallKeepsItsBounds(t *testing.T) {
 	})
 }
 
+// The target lacks replicas for longer than a run lasts. Run after run ends without a record, and the state says why, until they are there.
+func TestRunsThatAreTooShortSayWhatTheyWaitFor(t *testing.T) {
+	for name, fault := range map[string]func(w *world, over time.Time){
+		"for what has landed to be replicated": func(w *world, over time.Time) {
+			w.env.Kafka("B").ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				request := req.(*kmsg.ListOffsetsRequest)
+				if request.Topics[0].Topic != replica || request.Topics[0].Partitions[0].Timestamp != kafka.Latest || time.Now().After(over) {
+					return nil, nil, false
+				}
+				w.env.Kafka("B").KeepControl()
+				return listed(request, 20), nil, true
+			})
+		},
+		"for the next batch to be taken": func(w *world, over time.Time) {
+			stop := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: replica, Err: kerr.NotEnoughReplicas, Count: -1})
+			time.AfterFunc(time.Until(over), stop.Remove)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				w.writeBatches(6, 10)
+				w.killAt(position{"B", kmsg.Produce, replica, 3}, w.worker(0), true)
+				time.Sleep(leaseTime)
+				over := time.Now().Add(time.Minute)
+				fault(w, over)
+				c := w.called(1, spec.Front{RunTime: 300 * time.Millisecond})
+				for attempts := 1; time.Now().Before(over.Add(-5 * time.Second)); attempts++ {
+					c.call(w.Context())
+					s, failed := w.state(0)
+					if !failed || s.Held || s.Reason != lease.ReasonError || !strings.Contains(s.Detail, kafka.ErrNotEnoughReplicas.Error()) || s.Attempts != attempts {
+						t.Fatalf("after call %d: %+v", attempts, s)
+					}
+					time.Sleep(time.Until(s.Next))
+					w.offerReleased(0)
+				}
+				time.Sleep(time.Until(over))
+				w.eventually("goes on", func() bool {
+					c.call(w.Context())
+					return w.offerBehind()
+				})
+				if s, failed := w.state(0); failed {
+					t.Errorf("in the end: %+v", s)
+				}
+				w.exact()
+			})
+		})
+	}
+}
+
 // A run that does not even find its position in its time has failed: its state says why, and it is tried again later.
 func TestCallThatDoesNotEndFails(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
@@ -311,6 +362,32 @@ func TestCallsWhileDraining(t *testing.T) {
 		}
 		if c := w.published(0); c.Target != w.targetEnd(0) {
 			t.Errorf("the target ends at %d, the cursor is %+v", w.targetEnd(0), c)
+		}
+	})
+}
+
+// The call that a worker is started for comes before it has begun, and is not sent away.
+func TestCallBeforeTheWorkerBegins(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		w.offer(0)
+		c := &called{}
+		first := make(chan answered, 1)
+		c.process = w.workerWith(func(*functions.Options) {}, func(worker *functions.Worker) func(context.Context) error {
+			c.push = functions.NewPush(worker)
+			return func(ctx context.Context) error {
+				go func() { first <- c.call(context.Background()) }()
+				time.Sleep(3 * time.Second)
+				return c.push.Run(ctx)
+			}
+		})
+		if a := <-first; a.status != http.StatusOK || a.Claimed != 1 || a.Records != 10 {
+			t.Errorf("%+v", a)
+		}
+		w.exact()
+		never := functions.NewPush(functions.NewWorker(functions.Options{Spec: spec.Spec{Flows: []spec.Flow{w.flow}}, Queue: w.queue, Clusters: map[string]*kafka.Cluster{"A": w.source, "B": w.target}, Logger: slog.New(slog.DiscardHandler)}))
+		if a := (&called{process: c.process, push: never}).call(w.Context()); a.status != http.StatusServiceUnavailable || a.retry == "" {
+			t.Errorf("of one that never begins: %+v", a)
 		}
 	})
 }

@@ -22,10 +22,18 @@ import (
 // away is away for KFERRY_AWAY (10m unless set).
 func TestFaults(t *testing.T) {
 	r := new(report)
-	defer r.publish(t)
-	t.Run("pair", func(t *testing.T) { testPair(t, r) })
-	t.Run("quorum", func(t *testing.T) { testQuorum(t, r) })
-	t.Run("frozen follower", func(t *testing.T) { testFrozenFollower(t, r) })
+	t.Cleanup(func() { r.publish(t) })
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *report)
+	}{{"processes", testProcesses}, {"requests", testRequests}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
+		t.Run(part.name, func(t *testing.T) {
+			if !long() { // whose table is to be of a machine that does nothing else
+				t.Parallel()
+			}
+			part.test(t, r)
+		})
+	}
 }
 
 // scenario is one fault, or a few of a kind, in an installation of its own.
@@ -34,10 +42,10 @@ type scenario struct {
 	run  func(far, *testing.T)
 }
 
-// testPair does what needs no more than one broker on each side.
-func testPair(t *testing.T, r *report) {
+// testProcesses breaks what stands between a source and a target, which spends most of its time waiting for leases, and then these two.
+func testProcesses(t *testing.T, r *report) {
 	f := newFar(t, r)
-	t.Run("processes", func(t *testing.T) { // these leave the clusters alone, and spend most of their time waiting for leases
+	t.Run("together", func(t *testing.T) {
 		f.slow(t, 8<<20, 10*time.Millisecond)
 		for _, s := range []scenario{
 			{"workers killed", far.killedWorkers},
@@ -54,14 +62,19 @@ func testPair(t *testing.T, r *report) {
 			t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
 		}
 	})
+	t.Run("target restarted", func(t *testing.T) { f.targetRestarted(t) })
+	t.Run("away", func(t *testing.T) { f.away(t) })
+}
+
+// testRequests breaks what is under way between kferry and its clusters.
+func testRequests(t *testing.T, r *report) {
+	f := newFar(t, r)
 	for _, s := range []scenario{
 		{"run killed", far.killedRun},
 		{"connections cut", far.connectionsCut},
 		{"connections stalled", far.connectionsStalled},
 		{"answers stalled", far.answersStalled},
 		{"lease expired between produce and commit", far.frozenBeforeCommit},
-		{"target restarted", far.targetRestarted},
-		{"away", far.away},
 	} {
 		t.Run(s.name, func(t *testing.T) { s.run(f, t) })
 	}
@@ -311,7 +324,7 @@ func (f far) workerDrains(t *testing.T) {
 		worker = next
 	}
 	k.row.happened(rounds)
-	k.row.demand(t, soon)
+	k.row.demand(t, resumesWithin)
 	k.finish(flow, topic)
 }
 
@@ -358,7 +371,7 @@ func (f far) coordinators(t *testing.T) {
 		k.await(topic)
 	}
 	for _, at := range []*installation{k, &one, &clocks} {
-		at.row.demand(t, soon)
+		at.row.demand(t, resumesWithin)
 		at.compare(topic)
 	}
 }

@@ -18,6 +18,7 @@ import (
 // What becomes invalid while records flow stops those flows alone that it is the login of, says what is wrong and with whom, and is over by
 // itself when it is mended. What is renewed in time stops nothing. Nothing is lost, doubled or reordered by either.
 func TestLockedOutWhileRunning(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	v.admit()
 	slow := func(l lockout) bool { return l.reason == "authorization" } // which is looked at again after half a minute
