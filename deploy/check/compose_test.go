@@ -32,6 +32,13 @@ func TestCompose(t *testing.T) {
 	}
 	built := 0
 	for name, service := range project.Services {
+		image, tag, _ := strings.Cut(service.Image, ":")
+		if tag == "" && image != "kferry" {
+			t.Errorf("%s is whatever %s will be", name, image)
+		}
+		if image == "nats" && !holds(t, "../../go.mod", "github.com/nats-io/nats-server/v2 v"+tag) {
+			t.Errorf("%s is %s, which kferry isn't tested with", name, tag)
+		}
 		for _, port := range service.Ports {
 			if port.HostIP != "127.0.0.1" {
 				t.Errorf("%s listens on %q", name, port.HostIP)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -401,4 +402,54 @@ func TestBoundsAgree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whoever stops a worker waits for longer than it takes to end what is in flight and to give its leases back, with ten seconds for a request
+// that was sent.
+func TestWorkersHaveTimeToDrain(t *testing.T) {
+	needs := 10 * time.Second
+	for file, name := range map[string]string{"../../functions/worker.go": "drainLimit", "../../functions/trouble.go": "concludeLimit"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := regexp.MustCompile(`\t` + name + ` += (\d+) \* time\.Second`).FindSubmatch(text)
+		if is == nil {
+			t.Fatalf("%s has no %s", file, name)
+		}
+		seconds, _ := strconv.Atoi(string(is[1]))
+		needs += time.Duration(seconds) * time.Second
+	}
+	has := map[string]time.Duration{}
+	each(t, func(t *testing.T, name string, objects []object) {
+		for _, o := range objects {
+			pod := at(template(o), "spec")
+			for _, field := range []string{"terminationGracePeriodSeconds", "timeoutSeconds"} { // Knative makes the one of the other
+				if seconds, is := at(pod, field).(int); is {
+					has[name+": "+o.String()] = time.Duration(seconds) * time.Second
+				}
+			}
+			if pod != nil && has[name+": "+o.String()] == 0 {
+				t.Errorf("%s doesn't say how long it may take to end", o)
+			}
+		}
+	})
+	worker := composed(t).Services["worker"]
+	has["compose.yaml"] = time.Duration(*worker.StopGracePeriod)
+	text, err := os.ReadFile(ecsTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, match := range regexp.MustCompile(`StopTimeout: (\d+)`).FindAllSubmatch(text, -1) {
+		seconds, _ := strconv.Atoi(string(match[1]))
+		has[fmt.Sprintf("task %d of ECS", i)] = time.Duration(seconds) * time.Second
+	}
+	if len(has) < 14 {
+		t.Errorf("only %d are known to wait", len(has))
+	}
+	for who, waits := range has {
+		if waits <= needs {
+			t.Errorf("%s waits %s, and a worker takes up to %s", who, waits, needs)
+		}
+	}
 }
