@@ -209,17 +209,20 @@ func (w *wakeUps) pick(now time.Time) (p picked) {
 			p.due = append(p.due, u)
 		}
 	}
-	trials := 0
+	trials := 1 // that may be under way after a failure; each that lasts is followed by one more, for others need not wait until it ends
 	for number, since := range w.under {
-		age := now.Sub(since)
+		age, trial := now.Sub(since), number > w.since
 		if age < wakeUpYoung {
 			p.young++
 		}
+		switch {
+		case trial && age < wakeUpYoung:
+			trials--
+		case trial:
+			trials++
+		}
 		if age < w.client.Timeout-wakeUpMargin+wakeUpOver {
 			p.under++
-		}
-		if number > w.since {
-			trials++
 		}
 	}
 	idle := len(p.due)+len(w.under) == 0
@@ -244,7 +247,7 @@ func (w *wakeUps) pick(now time.Time) (p picked) {
 	})
 	most := w.Most - len(w.under)
 	if w.failed > 0 {
-		most = min(most, 1-trials) // to see whether it goes again
+		most = min(most, trials) // to see whether it goes again
 	}
 	p.due = p.due[:min(len(p.due), max(0, most))]
 	p.fresh = len(p.due) > 0 && !p.due[0].again

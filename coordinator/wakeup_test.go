@@ -295,10 +295,10 @@ func inTurn(answers ...func(*http.Request) (*http.Response, error)) func(*http.R
 	}
 }
 
-// holds claims all tasks, does the first of several, and holds the last one for a while before it does that.
-func holds(in *installation, during time.Duration) func(*http.Request) (*http.Response, error) {
+// holds claims some tasks, does the first of several, and holds the last one for a while before it does that.
+func holds(in *installation, most int, during time.Duration) func(*http.Request) (*http.Response, error) {
 	return func(r *http.Request) (*http.Response, error) {
-		leases, err := in.Queue.Claim(r.Context(), 2, 0)
+		leases, err := in.Queue.Claim(r.Context(), most, 0)
 		if err != nil || len(leases) == 0 {
 			return nil, errors.Join(err, errors.New("nothing to hold"))
 		}
@@ -332,7 +332,7 @@ func (in *installation) offeredMeanwhile(f *fleet, within time.Duration, calls i
 // A task that is offered while the call for it is at other work is called for all the same.
 func TestOfferedAgainWhileItsCallGoesOn(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
-		return inTurn(holds(in, time.Minute), always(http.StatusNoContent)(in), works(in))
+		return inTurn(holds(in, 2, time.Minute), always(http.StatusNoContent)(in), works(in))
 	}, func(in *installation, f *fleet) {
 		in.offeredMeanwhile(f, 2500*time.Millisecond, 3)
 	})
@@ -342,9 +342,25 @@ func TestOfferedAgainWhileItsCallGoesOn(t *testing.T) {
 func TestCallsGoOnWhileOneIsUnderWay(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
 		fails := func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
-		return inTurn(holds(in, time.Minute), always(http.StatusNoContent)(in), fails, fails, works(in))
+		return inTurn(holds(in, 2, time.Minute), always(http.StatusNoContent)(in), fails, fails, works(in))
 	}, func(in *installation, f *fleet) {
 		in.offeredMeanwhile(f, 6*time.Second, 5)
+	})
+}
+
+// After a failure one call is tried, and the others need not wait until its run ends: that it goes on says enough.
+func TestCallsGoOnAfterAFailure(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		fails, runs := func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, holds(in, 1, 25*time.Second)
+		return inTurn(fails, fails, fails, fails, fails, fails, fails, runs)
+	}, func(in *installation, f *fleet) {
+		in.tasks(7)
+		in.run()
+		time.Sleep(15 * time.Second)
+		if depth, err := in.Queue.Depth(in.Context()); err != nil || depth.Held != 7 {
+			t.Errorf("%+v after %d calls (%v) at %v", depth, f.count(), err, f.at)
+		}
+		time.Sleep(30 * time.Second) // until nobody holds any
 	})
 }
 
@@ -368,7 +384,7 @@ func TestCallThatHangs(t *testing.T) {
 // Where workers were busy for long, the end of a call has others sent at once.
 func TestCallThatEndsEndsTheRest(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
-		hold, slot := holds(in, 40*time.Second), make(chan struct{}, 1)
+		hold, slot := holds(in, 2, 40*time.Second), make(chan struct{}, 1)
 		return func(r *http.Request) (*http.Response, error) {
 			select {
 			case slot <- struct{}{}:
