@@ -68,8 +68,7 @@ type summary struct {
 // ServeHTTP implements http.Handler.
 func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bound := p.worker.bounded()
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(bound.until.Add(overrun + callMargin)) // fails where there is none, which is as good
+	_ = http.NewResponseController(w).SetWriteDeadline(bound.until.Add(overrun + callMargin)) // fails where there is none, which is as good
 	if err := checkEvent(r); err != nil {
 		no, is := errors.AsType[*notEvent](err)
 		if !is {
@@ -78,7 +77,6 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, no.why, no.status)
 		return
 	}
-	_ = control.SetReadDeadline(time.Time{}) // or the caller would count as gone when the time to read has passed
 	select {
 	case p.places <- struct{}{}:
 		defer func() { <-p.places }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -328,6 +329,90 @@ func TestCallerHangsUp(t *testing.T) {
 		c.free()
 	})
 }
+
+// A server that gives whoever talks to it less time than a run takes has the answer go out all the same, and notices who hangs up.
+func TestRunsLongerThanTheServersTime(t *testing.T) {
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				const event = `{"specversion":"1.0","id":"1","source":"/s","type":"t"}`
+				var protocols http.Protocols
+				protocols.SetHTTP1(protocol == "HTTP/1.1")
+				protocols.SetUnencryptedHTTP2(protocol == "HTTP/2.0")
+				c, conns := w.called(1, spec.Front{RunTime: time.Minute}), make(pipes)
+				server := &http.Server{Handler: c.push, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, Protocols: &protocols}
+				served := make(chan error)
+				go func() { served <- server.Serve(conns) }()
+				defer func() {
+					server.Close()
+					<-served
+				}()
+				transport := &http.Transport{DialContext: conns.dial, Protocols: &protocols}
+				defer transport.CloseIdleConnections()
+				call := func(ctx context.Context, body io.Reader, header http.Header) error {
+					r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://worker/", body)
+					w.must(err)
+					r.Header = header
+					answer, err := transport.RoundTrip(r)
+					if err != nil {
+						return err
+					}
+					defer answer.Body.Close()
+					var done answered
+					if err := json.NewDecoder(answer.Body).Decode(&done); err != nil || done.Claimed != 1 || done.Records < 100 || answer.Proto != protocol {
+						t.Errorf("%s %+v, %v", answer.Proto, done, err)
+					}
+					return nil
+				}
+				w.writeBatches(100, 10)
+				w.env.Kafka("B").ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+					w.env.Kafka("B").KeepControl()
+					w.env.Kafka("B").SleepControl(func() { time.Sleep(time.Second) })
+					return nil, nil, false
+				})
+				w.offer(0)
+				began := time.Now()
+				w.must(call(w.Context(), strings.NewReader(event), http.Header{"Content-Type": {"application/cloudevents+json"}}))
+				if took := time.Since(began); took < 55*time.Second || took > 70*time.Second {
+					t.Errorf("a run of a minute was answered after %s", took)
+				}
+				hangUp, cancel := context.WithTimeout(w.Context(), 15*time.Second)
+				defer cancel()
+				if err := call(hangUp, nil, http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/s"}, "Ce-Type": {"t"}}); err == nil {
+					t.Error("an answer within 15 s")
+				}
+				time.Sleep(5 * time.Second)
+				c.free()
+			})
+		})
+	}
+}
+
+// pipes is a listener in this process.
+type pipes chan net.Conn
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	p <- server
+	return client, nil
+}
+
+// Accept implements net.Listener.
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, open := <-p; open {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+// Addr implements net.Listener.
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A worker that is told to stop ends what is under way, answers it, and sends others away.
 func TestCallsWhileDraining(t *testing.T) {
