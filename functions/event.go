@@ -26,15 +26,13 @@ type notEvent struct {
 	why    string
 }
 
-func (e *notEvent) Error() string { return e.why }
-
-func badEvent(format string, args ...any) error {
+func badEvent(format string, args ...any) *notEvent {
 	return &notEvent{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
 // checkEvent refuses what is no CloudEvent. Nothing of one is used: it may be forged, doubled or late, and what there is to do stands on
 // the queue. So this finds what calls the wrong place.
-func checkEvent(r *http.Request) error {
+func checkEvent(r *http.Request) *notEvent {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, mostEvent))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return &notEvent{http.StatusRequestEntityTooLarge, fmt.Sprintf("the event is larger than %d bytes", mostEvent)}
@@ -65,7 +63,7 @@ func checkEvent(r *http.Request) error {
 	})
 }
 
-func checkStructured(body []byte) error {
+func checkStructured(body []byte) *notEvent {
 	var attributes map[string]json.RawMessage
 	if err := json.Unmarshal(body, &attributes); err != nil {
 		return badEvent("the event is no JSON object: %v", err)
@@ -90,7 +88,7 @@ func checkStructured(body []byte) error {
 }
 
 // checkAttributes looks at those that every event has, and at one that has a form.
-func checkAttributes(prefix string, get func(name string) (text string, there bool, err error)) error {
+func checkAttributes(prefix string, get func(name string) (text string, there bool, err error)) *notEvent {
 	for _, name := range []string{"specversion", "id", "source", "type"} {
 		switch text, there, err := get(name); {
 		case err != nil:

@@ -69,11 +69,7 @@ type summary struct {
 func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bound := p.worker.bounded()
 	_ = http.NewResponseController(w).SetWriteDeadline(bound.until.Add(overrun + callMargin)) // fails where there is none, which is as good
-	if err := checkEvent(r); err != nil {
-		no, is := errors.AsType[*notEvent](err)
-		if !is {
-			no = &notEvent{http.StatusBadRequest, err.Error()}
-		}
+	if no := checkEvent(r); no != nil {
 		http.Error(w, no.why, no.status)
 		return
 	}
