@@ -38,6 +38,7 @@ const (
 	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
 	wakeUpMargin = time.Minute            // for an answer beyond the longest run: instances have to start
 	wakeUpRest   = time.Minute            // most, after errors in a row
+	wakeUpBusy   = 10 * time.Second       // likewise, where workers are there and have no place: who took it may be gone
 	wakeUpRetry  = 5 * time.Minute        // most that somebody's Retry-After counts
 	wakeUpSay    = time.Minute            // until the log tells again that calls fail
 	wakeUpAnswer = 64 << 10
@@ -368,7 +369,9 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 		return
 	}
 	busy := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
+	most := wakeUpRest
 	if busy {
+		most = wakeUpBusy
 		w.answers.WithLabelValues("busy").Inc()
 	} else {
 		w.answers.WithLabelValues("failed").Inc()
@@ -377,7 +380,7 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 		if w.failed++; w.failed == 1 {
 			w.since = w.sent
 		}
-		w.rest = now.Add(min(wakeUpRest, wakeUpAgain<<min(w.failed-1, 10)))
+		w.rest = now.Add(min(most, wakeUpAgain<<min(w.failed-1, 10)))
 	}
 	if asked := now.Add(a.retry); a.retry > 0 && asked.After(w.asked) {
 		w.asked = asked

@@ -397,9 +397,45 @@ func TestCallThatEndsEndsTheRest(t *testing.T) {
 	}, func(in *installation, f *fleet) {
 		in.tasks(3)
 		in.run()
-		time.Sleep(42 * time.Second) // the rest would be over after 63
+		time.Sleep(42 * time.Second) // the rest would be over after 45
 		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 {
 			t.Errorf("%d tasks wait after %d calls (%v) at %v", n, f.count(), err, f.at)
+		}
+	})
+}
+
+// All places are taken by what another coordinator calls for, for minutes. It is gone, and what it had called for goes on soon.
+func TestCallsWhenTheOneWhoTookAllPlacesIsGone(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		hold, slot := holds(in, 1, 10*time.Minute), make(chan struct{}, 1)
+		return func(r *http.Request) (*http.Response, error) {
+			select {
+			case slot <- struct{}{}:
+				defer func() { <-slot }()
+				return hold(r)
+			default:
+				return status(http.StatusTooManyRequests, "Retry-After", "1")
+			}
+		}
+	}, func(in *installation, f *fleet) {
+		in.Options.Spec.Settings.Front.RunTime = 10 * time.Minute
+		in.tasks(3)
+		first, stop := context.WithCancel(in.Context())
+		in.Options.Metrics = nil
+		ended := make(chan error)
+		c := coordinator.New(in.Options)
+		go func() { ended <- c.Run(first) }()
+		time.Sleep(500 * time.Millisecond)
+		in.run()
+		time.Sleep(4*time.Minute + 10*time.Second)
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		gone := f.count()
+		time.Sleep(15 * time.Second)
+		if f.count() == gone {
+			t.Errorf("none of %d calls since, at %v", gone, f.at)
 		}
 	})
 }
