@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -280,9 +281,10 @@ type answer struct {
 
 // call sends one event. It says whose task it is about, where that is known, and nothing else.
 func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answer {
+	shown, query, _ := strings.Cut(w.URL, "?") // which may hold a key
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, nil)
 	if err != nil {
-		return answer{err: err}
+		return answer{err: fmt.Errorf("%s is no URL", shown)}
 	}
 	token := ""
 	if w.Token.Set() {
@@ -306,6 +308,9 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 	request.Header["Idempotency-Key"] = nil // is not sent, but has a call repeated whose connection turned out to be closed
 	response, err := w.client.Do(request)
 	if err != nil {
+		if shows, is := errors.AsType[*url.Error](err); is {
+			err = fmt.Errorf("%s: %w", shown, shows.Err)
+		}
 		return answer{err: err}
 	}
 	defer response.Body.Close()
@@ -320,12 +325,14 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
 		said, to := string(text), response.Header.Get("Location")
-		if token != "" { // who shows what he was sent would have it logged
-			said, to = strings.ReplaceAll(said, token, "…"), strings.ReplaceAll(to, token, "…")
+		for _, secret := range []string{token, query} { // who shows what he was sent would have it logged
+			if secret != "" {
+				said, to = strings.ReplaceAll(said, secret, "…"), strings.ReplaceAll(to, secret, "…")
+			}
 		}
-		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
+		a.err = fmt.Errorf("%s answers %s: %.200q", shown, response.Status, said)
 		if to != "" {
-			a.err = fmt.Errorf("%s answers %s: the token is not taken to %.200q; set KFERRY_PUSH_URL to where workers are", w.URL, response.Status, to)
+			a.err = fmt.Errorf("%s answers %s: the token is not taken to %.200q; set KFERRY_PUSH_URL to where workers are", shown, response.Status, to)
 		}
 	}
 	return a

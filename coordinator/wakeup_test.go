@@ -488,7 +488,7 @@ func TestWhatNobodyKnowsOfIsCalledFor(t *testing.T) {
 	})
 }
 
-// The log says what is wrong with calls, and no token, also where what answers shows what it was sent.
+// The log says what is wrong with calls, and neither the token nor the URL's query, also where what answers shows what it was sent.
 func TestWhatTheLogSaysOfCalls(t *testing.T) {
 	for name, k := range map[string]struct {
 		answer func(*http.Request) (*http.Response, error)
@@ -496,9 +496,10 @@ func TestWhatTheLogSaysOfCalls(t *testing.T) {
 	}{
 		"shows the token": {func(r *http.Request) (*http.Response, error) {
 			answer, err := status(http.StatusNotFound)
-			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.Header["Authorization"])))
+			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.URL, " ", r.Header["Authorization"])))
 			return answer, err
-		}, `answers 404 Not Found: \"no such function: [Bearer …]\"`},
+		}, `https://worker.example.com/ answers 404 Not Found: \"no such function: https://worker.example.com/?… [Bearer …]\"`},
+		"is not there": {func(r *http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }, `error="https://worker.example.com/: connection refused"`},
 		"leads elsewhere": {func(r *http.Request) (*http.Response, error) {
 			return status(http.StatusPermanentRedirect, "Location", "https://"+r.URL.Host+"/"+r.Header.Get("Authorization"))
 		}, `the token is not taken to \"https://worker.example.com/Bearer …\"; set KFERRY_PUSH_URL`},
@@ -507,6 +508,7 @@ func TestWhatTheLogSaysOfCalls(t *testing.T) {
 			withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) { return k.answer }, func(in *installation, f *fleet) {
 				var log strings.Builder // read when nobody is there any more
 				in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				in.Options.Spec.Settings.WakeUps.URL += "?code=geheimer"
 				in.tasks(1)
 				ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
 				defer stop()
