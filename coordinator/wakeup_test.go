@@ -315,6 +315,20 @@ func holds(in *installation, most int, during time.Duration) func(*http.Request)
 	}
 }
 
+// oneByOne has no place for a call while another one is answered.
+func oneByOne(answer func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
+	place := make(chan struct{}, 1)
+	return func(r *http.Request) (*http.Response, error) {
+		select {
+		case place <- struct{}{}:
+			defer func() { <-place }()
+			return answer(r)
+		default:
+			return status(http.StatusTooManyRequests, "Retry-After", "1")
+		}
+	}
+}
+
 // offeredMeanwhile brings a task, some seconds after another one was begun that takes a minute, and demands that it is done within a while.
 func (in *installation) offeredMeanwhile(f *fleet, within time.Duration, calls int) {
 	in.Helper()
@@ -384,16 +398,7 @@ func TestCallThatHangs(t *testing.T) {
 // Where workers were busy for long, the end of a call has others sent at once.
 func TestCallThatEndsEndsTheRest(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
-		hold, slot := holds(in, 2, 40*time.Second), make(chan struct{}, 1)
-		return func(r *http.Request) (*http.Response, error) {
-			select {
-			case slot <- struct{}{}:
-				defer func() { <-slot }()
-				return hold(r)
-			default:
-				return status(http.StatusTooManyRequests, "Retry-After", "1")
-			}
-		}
+		return oneByOne(holds(in, 2, 40*time.Second))
 	}, func(in *installation, f *fleet) {
 		in.tasks(3)
 		in.run()
@@ -407,16 +412,7 @@ func TestCallThatEndsEndsTheRest(t *testing.T) {
 // All places are taken by what another coordinator calls for, for minutes. It is gone, and what it had called for goes on soon.
 func TestCallsWhenTheOneWhoTookAllPlacesIsGone(t *testing.T) {
 	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
-		hold, slot := holds(in, 1, 10*time.Minute), make(chan struct{}, 1)
-		return func(r *http.Request) (*http.Response, error) {
-			select {
-			case slot <- struct{}{}:
-				defer func() { <-slot }()
-				return hold(r)
-			default:
-				return status(http.StatusTooManyRequests, "Retry-After", "1")
-			}
-		}
+		return oneByOne(holds(in, 1, 10*time.Minute))
 	}, func(in *installation, f *fleet) {
 		in.Options.Spec.Settings.Front.RunTime = 10 * time.Minute
 		in.tasks(3)
