@@ -291,13 +291,22 @@ func TestScaleAfterAnyDecision(t *testing.T) {
 
 // The clock of the queue was set back by a day: windows begin anew, and the number stays.
 func TestScaleWithAClockThatWasSet(t *testing.T) {
-	c := newCourse(t)
-	c.stay(time.Minute, behind(100, 240*mib))
-	c.now = c.now.Add(-24 * time.Hour)
-	c.stay(4*time.Minute, behind(100, 60*mib))
-	c.want(4, "fewer than 4")
-	c.stay(2*time.Minute, behind(100, 60*mib))
-	c.want(1, "")
+	for name, test := range map[string]struct {
+		load coordinator.Load
+		want int
+	}{"fewer": {behind(100, 60*mib), 1}, "more": {behind(100, 360*mib), 6}, "none": {behind(0, 0), 0}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourse(t)
+			c.stay(time.Minute, behind(100, 240*mib))
+			c.stay(8*time.Second, test.load) // a window has begun
+			c.want(4, "")
+			c.now = c.now.Add(-24 * time.Hour)
+			c.stay(8*time.Second, test.load)
+			c.want(4, "")
+			c.stay(6*time.Minute, test.load)
+			c.want(test.want, "")
+		})
+	}
 }
 
 // Two coordinators say the same at any time, also when one has just begun, and go on where the last decision was when all were away.
