@@ -272,6 +272,10 @@ func TestScaleAfterAnyDecision(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCourse(t)
 			c.now, c.Decision = now, last
+			c.stay(15*time.Minute, behind(0, 0))
+			c.want(0, "nothing to copy")
+			c = newCourse(t)
+			c.now, c.Decision = now, last
 			for range 150 {
 				if c.stay(2*time.Second, behind(100, 240*mib)); c.Desired < 0 || c.Desired > scaleSettings.Max {
 					t.Fatalf("%d workers", c.Desired)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -71,5 +72,34 @@ func TestTheDoorStaysOpenUntilThePartsHaveEnded(t *testing.T) {
 	}
 	if text := answer(http.MethodGet, "/healthz"); text == "200 ok\n<nil>" {
 		t.Error("somebody listens")
+	}
+}
+
+// A process whose parts have come to an end by themselves ends, once all have: in order, or with what went wrong with one.
+func TestAServiceEndsWithItsParts(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for name, fails := range map[string]error{"in order": nil, "with an error": errors.New("no")} {
+		t.Run(name, func(t *testing.T) {
+			v := &service{station: &station{log: log}, door: newDoor(spec.HTTP{Address: "127.0.0.1:0"}, log)}
+			if err := v.door.listen(); err != nil {
+				t.Fatal(err)
+			}
+			ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)
+			defer giveUp()
+			ended := make(chan struct{})
+			err := v.serve(ctx, func(context.Context) error {
+				defer close(ended)
+				return fails
+			}, func(ctx context.Context) error {
+				<-ended
+				if fails != nil { // and the others are told
+					<-ctx.Done()
+				}
+				return nil
+			})
+			if err != fails || ctx.Err() != nil || v.ready.Load() {
+				t.Errorf("%v, %v, ready %t", err, ctx.Err(), v.ready.Load())
+			}
+		})
 	}
 }
