@@ -26,12 +26,13 @@ const (
 	decideEvery  = 2 * time.Second
 	sayAgain     = 15 * time.Second // a decision that stays as it is
 	settleUp     = 10 * time.Second // for which more must have been wanted; the first workers are asked for at once
-	loadHolds    = time.Minute      // a flow's load, without any coordinator that sees it
+	loadHolds    = time.Minute      // a flow's load, without any coordinator that sees it, and the furthest end of its source
 	scaleHolds   = 30 * time.Second // a decision, where the queue can't be asked
 	clockSet     = time.Minute      // ahead: the queue's clock was set back
 	leaseTurn    = 5 * time.Second  // that a worker with other partitions waiting stays with one, at most
 	recordBytes  = 1 << 10          // of a flow whose records nobody has measured
 	arrivalShare = 0.2              // of what has come since the last decision against what came before
+	mostWanted   = 1e6              // whatever the figures say
 )
 
 // A Scale is how many workers are wanted and why, as GET /scale answers it. Programs read it: fields may be added, and none changes.
@@ -77,7 +78,8 @@ type Load struct {
 	Limit      float64   `json:"limit,omitempty"` // bytes a second, all workers together
 	Arrival    float64   `json:"arrival"`         // bytes a second
 	Other      bool      `json:"other,omitempty"` // there is something else to do, or to try again
-	End        int64     `json:"end"`             // of the source's partitions together
+	End        int64     `json:"end"`             // of the source's partitions together, the furthest that any coordinator has seen
+	EndAt      time.Time `json:"endAt"`           // when it was seen
 	Counted    int       `json:"counted"`         // partitions in End
 	Record     float64   `json:"record"`          // bytes
 }
@@ -89,6 +91,8 @@ type Circumstances struct {
 	Depth lease.Depth
 	Tempo lease.Tempo
 	Flows map[string]Load // that this coordinator sees
+	// Unseen are the tasks on the queue, waiting or held, of flows that no coordinator has been able to look at lately.
+	Unseen int
 }
 
 // Decide makes the next decision.
@@ -96,7 +100,7 @@ func (c Circumstances) Decide(last Decision) Decision {
 	now := c.Depth.At
 	next := Decision{Flows: c.merge(last.Flows), More: last.More, Fewer: last.Fewer, Busy: last.Busy}
 	first := last.DecidedAt.IsZero()
-	if first || last.DecidedAt.Sub(now) > clockSet {
+	if first || last.latest().Sub(now) > clockSet {
 		next.More, next.Fewer, next.Busy = Stretch{}, Stretch{}, now
 	}
 	next.Desired, next.Since = last.Desired, last.Since
@@ -105,7 +109,8 @@ func (c Circumstances) Decide(last Decision) Decision {
 	sum := c.sum(next.Flows)
 	next.BacklogBytes, next.BacklogPartitions, next.Arrival = int64(sum.Bytes), sum.Partitions, int64(sum.Arrival)
 	work := sum.Other || sum.Partitions > 0
-	if work {
+	blind := c.Unseen > 0 && last.Desired > 0 // workers may be copying what nobody here can see
+	if work || blind {
 		next.Busy = now
 	}
 	want, why := c.want(sum)
@@ -113,8 +118,13 @@ func (c Circumstances) Decide(last Decision) Decision {
 	switch {
 	case !work && (first || resting || last.Desired == 0):
 		want, why = c.Min, "nothing to copy"
+	case !work && blind:
+		want, why = last.Desired, "nothing to copy is seen"
 	case !work:
 		want, why = max(1, c.Min), "nothing to copy since "+next.Busy.UTC().Format(time.TimeOnly)
+	}
+	if blind && want <= last.Desired {
+		want, why = last.Desired, fmt.Sprintf("%s; no fewer than before, with %s on the queue of flows that can't be looked at", why, plural(c.Unseen, "task"))
 	}
 	if resting {
 		next.Fewer.Workers = 0 // what was wanted before counts no more
@@ -141,14 +151,20 @@ func (c Circumstances) merge(known map[string]Load) map[string]Load {
 
 // after reckons what has come since an earlier load of the same flow.
 func (l Load) after(was Load) Load {
-	l.Arrival = was.Arrival
-	passed := l.At.Sub(was.At).Seconds()
-	if was.Counted != l.Counted || passed <= 0 { // not the same partitions: nothing can be said
+	l.Arrival, l.EndAt = was.Arrival, l.At
+	if was.Counted != l.Counted { // not the same partitions: nothing can be said
 		return l
 	}
-	// Less than before is what a coordinator sees that looked earlier, and makes up for what the next one will see too much.
-	came := float64(l.End-was.End) * l.Record / passed
-	l.Arrival += (1 - math.Pow(1-arrivalShare, passed/decideEvery.Seconds())) * (came - l.Arrival)
+	passed := l.At.Sub(was.EndAt)
+	if l.End < was.End && passed < loadHolds { // seen by a coordinator that looked earlier, or that has stood still since
+		l.End, l.EndAt = was.End, was.EndAt
+		return l
+	}
+	if passed <= 0 {
+		return l
+	}
+	came := max(0, float64(l.End-was.End)*l.Record/passed.Seconds())
+	l.Arrival += (1 - math.Pow(1-arrivalShare, float64(passed)/float64(decideEvery))) * (came - l.Arrival)
 	if l.Arrival < 1 {
 		l.Arrival = 0
 	}
@@ -174,7 +190,12 @@ func (c Circumstances) sum(flows map[string]Load) (sum Load) {
 	return sum
 }
 
-func (c Circumstances) rate() float64 { return cmp.Or(c.Tempo.Rate, float64(c.Scale.Rate)) }
+func (c Circumstances) rate() float64 {
+	if c.Tempo.Rate > 0 {
+		return c.Tempo.Rate
+	}
+	return float64(c.Scale.Rate)
+}
 
 // want is how many workers would do, and why.
 func (c Circumstances) want(sum Load) (int, string) {
@@ -182,7 +203,7 @@ func (c Circumstances) want(sum Load) (int, string) {
 	if sum.Arrival >= 1 {
 		why += fmt.Sprintf(" and %s/s that come", size(sum.Arrival))
 	}
-	want := int(math.Ceil(sum.Demand/c.rate() - 1e-9))
+	want := int(min(math.Ceil(sum.Demand/c.rate()-1e-9), mostWanted))
 	why += fmt.Sprintf(": %s at %s/s", plural(max(1, want), "worker"), size(c.rate()))
 	if turns := int(math.Ceil(float64(sum.Partitions) * leaseTurn.Seconds() / (float64(max(1, c.Slots)) * c.Drain.Seconds()))); turns > want {
 		want = turns
@@ -227,6 +248,11 @@ func (d *Decision) settle(c Circumstances, want int, atOnce bool) {
 	if within := min(max(d.Desired, c.Min), c.Max); within != d.Desired || d.Since.IsZero() { // they were others, or this is the first
 		d.move(within)
 	}
+}
+
+// latest is the latest time that the decision knows of.
+func (d Decision) latest() time.Time {
+	return slices.MaxFunc([]time.Time{d.DecidedAt, d.Busy, d.More.Since, d.Fewer.Since}, time.Time.Compare)
 }
 
 func (d *Decision) move(to int) {
@@ -276,9 +302,17 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.0f B", bytes)
 }
 
+// failed says whether a cluster didn't answer for some of the partitions.
+func (f FlowReport) failed() bool {
+	return slices.ContainsFunc(f.Plan.Partitions, func(at Partition) bool { return at.State == Failed })
+}
+
 // load is what the last pass over a flow left to do. Copies of heartbeats are no reason for a worker: they are made while one is there.
 func (f FlowReport) load(flow spec.Flow, drain time.Duration, tempo lease.Tempo, now time.Time) Load {
 	l := Load{At: now, Record: cmp.Or(tempo.RecordBytes[f.Flow], recordBytes), Other: f.GroupsDue}
+	if f.Plan.State != spec.Running {
+		return l // what is held there isn't tried again either
+	}
 	behind := map[string]int64{}
 	for _, at := range f.Plan.Partitions {
 		if at.Begun && mm2.Heartbeats(flow.Policy, at.Topic) {
@@ -395,7 +429,11 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 	if len(flows) == 0 { // this coordinator sees nothing, and another may
 		return last.Scale, revision > 0 && depth.At.Sub(last.DecidedAt) < scaleHolds, nil
 	}
-	next := Circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows}.Decide(last)
+	unseen, err := c.unseen(ctx, flows, last, depth.At)
+	if err != nil {
+		return Scale{}, false, err
+	}
+	next := Circumstances{Scale: c.scaling.settings.Scale, Slots: c.scaling.settings.Slots, Depth: depth, Tempo: tempo, Flows: flows, Unseen: unseen}.Decide(last)
 	if next.DecidedAt.Sub(last.DecidedAt).Abs() < sayAgain && next.same(last) {
 		return last.Scale, true, nil
 	}
@@ -412,11 +450,35 @@ func (c *Coordinator) rescale(ctx context.Context) (s Scale, known bool, err err
 func (c *Coordinator) loads(tempo lease.Tempo, now time.Time) map[string]Load {
 	all := map[string]Load{}
 	for _, f := range c.flows {
-		if r := f.last(); r.Passes > 0 && r.Err == nil && time.Since(r.At) < passTimeout {
-			all[r.Flow] = r.load(f.flow, c.scaling.settings.Scale.Drain, tempo, now)
+		if r := f.last(); r.Passes > 0 && r.Err == nil && recent(r.At) {
+			if l := r.load(f.flow, c.scaling.settings.Scale.Drain, tempo, now); l.Counted > 0 || !r.failed() {
+				all[r.Flow] = l
+			}
 		}
 	}
 	return all
+}
+
+// recent says whether a look is no older than a pass may take, by either clock of the machine: one of them stands still while the machine
+// sleeps, and the other one is set.
+func recent(at time.Time) bool {
+	return time.Since(at) < passTimeout && time.Now().Round(0).Sub(at.Round(0)).Abs() < passTimeout
+}
+
+// unseen counts the tasks of flows that neither this coordinator sees nor another one has seen lately.
+func (c *Coordinator) unseen(ctx context.Context, flows map[string]Load, last Decision, now time.Time) (tasks int, err error) {
+	for _, f := range c.flows {
+		name := f.flow.Name()
+		if _, seen := flows[name]; seen || now.Sub(last.Flows[name].At).Abs() < loadHolds {
+			continue
+		}
+		n, err := c.queue.Tasks(ctx, name)
+		if err != nil {
+			return 0, err
+		}
+		tasks += n
+	}
+	return tasks, nil
 }
 
 // same says that a decision tells no more than the one before it.
@@ -424,7 +486,7 @@ func (d Decision) same(last Decision) bool {
 	d.DecidedAt = last.DecidedAt
 	flows := make(map[string]Load, len(d.Flows))
 	for flow, l := range d.Flows {
-		l.At = last.Flows[flow].At
+		l.At, l.EndAt = last.Flows[flow].At, last.Flows[flow].EndAt
 		flows[flow] = l
 	}
 	d.Flows = flows

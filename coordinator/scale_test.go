@@ -185,7 +185,7 @@ func TestScaleWithALateCoordinator(t *testing.T) {
 	sum, n := int64(0), int64(0)
 	c.goOn(10*time.Minute, func(at time.Duration) coordinator.Load {
 		if sum, n = sum+c.Arrival, n+1; at < time.Minute {
-			sum, n = 0, 0
+			sum, n, c.changes = 0, 0, 0
 		}
 		seen := at + time.Minute
 		if at/(2*time.Second)%2 == 1 {
@@ -198,7 +198,7 @@ func TestScaleWithALateCoordinator(t *testing.T) {
 	if mean := float64(sum) / float64(n) / mib; mean < 2 || mean > 3 {
 		t.Errorf("%.1f MiB/s come in the mean, and 2.5 do", mean)
 	}
-	if c.changes > 2 {
+	if c.changes > 0 {
 		t.Errorf("%d changes", c.changes)
 	}
 }
@@ -216,6 +216,76 @@ func TestScaleKnowsFlowsFromOthers(t *testing.T) {
 		if known := c.BacklogPartitions == 100; known != (second < 59) {
 			t.Fatalf("after %d s: %+v", second, c.Decision.Scale)
 		}
+	}
+}
+
+// A source is away for the coordinators, and workers may still copy what was offered: as many as there are stay, and none is started for it.
+func TestScaleKeepsWorkersForWhatNobodySees(t *testing.T) {
+	c := newCourse(t)
+	c.stay(time.Minute, behind(100, 240*mib))
+	c.want(4, "")
+	c.Unseen = 3 // of another flow
+	c.stay(time.Hour, behind(0, 0))
+	c.want(4, "no fewer than before, with 3 tasks on the queue of flows that can't be looked at")
+	c.stay(time.Minute, behind(100, 360*mib))
+	c.want(6, "6 workers at 1.0 MiB/s")
+	c.Unseen = 0 // they were given back
+	c.stay(10*time.Minute, behind(0, 0))
+	c.want(0, "nothing to copy")
+	c.Unseen = 3
+	c.stay(time.Minute, behind(0, 0))
+	c.want(0, "nothing to copy")
+}
+
+// A coordinator was frozen for ten minutes. It says once more what it saw before, of a time when there was much less on the source.
+func TestScaleWithAFrozenCoordinator(t *testing.T) {
+	c := newCourse(t)
+	at := func(at time.Duration) coordinator.Load {
+		l := behind(50, mib)
+		l.End = int64(at.Seconds() * 2.5 * mib)
+		return l
+	}
+	c.goOn(20*time.Minute, at)
+	c.changes = 0
+	c.goOn(2*time.Second, func(time.Duration) coordinator.Load { return at(10 * time.Minute) })
+	c.goOn(10*time.Minute, func(on time.Duration) coordinator.Load { return at(20*time.Minute + 2*time.Second + on) })
+	if c.want(3, "and 2.5 MiB/s that come"); c.changes != 0 {
+		t.Errorf("%d changes", c.changes)
+	}
+	c.goOn(10*time.Minute, at) // the topic was created again, and what comes is counted from its beginning
+	c.want(3, "and 2.5 MiB/s that come")
+}
+
+// What stands in KV, whoever wrote it, is never more than a decision that is a little off for a while.
+func TestScaleAfterAnyDecision(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, last := range map[string]coordinator.Decision{
+		"too many":           {Scale: coordinator.Scale{Desired: 1 << 40, DecidedAt: now}},
+		"fewer than none":    {Scale: coordinator.Scale{Desired: -7, DecidedAt: now}},
+		"work in the future": {Scale: coordinator.Scale{Desired: 3, DecidedAt: now}, Busy: now.AddDate(100, 0, 0)},
+		"fewer, and more, in the future": {Scale: coordinator.Scale{Desired: 3, DecidedAt: now},
+			Fewer: coordinator.Stretch{Since: now.AddDate(100, 0, 0), Workers: 1 << 40}, More: coordinator.Stretch{Since: now.AddDate(100, 0, 0), Workers: -1}},
+		"decided in the future": {Scale: coordinator.Scale{Desired: 3, DecidedAt: now.AddDate(100, 0, 0)}},
+		"an endless flow":       {Scale: coordinator.Scale{Desired: 3, DecidedAt: now}, Flows: map[string]coordinator.Load{"X->Y": {At: now, Partitions: 1 << 40, AtOnce: 1 << 40, Bytes: 1e300, Demand: 1e300}}},
+		"less than no flow":     {Scale: coordinator.Scale{Desired: 3, DecidedAt: now}, Flows: map[string]coordinator.Load{"X->Y": {At: now, Partitions: -1 << 40, Bytes: -1e300, Demand: -1e300, Arrival: -1e300}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourse(t)
+			c.now, c.Decision = now, last
+			for range 150 {
+				if c.stay(2*time.Second, behind(100, 240*mib)); c.Desired < 0 || c.Desired > scaleSettings.Max {
+					t.Fatalf("%d workers", c.Desired)
+				}
+			}
+			c.stay(7*time.Minute, behind(100, 120*mib))
+			c.want(2, "")
+			c.Tempo.Rate = 1e-300
+			c.stay(time.Minute, behind(100, 120*mib))
+			c.want(10, "10 is the most")
+			c.Tempo.Rate = -1
+			c.stay(15*time.Minute, behind(0, 0))
+			c.want(0, "nothing to copy")
+		})
 	}
 }
 
@@ -367,6 +437,104 @@ func TestHeldPartitionsDoNotScale(t *testing.T) {
 			in.Errorf("held until a person decides: %+v, %v", s, err)
 		}
 	})
+}
+
+// A flow is paused with work in it and a partition that was tried again by itself: none of that is work.
+func TestPausedFlowsDoNotScale(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.Options.Metrics, in.Options.Spec.Settings = nil, hasty()
+		in.create("A", "orders", 2, 500)
+		in.writeTo("A", "orders", 1)
+		in.create("B", "A.orders", 2, 0)
+		flow := in.Options.Spec.Flows[0]
+		cursors := in.Queue.Cursors(flow, in.Clusters["B"])
+		c := in.run()
+		runs := in.expect(5*time.Second, "mirror A->B orders-0", "mirror A->B orders-1")
+		task := lease.Task{Kind: lease.KindMirror, Flow: "A->B", Topic: "orders"}
+		refused := lease.State{Reason: lease.ReasonAuthorization, Held: true, Since: time.Now(), Next: time.Now().Add(lease.LongestWait)}
+		if err := in.Queue.PutState(in.Context(), task, refused); err != nil {
+			in.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if s, err := c.Scale(); err != nil || s.Desired != 1 || s.BacklogPartitions != 1 {
+			in.Errorf("before: %+v, %v", s, err)
+		}
+		if err := cursors.SetPaused(in.Context(), true); err != nil {
+			in.Fatal(err)
+		}
+		in.release(runs...)
+		time.Sleep(time.Minute)
+		if s, err := c.Scale(); err != nil || s.Desired != 0 || s.BacklogPartitions != 0 || s.BacklogBytes != 0 {
+			in.Errorf("paused: %+v, %v", s, err)
+		}
+		if err := cursors.SetPaused(in.Context(), false); err != nil {
+			in.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if s, err := c.Scale(); err != nil || s.Desired != 1 || s.BacklogPartitions != 1 {
+			in.Errorf("after: %+v, %v", s, err)
+		}
+	})
+}
+
+// The source of one of two flows is away for the coordinator while a worker holds a lease of it.
+func TestWorkerOfASourceThatIsAwayStays(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.Options.Metrics, in.Options.Spec.Settings = nil, hasty()
+		in.create("A", "orders", 1, 3)
+		in.create("B", "A.orders", 1, 0)
+		line := in.Line()
+		in.connectThrough(in.Env.Spec("A"), line.Dial)
+		c := in.run()
+		run := in.expect(5*time.Second, "mirror A->B orders-0")
+		line.Cut()
+		for range 300 {
+			time.Sleep(time.Second)
+			if err := in.Queue.Extend(in.Context(), run...); err != nil {
+				in.Fatal(err)
+			}
+		}
+		if s, err := c.Scale(); err != nil || s.Desired != 1 || !strings.Contains(s.Reason, "1 task on the queue of flows that can't be looked at") {
+			in.Errorf("while it copies: %+v, %v", s, err)
+		}
+		in.release(run...)
+		time.Sleep(time.Minute)
+		if s, err := c.Scale(); err != nil || s.Desired != 0 {
+			in.Errorf("when it has ended: %+v, %v", s, err)
+		}
+	})
+}
+
+// Something in KV is no decision, or that of a newer kferry: it is written over, or taken for what it says.
+func TestForeignDecisions(t *testing.T) {
+	for name, test := range map[string]struct {
+		slate string
+		value any
+		want  int
+	}{
+		"no decision":     {lease.SlateScale, "rubbish", 0},
+		"half a decision": {lease.SlateScale, map[string]any{"desired_workers": 7, "busy": "2000-01-01T00:00:00Z", "decided_at": "yesterday"}, 0},
+		"of a newer one":  {lease.SlateScale, map[string]any{"desired_workers": 7, "since": "2000-01-01T00:00:00Z", "busy": "2000-01-01T00:00:00Z", "decided_at": "2000-01-01T00:00:00Z", "regions": []int{1}}, 7},
+		"no tempo":        {lease.SlateTempo, []int{1}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(in *installation) {
+				in.Options.Metrics, in.Options.Spec.Settings = nil, hasty()
+				if _, err := in.Queue.Slate(test.slate).Write(in.Context(), test.value, 0); err != nil {
+					in.Fatal(err)
+				}
+				c := in.run()
+				time.Sleep(10 * time.Second)
+				if s, err := c.Scale(); err != nil || s.Desired != test.want {
+					in.Errorf("at first: %+v, %v", s, err)
+				}
+				time.Sleep(time.Minute)
+				if s, err := c.Scale(); err != nil || s.Desired != 0 {
+					in.Errorf("in the end: %+v, %v", s, err)
+				}
+			})
+		})
+	}
 }
 
 // A flow that is held to a rate, by configuration or while it runs, is not faster with more workers.

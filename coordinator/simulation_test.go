@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -248,9 +250,27 @@ func TestWorkersFollowTheTraffic(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if was, err := os.ReadFile("testdata/scale.svg"); err != nil || !bytes.Equal(was, plot) {
+	if was, err := os.ReadFile("testdata/scale.svg"); err != nil || !alike(was, plot) {
 		t.Errorf("testdata/scale.svg shows something else than the simulation (%v); -regenerate draws it anew", err)
 	}
+}
+
+var figure = regexp.MustCompile(`\d+(\.\d)?`)
+
+// alike compares two plots as they look: the last digit of a place may be another one where the processor multiplies and adds in one step.
+func alike(a, b []byte) bool {
+	if !bytes.Equal(figure.ReplaceAll(a, nil), figure.ReplaceAll(b, nil)) {
+		return false
+	}
+	others := figure.FindAll(b, -1)
+	for i, text := range figure.FindAll(a, -1) {
+		one, err1 := strconv.ParseFloat(string(text), 64)
+		other, err2 := strconv.ParseFloat(string(others[i]), 64)
+		if err1 != nil || err2 != nil || math.Abs(one-other) > 0.11 {
+			return false
+		}
+	}
+	return true
 }
 
 func wait(seconds int) string {

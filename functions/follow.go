@@ -74,11 +74,7 @@ func (f follower) there(ctx context.Context) (bool, error) {
 }
 
 func (f follower) note(ctx context.Context) (follow.Note, error) {
-	loaded, err := f.cursors.Loaded(ctx)
-	if err == nil && !loaded {
-		err = lease.ErrNotLoaded // what was applied would be forgotten
-	}
-	if err != nil {
+	if err := f.cursors.CheckLoaded(ctx); err != nil { // what was applied would be forgotten
 		return follow.Note{}, err
 	}
 	notes, err := f.cursors.Notes(ctx)

@@ -131,10 +131,7 @@ func (r *translator) run(ctx context.Context, l *lease.Lease, last lease.State) 
 func (r *translator) look(ctx context.Context) (*groups.Copies, error) {
 	copies := r.copies
 	for c, cursors := &copies, r.cursors; ; c, cursors = c.Back, r.back {
-		loaded, err := cursors.Loaded(ctx)
-		if err == nil && !loaded {
-			err = lease.ErrNotLoaded
-		}
+		err := cursors.CheckLoaded(ctx)
 		if err == nil {
 			c.Cursors, err = cursors.All(ctx)
 		}

@@ -67,7 +67,8 @@ type mirror struct {
 	archive *offsets.Archive
 	syncs   *offsets.Syncs
 
-	yield     <-chan struct{}                            // closed when the worker wants this lease back
+	until     time.Time                                  // when the run's time is used up; zero is never
+	yield     <-chan struct{}                            // closed when that is so, or the worker wants this lease back
 	recovered func()                                     // tells that the task goes on; does so once
 	lastState func(context.Context) (lease.State, error) // how the task ended last, where it failed
 }
@@ -79,6 +80,9 @@ type mirror struct {
 // soft ends when the worker drains: no more is read or sent. ctx outlives it, so that what was sent is accounted for.
 func (m *mirror) run(ctx, soft context.Context) error {
 	err := m.open(ctx, soft)
+	if errors.Is(err, errYield) && !m.until.IsZero() && !time.Now().Before(m.until) {
+		err = errNoTime
+	}
 	if err == nil {
 		err = m.showAgain(ctx)
 	}
@@ -167,12 +171,17 @@ func (m *mirror) copyOn(ctx, soft context.Context) error {
 	defer m.pace.leave()
 	defer m.count.backlog.has(false)
 	known, size, uncertain := m.at.Sequence, m.splitBytes, 0
+	var stuck error // of the last request, where it was not acknowledged
 	for {
 		err := m.copy(ctx, soft)
 		unknown, is := errors.AsType[*unknownError](err)
+		if errors.Is(err, errYield) && stuck != nil && m.at.Sequence == known {
+			return stuck // whoever goes on would fare alike, and nobody would hear of it
+		}
 		if !is {
 			return err
 		}
+		stuck = err
 		if m.at.Sequence != known || m.splitBytes != size {
 			known, size, uncertain = m.at.Sequence, m.splitBytes, 0
 		}

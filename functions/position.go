@@ -224,7 +224,7 @@ func (m *mirror) nextGeneration(ctx, soft context.Context) error {
 
 // settledEnd returns the target's log end once everything up to it is replicated, so that it can be read and will not go away.
 func (m *mirror) settledEnd(soft context.Context) (int64, error) {
-	deadline := time.Now().Add(settleLimit)
+	began := time.Now()
 	for {
 		end, err := m.target.LogEnd(soft, m.to)
 		if err != nil {
@@ -240,14 +240,18 @@ func (m *mirror) settledEnd(soft context.Context) (int64, error) {
 		if high.Offset >= end.Offset {
 			return end.Offset, nil
 		}
-		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("%s: the high watermark %d has not reached the log end %d for %s: %w", m.to, high.Offset, end.Offset, settleLimit, kafka.ErrNotEnoughReplicas)
+		behind := func() error { // not errYield: whoever goes on would only wait as well, and nobody would hear of it
+			return fmt.Errorf("%s: the high watermark %d has not reached the log end %d for %s: %w",
+				m.to, high.Offset, end.Offset, time.Since(began).Round(time.Millisecond), kafka.ErrNotEnoughReplicas)
+		}
+		if time.Since(began) > settleLimit {
+			return 0, behind()
 		}
 		select {
 		case <-soft.Done():
 			return 0, errDrain
 		case <-m.yield:
-			return 0, errYield
+			return 0, behind()
 		case <-time.After(settleStep):
 		}
 	}

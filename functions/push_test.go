@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kferry/kferry/functions"
@@ -222,6 +224,55 @@ func TestCallKeepsItsBounds(t *testing.T) {
 		}
 		few.free()
 	})
+}
+
+// The target lacks replicas for longer than a run lasts. Run after run ends without a record, and the state says why, until they are there.
+func TestRunsThatAreTooShortSayWhatTheyWaitFor(t *testing.T) {
+	for name, fault := range map[string]func(w *world, over time.Time){
+		"for what has landed to be replicated": func(w *world, over time.Time) {
+			w.env.Kafka("B").ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				request := req.(*kmsg.ListOffsetsRequest)
+				if request.Topics[0].Topic != replica || request.Topics[0].Partitions[0].Timestamp != kafka.Latest || time.Now().After(over) {
+					return nil, nil, false
+				}
+				w.env.Kafka("B").KeepControl()
+				return listed(request, 20), nil, true
+			})
+		},
+		"for the next batch to be taken": func(w *world, over time.Time) {
+			stop := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: replica, Err: kerr.NotEnoughReplicas, Count: -1})
+			time.AfterFunc(time.Until(over), stop.Remove)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{}, func(w *world) {
+				w.writeBatches(6, 10)
+				w.killAt(position{"B", kmsg.Produce, replica, 3}, w.worker(0), true)
+				time.Sleep(leaseTime)
+				over := time.Now().Add(time.Minute)
+				fault(w, over)
+				c := w.called(1, spec.Front{RunTime: 300 * time.Millisecond})
+				for attempts := 1; time.Now().Before(over.Add(-5 * time.Second)); attempts++ {
+					c.call(w.Context())
+					s, failed := w.state(0)
+					if !failed || s.Held || s.Reason != lease.ReasonError || !strings.Contains(s.Detail, kafka.ErrNotEnoughReplicas.Error()) || s.Attempts != attempts {
+						t.Fatalf("after call %d: %+v", attempts, s)
+					}
+					time.Sleep(time.Until(s.Next))
+					w.offerReleased(0)
+				}
+				time.Sleep(time.Until(over))
+				w.eventually("goes on", func() bool {
+					c.call(w.Context())
+					return w.offerBehind()
+				})
+				if s, failed := w.state(0); failed {
+					t.Errorf("in the end: %+v", s)
+				}
+				w.exact()
+			})
+		})
+	}
 }
 
 // A run that does not even find its position in its time has failed: its state says why, and it is tried again later.

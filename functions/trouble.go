@@ -25,10 +25,11 @@ const (
 )
 
 var (
-	errYield = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
-	errDrain = errors.New("the worker drains")
-	errLate  = errors.New("nothing was fetched yet")
-	errOver  = fmt.Errorf("the run did not end within %s after its time was used up", overrun)
+	errYield  = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
+	errDrain  = errors.New("the worker drains")
+	errLate   = errors.New("nothing was fetched yet")
+	errNoTime = errors.New("the time of a run was used up before it was known what has landed: give KFERRY_RUN_TIME more")
+	errOver   = fmt.Errorf("the run did not end within %s after its time was used up", overrun)
 )
 
 // holdError says that a task can't go on, why, and what to do.
@@ -281,7 +282,7 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 		cause = hold(lease.ReasonAuthorization, "%v", cause)
 	}
 	now := time.Now()
-	s := lease.State{Reason: cmp.Or(lease.Away(cause), lease.ReasonError), Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since,
+	s := lease.State{Reason: cmp.Or(lease.Away(cause), lease.ReasonError), Detail: cause.Error(), Attempts: last.Attempts + 1, Since: last.Since, Worker: w.host,
 		Done: t.done, Synced: last.Synced, SyncedAt: last.SyncedAt}
 	if s.Since.IsZero() {
 		s.Since = now
@@ -298,7 +299,8 @@ func (w *Worker) adjourn(ctx context.Context, t *tenancy, cause error) error {
 			s.Next = now.Add(confirmAfter)
 		}
 	}
-	if last.Reason == s.Reason {
+	unlike := s.Reason == lease.ReasonDigest // alike for all partitions, and after a run of another worker
+	if !unlike && last.Reason == s.Reason || unlike && !w.warnOnce(s.Detail) {
 		level = w.Logger.Debug // said before
 	}
 	w.metrics.failures.WithLabelValues(t.Task.Flow, string(s.Reason)).Inc()

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -79,11 +80,14 @@ type Worker struct {
 	archives     map[string]*offsets.Archive // by flow
 	syncs        map[string]*offsets.Syncs   // likewise
 
+	host    string
 	claimed chan struct{} // closed when the worker claims no more
 
-	mu     sync.Mutex // guards what follows
-	held   map[*tenancy]struct{}
-	worked time.Time // when a lease last ended that was no pulse
+	mu      sync.Mutex // guards what follows
+	held    map[*tenancy]struct{}
+	worked  time.Time               // when a lease last ended that was no pulse
+	dropped map[lease.Task]struct{} // tasks that the specification was against, by identity, see oppose
+	warned  map[string]struct{}     // how this specification differs from the coordinator's, as the log has it
 }
 
 // tenancy is one lease in one slot.
@@ -109,7 +113,10 @@ func NewWorker(o Options) *Worker {
 	if o.Budget == nil {
 		o.Budget = kafka.NewBudget(int64(o.Spec.Settings.Memory))
 	}
-	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}}
+	w := &Worker{Options: o, metrics: newMetrics(o.Metrics), cursors: map[string]*lease.Cursors{}, pacers: map[string]*pacer{}, archives: map[string]*offsets.Archive{}, syncs: map[string]*offsets.Syncs{}, translators: map[string]*translator{}, predecessors: newPredecessors(), claimed: make(chan struct{}), held: map[*tenancy]struct{}{}, dropped: map[lease.Task]struct{}{}, warned: map[string]struct{}{}}
+	if w.host, _ = os.Hostname(); w.host == "" {
+		w.host = "a host without a name"
+	}
 	if o.Metrics != nil && o.Spec.Settings.MM2Metrics {
 		memory := int64(o.Spec.Settings.Memory)
 		w.metrics.meters = newMeters(o.Spec.Flows, w.occupied, func() int64 { return memory - o.Budget.InFlight() })
@@ -307,9 +314,50 @@ func (w *Worker) askBack(some func(*tenancy) bool) {
 
 // resting says whether a task is not to be done now, although it is on the queue.
 func (w *Worker) resting(task lease.Task) bool {
+	return w.pacers[task.Flow].isPaused() || w.against(task) != ""
+}
+
+// against is what in this worker's specification is against a task that was offered.
+func (w *Worker) against(task lease.Task) string {
 	flow, _ := w.Spec.Flow(task.Flow)
-	unbounded := task.Slot > 0 && flow.MaxLeases == 0 // since, and offered otherwise now
-	return w.pacers[task.Flow].isPaused() || unbounded || flow.State != spec.Running && task.Kind != lease.KindGroups
+	switch {
+	case task.Slot > 0 && flow.MaxLeases == 0:
+		return "has no bound on the partitions that are copied at one time (tasks.max)"
+	case flow.State != spec.Running && task.Kind != lease.KindGroups:
+		return fmt.Sprintf("has the flow %s", flow.State)
+	}
+	return ""
+}
+
+// oppose ends a task that is resting. Met once, it may be of the time before the configuration was changed; again, and whoever offers it
+// has another configuration.
+func (w *Worker) oppose(task lease.Task) error {
+	why := w.against(task)
+	if why == "" {
+		return errYield
+	}
+	w.mu.Lock()
+	_, again := w.dropped[task.Identity()]
+	w.dropped[task.Identity()] = struct{}{}
+	w.mu.Unlock()
+	if !again {
+		return errYield
+	}
+	return w.unlike("for %s %s, and the coordinator's has not", task.Flow, why)
+}
+
+// unlike is the hold of a task that another specification is needed for.
+func (w *Worker) unlike(format string, args ...any) error {
+	return hold(lease.ReasonDigest, "the specification of the worker on %s %s: give coordinators and workers the same file and variables", w.host, fmt.Sprintf(format, args...))
+}
+
+// warnOnce says whether the log does not have a text yet.
+func (w *Worker) warnOnce(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, said := w.warned[text]
+	w.warned[text] = struct{}{}
+	return !said
 }
 
 // extend keeps all held leases alive.
@@ -333,16 +381,19 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 	soft, free := t.bind(soft)
 	defer free()
 	if t.Task.Version > lease.TaskVersion {
-		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, this one knows %d): update this worker", t.Task.Version, lease.TaskVersion))
+		w.conclude(hard, t, hold(lease.ReasonFormat, "a newer kferry offered this task (format %d, the worker on %s knows %d): update that one", t.Task.Version, w.host, lease.TaskVersion))
 		return
 	}
 	flow, ok := w.Spec.Flow(t.Task.Flow)
-	if !ok || flow.Digest() != t.Task.Digest {
-		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker's specification of %s differs from the coordinator's: give both the same", t.Task.Flow))
+	switch {
+	case !ok:
+		w.conclude(hard, t, w.unlike("has no flow %s, and the coordinator's has", t.Task.Flow))
 		return
-	}
-	if w.resting(t.Task) {
-		w.conclude(hard, t, errYield)
+	case flow.Digest() != t.Task.Digest:
+		w.conclude(hard, t, w.unlike("of %s differs from the coordinator's in what is copied (topics, isolation level) or in what copies are called", t.Task.Flow))
+		return
+	case w.resting(t.Task):
+		w.conclude(hard, t, w.oppose(t.Task))
 		return
 	}
 	source, target := w.Clusters[flow.SourceKey()], w.Clusters[flow.TargetKey()]
@@ -359,7 +410,7 @@ func (w *Worker) work(hard, soft context.Context, t *tenancy) {
 		m.count.end()
 		w.conclude(hard, t, err)
 	default:
-		w.conclude(hard, t, hold(lease.ReasonDigest, "this worker does not know tasks of kind %q: it is older than the coordinator", t.Task.Kind))
+		w.conclude(hard, t, hold(lease.ReasonDigest, "the worker on %s does not know tasks of kind %q: it is older than the coordinator, update it", w.host, t.Task.Kind))
 	}
 }
 
@@ -405,7 +456,7 @@ func (w *Worker) mirror(hard context.Context, flow spec.Flow, source, target *ka
 	count.note = t.landed
 	return &mirror{
 		flow: flow, source: source, target: target, from: from, to: to,
-		lease: t.Lease, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
+		lease: t.Lease, until: t.bounds.until, yield: t.asked, cursors: w.cursors[flow.Name()], topics: &w.topics, predecessors: w.predecessors, budget: w.Budget, pacer: w.pacers[flow.Name()],
 		archive: w.archives[flow.Name()], syncs: w.syncs[flow.Name()], synced: -1,
 		log: w.Logger.With("flow", flow.Name(), "partition", from.String()), count: count,
 		recovered: sync.OnceFunc(func() { w.forgive(hard, t.Task) }),

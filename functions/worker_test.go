@@ -2,6 +2,10 @@ package functions_test
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,8 +13,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/kferry/kferry/functions"
 	"github.com/kferry/kferry/shared/kafka"
 	"github.com/kferry/kferry/shared/lease"
+	"github.com/kferry/kferry/shared/spec"
 )
 
 // offersFor is a coordinator that looks ten times a second, for a while.
@@ -347,6 +353,86 @@ func TestTasksThatAreNotForThisWorker(t *testing.T) {
 	}
 }
 
+// heard is a log that is looked into.
+type heard struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (h *heard) Write(line []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(line)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
+}
+
+// A worker whose specification is not the coordinator's copies nothing, or as the coordinator wants it; and where it copies nothing the state
+// says why, on which host, and what to do, and its log says so once.
+func TestOtherSpecificationsAreNamed(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		worker func(*spec.Flow)
+		task   func(*lease.Task)
+		says   string
+		copies bool
+	}{
+		"stopped":            {worker: func(f *spec.Flow) { f.State = spec.Stopped }, says: "for A->B has the flow stopped, and the coordinator's has not"},
+		"no tasks.max":       {task: func(t *lease.Task) { t.Slot = int(t.Partition) + 1 }, says: "(tasks.max)"},
+		"another tasks.max":  {worker: func(f *spec.Flow) { f.MaxLeases = 7 }, task: func(t *lease.Task) { t.Slot = int(t.Partition) + 1 }, copies: true},
+		"tasks.max here":     {worker: func(f *spec.Flow) { f.MaxLeases = 7 }, copies: true},
+		"other topics":       {task: func(t *lease.Task) { t.Digest = "other" }, says: "of A->B differs from the coordinator's in what is copied"},
+		"another connector":  {worker: func(f *spec.Flow) { f.Connector = "mine" }, says: `under connector and topic "MirrorSourceConnector mm2-offsets.A.internal"`},
+		"no such flow":       {worker: func(f *spec.Flow) { f.Source = "B"; f.Target = "A" }, says: "has no flow A->B, and the coordinator's has"},
+		"a replicas' number": {worker: func(f *spec.Flow) { f.ReplicationFactor = 3 }, copies: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, setup{partitions: 3}, func(w *world) {
+				w.write(30)
+				log := &heard{}
+				w.workerWith(func(o *functions.Options) {
+					o.Logger = slog.New(slog.NewTextHandler(log, nil))
+					if c.worker != nil {
+						c.worker(&o.Spec.Flows[0])
+					}
+				}, nil)
+				end := time.Now().Add(time.Minute)
+				for ; time.Now().Before(end); time.Sleep(time.Second) {
+					for p := range w.partitions {
+						task := w.task(p)
+						if c.task != nil {
+							c.task(&task)
+						}
+						if s, _ := w.state(p); s.Next.Before(time.Now()) && w.sourceEnd(p) > w.targetEnd(p) {
+							_, err := w.queue.Offer(w.Context(), task)
+							w.must(err)
+						}
+					}
+				}
+				for p := range w.partitions {
+					s, known := w.state(p)
+					if copied := w.targetEnd(p) == w.sourceEnd(p); copied != c.copies || known == c.copies {
+						t.Errorf("partition %d: copied %t, %+v", p, copied, s)
+					}
+					if !c.copies && (!strings.Contains(s.Detail, c.says) || !strings.Contains(s.Detail, "give coordinators and workers the same file and variables") || s.Worker != host) {
+						t.Errorf("partition %d: %+v, want %q", p, s, c.says)
+					}
+				}
+				if n := strings.Count(log.String(), "reason=digest"); !c.copies && name != "another connector" && n != 1 {
+					t.Errorf("%d times in the log:\n%s", n, log)
+				}
+			})
+		})
+	}
+}
+
 // An empty queue says nothing about cursors: nobody begins before they were loaded.
 func TestNothingIsCopiedBeforeCursorsAreLoaded(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
@@ -443,13 +529,13 @@ func TestSilentOffsetsTopicHoldsUpNoRecords(t *testing.T) {
 // A cluster that is back is found within seconds, however long it was away; and meanwhile it is not asked all the time.
 func TestReturningClusterIsFoundSoon(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
-		w.stream(11 * time.Minute)
+		w.stream(7 * time.Minute)
 		w.worker(0)
 		w.offersFor(5 * time.Second)
 		away := w.env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: replica, Err: kerr.NotEnoughReplicas, Count: -1})
-		w.offersFor(10 * time.Minute)
-		if asked := away.Hits(); asked > 1200 {
-			t.Errorf("asked %d times in ten minutes", asked)
+		w.offersFor(6 * time.Minute) // clients forget a cluster's metadata after five
+		if asked := away.Hits(); asked > 720 {
+			t.Errorf("asked %d times in six minutes", asked)
 		}
 		away.Remove()
 		before, back := w.targetEnd(0), time.Now()

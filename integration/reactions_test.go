@@ -89,13 +89,13 @@ func (m *reactions) copiedAfter(follow func()) time.Duration {
 func (m *reactions) lagWithWorker(w worker) {
 	at, held := m.report.row("a record comes → it is copied, a worker waits"), m.report.row("the same, the worker holds the partition")
 	waits := func() { time.Sleep(time.Millisecond) }
-	for n := range times(3, 20) {
+	for n := range times(1, 20) {
 		if n%partitions == 0 {
 			testbed.Eventually(m.t, soon, "the worker to hold nothing", func() bool { return sum(metrics(m.t, w), "kferry_leases_held") == 0 })
 		}
 		at.resumedAfter(m.copiedAfter(waits))
 	}
-	for range times(3, 20) {
+	for range times(1, 20) {
 		m.next += partitions - 1 // the same partition
 		held.resumedAfter(m.copiedAfter(waits))
 	}
@@ -132,7 +132,7 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 		return w
 	}
 	back, ended := m.report.row("SIGTERM → all leases are back on the queue"), m.report.row("SIGTERM → the process has ended")
-	for range times(3, 20) {
+	for range times(1, 20) {
 		w := works()
 		began := time.Now()
 		w.Term()
@@ -147,7 +147,7 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 	}
 	at := *m.installation
 	at.row = m.report.row("SIGKILL → another worker goes on with every partition")
-	for w, n := works(), times(2, 10); n > 0; n-- {
+	for w, n := works(), times(1, 10); n > 0; n-- {
 		other := m.start("worker")
 		addressOf(m.t, other)
 		pass(m.t, time.Duration(m.random.Int64N(int64(time.Second))))

@@ -47,6 +47,9 @@ func TestScaleOverHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if cache := answer.Header.Get("Cache-Control"); cache != "no-store" {
+			t.Errorf("Cache-Control is %q", cache)
+		}
 		if answer.StatusCode == http.StatusOK {
 			if kind := answer.Header.Get("Content-Type"); kind != "application/json" {
 				t.Errorf("Content-Type is %q", kind)

@@ -111,12 +111,7 @@ func (c *Cursors) find(ctx context.Context, topic string, partition int32) (entr
 	if err != nil || !found.deleted {
 		return found, err
 	}
-	loaded, err := c.Loaded(ctx)
-	switch {
-	case err != nil:
-	case !loaded:
-		err = ErrNotLoaded
-	default:
+	if err = c.CheckLoaded(ctx); err == nil {
 		if found, err = c.read(ctx, key); err == nil && found.deleted {
 			err = ErrNoCursor
 		}

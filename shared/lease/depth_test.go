@@ -128,6 +128,15 @@ func TestSlate(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		read(mine, 3)
+		broken := q.Slate("broken") // of what is no such value nothing is taken
+		written, err := broken.Write(t.Context(), map[string]any{"peak": 5, "rate": "fast"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tempo := lease.Tempo{Rate: 3}
+		if revision, err := broken.Read(t.Context(), &tempo); err != nil || revision != written || tempo.Rate != 3 || tempo.Peak != 0 {
+			t.Errorf("read %+v of revision %d, %v", tempo, revision, err)
+		}
 	})
 }
 

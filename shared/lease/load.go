@@ -304,8 +304,27 @@ func (c *Cursors) loadedFrom() string { return c.flow.Connector + " " + c.flow.O
 
 // Loaded says whether the bucket holds what the offsets topic holds. While it doesn't, workers hand their leases back.
 func (c *Cursors) Loaded(ctx context.Context) (bool, error) {
+	switch err := c.CheckLoaded(ctx); {
+	case errors.Is(err, ErrNotLoaded):
+		return false, nil
+	default:
+		return err == nil, err
+	}
+}
+
+// CheckLoaded is ErrNotLoaded, and why, where Loaded says no.
+func (c *Cursors) CheckLoaded(ctx context.Context) error {
 	mark, err := c.read(ctx, loadedKey(escape(c.flow.Name())))
-	return err == nil && !mark.deleted && string(mark.value) == c.loadedFrom(), err
+	switch {
+	case err != nil:
+		return err
+	case mark.deleted || len(mark.value) == 0:
+		return ErrNotLoaded
+	case string(mark.value) != c.loadedFrom():
+		return fmt.Errorf("%w: a coordinator keeps those of %s under connector and topic %q, and this process' specification under %q: give coordinators and workers the same file and variables",
+			ErrNotLoaded, c.flow.Name(), mark.value, c.loadedFrom())
+	}
+	return nil
 }
 
 // unload takes the mark back.

@@ -35,12 +35,8 @@ type Orders struct {
 // Orders returns those that hold. Coordinators and workers hear of a change by asking again. ErrNotLoaded while nobody can tell, because
 // NATS came up empty: what was known before still holds then.
 func (c *Cursors) Orders(ctx context.Context) (Orders, error) {
-	loaded, err := c.Loaded(ctx)
-	if err != nil {
-		return Orders{}, err
-	}
-	if !loaded {
-		return Orders{}, fmt.Errorf("what was set of %s while running: %w", c.flow.Name(), ErrNotLoaded)
+	if err := c.CheckLoaded(ctx); err != nil {
+		return Orders{}, fmt.Errorf("what was set of %s while running: %w", c.flow.Name(), err)
 	}
 	notes, err := c.Notes(ctx)
 	return Orders{limitsIn(notes), pausedIn(notes)}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 )
 
 // A Slate is one value that several processes read and write: each writes on the revision that it has read, so that none writes over what
@@ -31,9 +32,12 @@ func (s Slate) Read(ctx context.Context, into any) (revision uint64, err error) 
 			return err
 		}
 		revision = found.revision
-		if err := json.Unmarshal(found.value, into); err != nil {
+		value := reflect.New(reflect.TypeOf(into).Elem()) // else what comes before the mistake would be taken
+		if err := json.Unmarshal(found.value, value.Interface()); err != nil {
 			s.queue.options.Logger.Debug("skipped an entry", "key", s.key, "error", err)
+			return nil
 		}
+		reflect.ValueOf(into).Elem().Set(value.Elem())
 		return nil
 	})
 	return revision, err

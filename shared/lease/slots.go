@@ -74,6 +74,18 @@ func (q *Queue) Underway(ctx context.Context, flow string) (tasks map[uint64]Tas
 	return tasks, err
 }
 
+// Tasks is how many mirror tasks of a flow wait on the queue or are held.
+func (q *Queue) Tasks(ctx context.Context, flow string) (n int, err error) {
+	err = q.call(ctx, "count tasks of "+flow, func(ctx context.Context) error {
+		info, err := q.current().tasks.Info(ctx, jetstream.WithSubjectFilter(q.mirrors(flow)+">"))
+		if err == nil {
+			n = len(info.State.Subjects)
+		}
+		return err
+	})
+	return n, err
+}
+
 func (q *Queue) askSubject(flow string) string { return q.options.Name + ".ask." + escape(flow) }
 
 // AskBack asks whoever holds a task to let others have its lease. It is a plain message, kept nowhere.

@@ -74,7 +74,7 @@ type variables struct {
 	NATSTimeout      string `env:"NATS_TIMEOUT" envDefault:"5s" meaning:"time to connect to NATS, and for each answer"`
 	NATSReplicas     string `env:"NATS_REPLICAS" meaning:"servers of a NATS cluster that keep the queue: 1, 3 or 5; where not set 1, or as many as do already"`
 	Data             string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
-	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /healthz and /readyz listen, or off"`
+	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /scale, /healthz and /readyz listen, and a worker that is called, or off"`
 	HTTPToken        string `env:"KFERRY_HTTP_TOKEN" meaning:"bearer token of whoever changes something over HTTP; off the loopback needed for that"`
 	HTTPTokenFile    string `env:"KFERRY_HTTP_TOKEN_FILE" meaning:"file that holds it, read again when it changes"`
 	HTTPCert         string `env:"KFERRY_HTTP_TLS_CERT" meaning:"file of the certificate, PEM, that makes it HTTPS, read again when it changes"`
