@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/kferry/kferry/shared/cli"
 	"github.com/kferry/kferry/shared/groups"
 	"github.com/kferry/kferry/shared/lease"
@@ -449,7 +451,7 @@ func TestReadmeMirrorsLoad(t *testing.T) {
 
 // foreignFlags are those that files in deploy/ name of other programs.
 var foreignFlags = map[string][]string{
-	"deploy/Dockerfile":                  {"--chown", "--from", "--platform", "--target"},
+	"deploy/Dockerfile":                  {"--build-arg", "--chown", "--from", "--platform", "--target"},
 	"deploy/compose.yaml":                {"--bootstrap-server", "--build", "--command-property", "--config", "--create", "--if-not-exists", "--jetstream", "--num-records", "--partitions", "--record-size", "--scale", "--storage", "--store", "--throughput", "--topic"},
 	"deploy/kubernetes/nats.values.yaml": {"--from-literal"},
 }
@@ -501,6 +503,26 @@ func TestDeployNamesWhatIsThere(t *testing.T) {
 	}
 }
 
+// Whoever builds an image gives the version to a variable that is there; the linker passes over any other.
+func TestVersionIsGivenToWhatIsThere(t *testing.T) {
+	given := regexp.MustCompile(`-X github\.com/kferry/kferry/(\S+)\.(\w+)=`)
+	for _, file := range []string{"deploy/Dockerfile", "integration/setup.sh", "shared/cli/version.go"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := given.FindAllStringSubmatch(string(text), -1)
+		if len(all) == 0 {
+			t.Errorf("%s gives no version", file)
+		}
+		for _, to := range all {
+			if source, err := os.ReadFile(filepath.Join(to[1], "version.go")); err != nil || !strings.Contains(string(source), "\nvar "+to[2]+" string\n") {
+				t.Errorf("%s: %s has no variable %s (%v)", file, to[1], to[2], err)
+			}
+		}
+	}
+}
+
 // deployed are the files in deploy/ that somebody deploys.
 func deployed(t *testing.T) (files []string) {
 	t.Helper()
@@ -528,6 +550,49 @@ func help(t *testing.T, command string) string {
 		t.Fatalf("kferry %s --help: exit code %d", command, code)
 	}
 	return out.String()
+}
+
+// Who installs NATS with the values in deploy/ gives each role the rights that README says, and those are held by a test of their own.
+func TestDeployedRightsAreThoseOfReadme(t *testing.T) {
+	type user struct {
+		Name        string `yaml:"user"`
+		Permissions struct {
+			Publish   []string `yaml:"publish"`
+			Subscribe []string `yaml:"subscribe"`
+		} `yaml:"permissions"`
+	}
+	var values struct {
+		Config struct {
+			Merge struct {
+				Authorization struct {
+					Users []user `yaml:"users"`
+				} `yaml:"authorization"`
+			} `yaml:"merge"`
+		} `yaml:"config"`
+	}
+	text, err := os.ReadFile("deploy/kubernetes/nats.values.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &values)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := regexp.MustCompile(`"([^"]+)"`)
+	subjects := func(text string) (all []string) {
+		for _, match := range quoted.FindAllStringSubmatch(text, -1) {
+			all = append(all, match[1])
+		}
+		return all
+	}
+	told := regexp.MustCompile(`(?s)user: (\w+),.*?publish: \[(.*?)\]\s+subscribe: \[(.*?)\]`).FindAllStringSubmatch(between(t, "```nats", "```"), -1)
+	if len(told) != 3 || len(values.Config.Merge.Authorization.Users) != len(told) {
+		t.Fatalf("README has %d users, the values %d", len(told), len(values.Config.Merge.Authorization.Users))
+	}
+	for i, u := range values.Config.Merge.Authorization.Users {
+		if u.Name != told[i][1] || !slices.Equal(u.Permissions.Publish, subjects(told[i][2])) || !slices.Equal(u.Permissions.Subscribe, subjects(told[i][3])) {
+			t.Errorf("%s is allowed %q", u.Name, u.Permissions)
+		}
+	}
 }
 
 // The mirrors that deploy/ brings load without a warning, with the Secrets that the README has people make.

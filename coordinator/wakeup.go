@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,9 +31,10 @@ const (
 	wakeUpAgain  = time.Second            // first, before a task that goes on waiting is called for once more
 	wakeUpMost   = 30 * time.Second       // last
 	wakeUpAdopt  = 5 * time.Second        // before one is called for that another coordinator offered, which may be gone
-	wakeUpForget = 30 * time.Second       // after nobody found it on the queue
+	wakeUpForget = 6 * time.Second        // after nobody found it on the queue: when it is back, another coordinator may have offered it
 	wakeUpYoung  = time.Second            // a call so young is about to claim
 	wakeUpProbe  = 5 * time.Second        // between calls for what is held and not waiting, maybe by a worker that was killed
+	wakeUpOver   = 10 * time.Second       // a call may take beyond the longest run and not seem to hang
 	wakeUpTasks  = 10_000                 // that are known at one time; others are found by the calls for these, or later
 	wakeUpMargin = time.Minute            // for an answer beyond the longest run: instances have to start
 	wakeUpRest   = time.Minute            // most, after errors in a row
@@ -57,11 +60,15 @@ type wakeUps struct {
 	mu     sync.Mutex // guards what follows
 	due    map[lease.Task]*wakeUp
 	under  map[int64]time.Time // since when each call is under way, by its number
-	sent   int64
-	rest   time.Time // nothing is sent before
-	failed int       // calls in a row, but for those that were under way when one failed
+	sent   int64               // number of the last one
+	asked  time.Time           // a Retry-After: nothing is sent before
+	rest   time.Time           // likewise, after calls that failed, until one has not
+	failed int                 // calls in a row, but for those that were under way when one failed
+	since  int64               // the last one that was sent when the first of them failed
 	said   time.Time
-	probed time.Time // of attend's goroutine alone
+	probed time.Time
+	freed  time.Time // when the lease is over of who did not answer, and may have been killed; zero: nobody
+	quiet  time.Time // since when there is nothing to be called for
 }
 
 // A wakeUp is one task that has been offered, or was found on the queue.
@@ -70,8 +77,9 @@ type wakeUp struct {
 	seen  time.Time // when it was last there
 	next  time.Time // it is not called for before
 	again bool      // it has been called for, or is another coordinator's
-	vain  int       // calls in a row that found nothing to do
-	under bool
+	vain  int       // calls in a row that are not known to have found something to do
+	last  int64     // number of the last call for it
+	under bool      // that one is under way; those before it may be too
 }
 
 // newWakeUps is nil where nobody is to be called; all that is asked of it then does nothing.
@@ -88,7 +96,7 @@ func newWakeUps(o Options) *wakeUps {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kferry_wakeups_total", Help: "Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.",
 		}, []string{"answer"}),
-		news: make(chan struct{}, 1), due: map[lease.Task]*wakeUp{}, under: map[int64]time.Time{},
+		news: make(chan struct{}, 1), due: map[lease.Task]*wakeUp{}, under: map[int64]time.Time{}, quiet: time.Now(),
 	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(w.answers)
@@ -148,50 +156,90 @@ func (w *wakeUps) attend(ctx context.Context) error {
 // send calls for what is due, as far as the queue says that something waits; the first at once, since the queue's word may be older. What a
 // killed worker held waits no more, as the queue counts, until somebody claims: so where more is held than is called for, somebody is asked to.
 func (w *wakeUps) send(ctx context.Context) {
-	due, young, under := w.pick(time.Now())
-	if len(due) == 0 {
+	p := w.pick(time.Now())
+	if len(p.due) == 0 {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, passTimeout)
 	depth, err := w.queue.Depth(asking)
 	cancel()
-	most := max(0, depth.Waiting-young)
+	most := max(0, min(depth.Waiting-p.young, depth.Waiting+depth.Held-p.under)) // never more calls than there are tasks: they are what is scaled by
 	if err != nil {
 		most = 0 // which the passes report
 	}
 	switch {
-	case under == 0 && !due[0].again:
+	case p.under == 0 && p.fresh:
 		most = max(1, most)
-	case err == nil && depth.Waiting == 0 && depth.Held > under && time.Since(w.probed) >= wakeUpProbe:
-		w.probed, most = time.Now(), 1
+	case err == nil && depth.Waiting == 0 && depth.Held > p.under && w.probe():
+		most = 1
 	}
-	for _, u := range due[:min(most, len(due))] {
+	for _, u := range p.due[:min(most, len(p.due))] {
 		w.begin(ctx, u)
 	}
 }
 
-// pick lists what may be called for now, those first that have not been, and says how many calls are about to claim, and how many are under
-// way.
-func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
+// probe says whether it is time to call for what is held.
+func (w *wakeUps) probe() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	freed := !w.freed.IsZero() && !now.Before(w.freed)
+	if !freed && now.Sub(w.probed) < wakeUpProbe {
+		return false
+	}
+	if freed {
+		w.freed = time.Time{}
+	}
+	w.probed = now
+	return true
+}
+
+// picked is what may be called for now, those first that have not been.
+type picked struct {
+	due   []*wakeUp
+	fresh bool // the first has not been called for
+	young int  // calls under way that are about to claim
+	under int  // calls under way, without those that should have ended and seem to hang
+}
+
+// pick looks at what is known. Where there was nothing for a while, it takes whatever may wait all the same: what a worker has handed back though
+// nothing was left of it, and whose calls were lost, for one.
+func (w *wakeUps) pick(now time.Time) (p picked) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, u := range w.due {
 		switch {
 		case !u.under && now.Sub(u.seen) >= wakeUpForget:
 			delete(w.due, id)
-		case !u.under && !u.next.After(now):
-			due = append(due, u)
+		case !u.next.After(now) && (!u.under || !u.again || now.Sub(w.under[u.last]) >= wakeUpAdopt): // that one may have claimed another task
+			p.due = append(p.due, u)
 		}
 	}
-	for _, since := range w.under {
-		if now.Sub(since) < wakeUpYoung {
-			young++
+	trials := 0
+	for number, since := range w.under {
+		age := now.Sub(since)
+		if age < wakeUpYoung {
+			p.young++
+		}
+		if age < w.client.Timeout-wakeUpMargin+wakeUpOver {
+			p.under++
+		}
+		if number > w.since {
+			trials++
 		}
 	}
-	if now.Before(w.rest) {
-		return nil, young, len(w.under)
+	idle := len(p.due)+len(w.under) == 0
+	if !idle {
+		w.quiet = now
 	}
-	slices.SortFunc(due, func(a, b *wakeUp) int {
+	switch {
+	case now.Before(w.asked) || now.Before(w.rest):
+		return picked{}
+	case idle && now.Sub(w.quiet) >= wakeUpMost:
+		w.quiet = now
+		return picked{due: []*wakeUp{{again: true}}}
+	}
+	slices.SortFunc(p.due, func(a, b *wakeUp) int {
 		if a.again != b.again {
 			if b.again {
 				return -1
@@ -200,11 +248,13 @@ func (w *wakeUps) pick(now time.Time) (due []*wakeUp, young, under int) {
 		}
 		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.task.String(), b.task.String()))
 	})
-	most := w.Most
+	most := w.Most - len(w.under)
 	if w.failed > 0 {
-		most = 1 // to see whether it goes again
+		most = min(most, 1-trials) // to see whether it goes again
 	}
-	return due[:min(len(due), max(0, most-len(w.under)))], young, len(w.under)
+	p.due = p.due[:min(len(p.due), max(0, most))]
+	p.fresh = len(p.due) > 0 && !p.due[0].again
+	return p
 }
 
 func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
@@ -212,7 +262,7 @@ func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
 	w.sent++
 	number, task := w.sent, u.task
 	w.under[number] = time.Now()
-	u.under, u.again = true, true
+	u.last, u.under, u.again = number, true, true
 	u.next = time.Now().Add(wakeUpAgain)
 	w.mu.Unlock()
 	w.calls.Go(func() {
@@ -224,32 +274,38 @@ func (w *wakeUps) begin(ctx context.Context, u *wakeUp) {
 
 // An answer is what came of a call.
 type answer struct {
-	status int
-	retry  time.Duration // to be kept, at least, before the next call
-	err    error
+	status  int
+	claimed int           // leases, as a worker says
+	retry   time.Duration // to be kept, at least, before the next call
+	err     error
 }
 
-// call sends one event. It says whose task it is about, and nothing else.
+// call sends one event. It says whose task it is about, where that is known, and nothing else.
 func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answer {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, nil)
 	if err != nil {
 		return answer{err: err}
 	}
+	token := ""
 	if w.Token.Set() {
-		token, err := w.Token.Read()
-		if err != nil {
+		if token, err = w.Token.Read(); err != nil {
 			return answer{err: fmt.Errorf("read KFERRY_PUSH_TOKEN_FILE: %w", err)}
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	subject := w.queue.Subject(task.Identity())
+	subject := ""
+	if task != (lease.Task{}) {
+		subject = w.queue.Subject(task.Identity())
+		request.Header.Set("Ce-Subject", subject)
+	}
 	for name, value := range map[string]string{
-		"Specversion": "1.0", "Type": wakeUpType, "Source": w.source, "Subject": subject,
+		"Specversion": "1.0", "Type": wakeUpType, "Source": w.source,
 		"Id": subject + "#" + w.run + "-" + strconv.FormatInt(number, 10), "Time": time.Now().UTC().Format(time.RFC3339Nano),
 	} {
 		request.Header.Set("Ce-"+name, value)
 	}
 	request.Header.Set("User-Agent", "kferry")
+	request.Header["Idempotency-Key"] = nil // is not sent, but has a call repeated whose connection turned out to be closed
 	response, err := w.client.Do(request)
 	if err != nil {
 		return answer{err: err}
@@ -260,9 +316,19 @@ func (w *wakeUps) call(ctx context.Context, task lease.Task, number int64) answe
 	switch {
 	case a.status == http.StatusOK || a.status == http.StatusAccepted || a.status == http.StatusNoContent:
 		a.err = err // what broke off may have been a run
+		var done struct{ Claimed int }
+		_ = json.Unmarshal(text, &done) // somebody else's answer may be anything
+		a.claimed = done.Claimed
 	default:
 		a.retry = retryAfter(response.Header.Get("Retry-After"), time.Now())
-		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, text)
+		said, to := string(text), response.Header.Get("Location")
+		if token != "" { // who shows what he was sent would have it logged
+			said, to = strings.ReplaceAll(said, token, "…"), strings.ReplaceAll(to, token, "…")
+		}
+		a.err = fmt.Errorf("%s answers %s: %.200q", w.URL, response.Status, said)
+		if to != "" {
+			a.err = fmt.Errorf("%s answers %s: the token is not taken to %.200q; set KFERRY_PUSH_URL to where workers are", w.URL, response.Status, to)
+		}
 	}
 	return a
 }
@@ -283,18 +349,20 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.under, number)
-	u.under = false
+	last := u.last == number
+	u.under = u.under && !last
 	now := time.Now()
 	switch {
 	case a.err == nil:
-		w.failed = 0
+		w.failed, w.rest = 0, time.Time{} // whatever failed meanwhile: there is somebody, who has done with one
 		name := "worked"
-		if u.vain++; a.status == http.StatusNoContent {
+		if a.status == http.StatusNoContent {
 			name = "nothing"
-		} else {
+		}
+		if u.vain++; a.claimed > 0 {
 			u.vain = 0
 		}
-		if u.again {
+		if last && u.again {
 			u.next = now.Add(min(wakeUpMost, wakeUpAgain<<min(u.vain, 10)))
 		}
 		w.answers.WithLabelValues(name).Inc()
@@ -309,11 +377,16 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 		w.answers.WithLabelValues("failed").Inc()
 	}
 	if !now.Before(w.rest) {
-		w.failed++
+		if w.failed++; w.failed == 1 {
+			w.since = w.sent
+		}
 		w.rest = now.Add(min(wakeUpRest, wakeUpAgain<<min(w.failed-1, 10)))
 	}
-	if asked := now.Add(a.retry); asked.After(w.rest) {
-		w.rest = asked
+	if asked := now.Add(a.retry); a.retry > 0 && asked.After(w.asked) {
+		w.asked = asked
+	}
+	if !busy && w.freed.IsZero() {
+		w.freed = now.Add(w.queue.LeaseTime() + wakeUpLook)
 	}
 	if !busy && now.Sub(w.said) >= wakeUpSay {
 		w.said = now

@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/kferry/kferry/coordinator"
+	"github.com/kferry/kferry/shared/lease"
 	"github.com/kferry/kferry/shared/spec"
 )
 
@@ -43,11 +47,13 @@ func (f *fleet) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.answer(r)
 }
 
-func (f *fleet) count() int {
+func (f *fleet) all() []*http.Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.calls)
+	return slices.Clone(f.calls)
 }
+
+func (f *fleet) count() int { return len(f.all()) }
 
 func status(code int, headers ...string) (*http.Response, error) {
 	r := &http.Response{StatusCode: code, Status: fmt.Sprintf("%d %s", code, http.StatusText(code)), Body: io.NopCloser(strings.NewReader("")), Header: http.Header{}}
@@ -112,7 +118,7 @@ func TestOneCallForEachTask(t *testing.T) {
 		in.metric("# HELP kferry_wakeups_total Calls of push workers, by what came of them: worked, nothing (to do), busy or failed.\n# TYPE kferry_wakeups_total counter\n" +
 			"kferry_wakeups_total{answer=\"worked\"} 7")
 		subjects, ids := map[string]bool{}, map[string]bool{}
-		for _, r := range f.calls {
+		for _, r := range f.all() {
 			subjects[r.Header.Get("Ce-Subject")], ids[r.Header.Get("Ce-Id")] = true, true
 			for name, want := range map[string]string{
 				"Ce-Specversion": "1.0", "Ce-Type": "com.github.kferry.task.offered.v1", "Ce-Source": "/kferry/kferry",
@@ -122,7 +128,7 @@ func TestOneCallForEachTask(t *testing.T) {
 					t.Errorf("%s: %q, want %q", name, got, want)
 				}
 			}
-			if r.Method != http.MethodPost || r.URL.String() != "https://worker.example.com/" || r.ContentLength != 0 || len(r.Header) != 8 {
+			if r.Method != http.MethodPost || r.URL.String() != "https://worker.example.com/" || r.ContentLength != 0 || len(r.Header) != 9 || len(r.Header["Idempotency-Key"]) != 0 {
 				t.Errorf("%s %s, %d bytes, headers %v", r.Method, r.URL, r.ContentLength, r.Header)
 			}
 		}
@@ -159,6 +165,7 @@ func TestCallsThatFail(t *testing.T) {
 		"busy":            {always(429, "Retry-After", "1"), 5, 20},
 		"drains for long": {always(503, "Retry-After", "120"), 1, 12},
 		"finds nothing":   {always(204), 40, 20 * 8},
+		"accepts alone":   {always(202), 40, 20 * 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withFleet(t, k.answer, func(in *installation, f *fleet) {
@@ -171,7 +178,7 @@ func TestCallsThatFail(t *testing.T) {
 				if passes := c.Flows()[0].Passes; passes < 55 {
 					t.Errorf("%d passes", passes)
 				}
-				for _, r := range f.calls {
+				for _, r := range f.all() {
 					if r.URL.Host != "worker.example.com" {
 						t.Errorf("called %s", r.URL)
 					}
@@ -252,6 +259,30 @@ func TestWhatAKilledWorkerHeldIsCalledFor(t *testing.T) {
 	}
 }
 
+// That is when the lease is over, also where somebody was called for what others hold just before.
+func TestWhatAKilledWorkerHeldIsCalledForInTime(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		killed := func(r *http.Request) (*http.Response, error) {
+			leases, err := in.Queue.Claim(r.Context(), 1, 0)
+			if err != nil || len(leases) != 1 {
+				t.Errorf("claimed %d leases, %v", len(leases), err)
+			}
+			return nil, io.ErrUnexpectedEOF
+		}
+		return inTurn(holds(in, time.Minute), always(http.StatusNoContent)(in), killed, works(in))
+	}, func(in *installation, f *fleet) {
+		in.tasks(2)
+		in.run()
+		time.Sleep(2500 * time.Millisecond)
+		in.writeTo("A", "orders", 0)
+		in.writeTo("A", "orders", 1)
+		time.Sleep(in.Queue.LeaseTime() + 1500*time.Millisecond)
+		if depth, err := in.Queue.Depth(in.Context()); err != nil || depth.Waiting+depth.Held != 1 {
+			t.Errorf("%+v after %d calls at %v (%v)", depth, f.count(), f.at, err)
+		}
+	})
+}
+
 // Of two coordinators the one that offered calls; when it is gone, the other one does.
 func TestWhoOfferedCalls(t *testing.T) {
 	withFleet(t, always(204), func(in *installation, first *fleet) {
@@ -280,6 +311,188 @@ func TestWhoOfferedCalls(t *testing.T) {
 	})
 }
 
+// inTurn has one answer after the other come of calls, and the last one of all that follow.
+func inTurn(answers ...func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
+	var n atomic.Int64
+	return func(r *http.Request) (*http.Response, error) {
+		return answers[min(int(n.Add(1)), len(answers))-1](r)
+	}
+}
+
+// holds claims all tasks, does the first of several, and holds the last one for a while before it does that.
+func holds(in *installation, during time.Duration) func(*http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		leases, err := in.Queue.Claim(r.Context(), 2, 0)
+		if err != nil || len(leases) == 0 {
+			return nil, errors.Join(err, errors.New("nothing to hold"))
+		}
+		for i, l := range leases {
+			for end := time.Now().Add(during); i == len(leases)-1 && time.Now().Before(end); time.Sleep(time.Second) {
+				if err := l.Extend(r.Context()); err != nil {
+					return nil, err
+				}
+			}
+			in.commit(in.Options.Spec.Flows[0], l.Task.Topic, l.Task.Partition, in.Kafka("A").PartitionInfo(l.Task.Topic, l.Task.Partition).HighWatermark)
+			in.release(l)
+		}
+		return status(http.StatusOK)
+	}
+}
+
+// offeredMeanwhile brings a task, some seconds after another one was begun that takes a minute, and demands that it is done within a while.
+func (in *installation) offeredMeanwhile(f *fleet, within time.Duration, calls int) {
+	in.Helper()
+	in.tasks(2)
+	in.run()
+	time.Sleep(5 * time.Second)
+	in.writeTo("A", "orders", 0)
+	in.writeTo("A", "orders", 1)
+	time.Sleep(within)
+	if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 || f.count() < calls || f.count() > calls+1 {
+		in.Errorf("%d tasks wait after %d calls (%v) at %v", n, f.count(), err, f.at)
+	}
+}
+
+// A task that is offered while the call for it is at other work is called for all the same.
+func TestOfferedAgainWhileItsCallGoesOn(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		return inTurn(holds(in, time.Minute), always(http.StatusNoContent)(in), works(in))
+	}, func(in *installation, f *fleet) {
+		in.offeredMeanwhile(f, 2500*time.Millisecond, 3)
+	})
+}
+
+// One call that fails doesn't keep others from being sent as long as one is under way.
+func TestCallsGoOnWhileOneIsUnderWay(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		fails := func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+		return inTurn(holds(in, time.Minute), always(http.StatusNoContent)(in), fails, fails, works(in))
+	}, func(in *installation, f *fleet) {
+		in.offeredMeanwhile(f, 6*time.Second, 5)
+	})
+}
+
+// A call that hangs is given up, and is in the way of its task no longer than a run takes.
+func TestCallThatHangs(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		return inTurn(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		}, works(in))
+	}, func(in *installation, f *fleet) {
+		in.tasks(1)
+		in.run()
+		time.Sleep(42 * time.Second)
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 || f.count() != 2 {
+			t.Errorf("%d tasks wait after %d calls (%v)", n, f.count(), err)
+		}
+	})
+}
+
+// Where workers were busy for long, the end of a call has others sent at once.
+func TestCallThatEndsEndsTheRest(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		hold, slot := holds(in, 40*time.Second), make(chan struct{}, 1)
+		return func(r *http.Request) (*http.Response, error) {
+			select {
+			case slot <- struct{}{}:
+				defer func() { <-slot }()
+				return hold(r)
+			default:
+				return status(http.StatusTooManyRequests, "Retry-After", "1")
+			}
+		}
+	}, func(in *installation, f *fleet) {
+		in.tasks(3)
+		in.run()
+		time.Sleep(42 * time.Second) // the rest would be over after 63
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 {
+			t.Errorf("%d tasks wait after %d calls (%v) at %v", n, f.count(), err, f.at)
+		}
+	})
+}
+
+// What one coordinator has called for, as often as it is offered, the other one leaves to it, also while workers take their time to start.
+func TestWhatAnotherCoordinatorCallsForIsLeftToIt(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		work := works(in)
+		return func(r *http.Request) (*http.Response, error) {
+			time.Sleep(3 * time.Second)
+			return work(r)
+		}
+	}, func(in *installation, first *fleet) {
+		in.tasks(1)
+		in.run()
+		time.Sleep(500 * time.Millisecond)
+		other := &fleet{answer: always(http.StatusNoContent)(in)}
+		in.WakeUps, in.Options.Metrics = other, nil
+		in.run()
+		time.Sleep(200 * time.Millisecond)
+		for range 4 {
+			time.Sleep(10 * time.Second)
+			in.writeTo("A", "orders", 0) // just before the first one looks
+		}
+		time.Sleep(10 * time.Second)
+		if first.count() != 5 || other.count() != 0 {
+			t.Errorf("%d and %d calls, at %v and %v", first.count(), other.count(), first.at, other.at)
+		}
+	})
+}
+
+// What waits although no partition is behind is called for too, within a minute or so.
+func TestWhatNobodyKnowsOfIsCalledFor(t *testing.T) {
+	withFleet(t, works, func(in *installation, f *fleet) {
+		in.create("A", "orders", 1, 0)
+		in.create("B", "A.orders", 1, 0)
+		in.run()
+		time.Sleep(10 * time.Second)
+		flow := in.Options.Spec.Flows[0]
+		if offered, err := in.Queue.Offer(in.Context(), lease.Task{Kind: lease.KindMirror, Flow: flow.Name(), Topic: "orders", Digest: flow.Digest()}); !offered || err != nil {
+			t.Fatal(offered, err)
+		}
+		time.Sleep(time.Minute)
+		if n, err := in.Queue.Waiting(in.Context()); err != nil || n != 0 || f.count() != 1 {
+			t.Errorf("%d tasks wait after %d calls (%v)", n, f.count(), err)
+		}
+		if subject := f.all()[0].Header["Ce-Subject"]; subject != nil {
+			t.Errorf("it is about %q", subject)
+		}
+	})
+}
+
+// The log says what is wrong with calls, and no token, also where what answers shows what it was sent.
+func TestWhatTheLogSaysOfCalls(t *testing.T) {
+	for name, k := range map[string]struct {
+		answer func(*http.Request) (*http.Response, error)
+		says   string
+	}{
+		"shows the token": {func(r *http.Request) (*http.Response, error) {
+			answer, err := status(http.StatusNotFound)
+			answer.Body = io.NopCloser(strings.NewReader(fmt.Sprint("no such function: ", r.Header["Authorization"])))
+			return answer, err
+		}, `answers 404 Not Found: \"no such function: [Bearer …]\"`},
+		"leads elsewhere": {func(r *http.Request) (*http.Response, error) {
+			return status(http.StatusPermanentRedirect, "Location", "https://"+r.URL.Host+"/"+r.Header.Get("Authorization"))
+		}, `the token is not taken to \"https://worker.example.com/Bearer …\"; set KFERRY_PUSH_URL`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withFleet(t, func(*installation) func(*http.Request) (*http.Response, error) { return k.answer }, func(in *installation, f *fleet) {
+				var log strings.Builder // read when nobody is there any more
+				in.Options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				in.tasks(1)
+				ctx, stop := context.WithTimeout(in.Context(), 10*time.Second)
+				defer stop()
+				if err := coordinator.New(in.Options).Run(ctx); err != nil {
+					t.Error(err)
+				}
+				if said := log.String(); !strings.Contains(said, k.says) || strings.Contains(said, "geheim") {
+					t.Error(said)
+				}
+			})
+		})
+	}
+}
+
 // The token is read for each call, so that a new one needs no restart.
 func TestTokenOfCallsIsReplaced(t *testing.T) {
 	withFleet(t, works, func(in *installation, f *fleet) {
@@ -297,7 +510,8 @@ func TestTokenOfCallsIsReplaced(t *testing.T) {
 		put("second-second-second")
 		in.writeTo("A", "orders", 0)
 		time.Sleep(3 * time.Second)
-		first, last := f.calls[0].Header.Get("Authorization"), f.calls[len(f.calls)-1].Header.Get("Authorization")
+		calls := f.all()
+		first, last := calls[0].Header.Get("Authorization"), calls[len(calls)-1].Header.Get("Authorization")
 		if first != "Bearer first-first-first" || last != "Bearer second-second-second" {
 			t.Errorf("%q and %q", first, last)
 		}

@@ -13,9 +13,10 @@ const (
 	// mostCalls are answered at one time; the door has more places, for probes.
 	mostCalls = 200
 	// callMargin is how much longer than its run an answer may take.
-	callMargin  = time.Minute
-	retryBusy   = "1" // seconds
-	retryDrains = "5" // another instance is up then
+	callMargin = time.Minute
+	// beginsWithin is how long a call waits for the worker to begin, which has a look at the queue first.
+	beginsWithin = 5 * time.Second
+	retrySoon    = "1" // seconds: a call ends, or another instance is up
 )
 
 // Push is a worker that claims when it is called, and not by itself: it holds a lease only while it answers. It is an http.Handler.
@@ -26,21 +27,23 @@ const (
 type Push struct {
 	worker *Worker
 	places chan struct{}
+	begun  chan struct{} // closed when Run lets calls in
 
 	mu     sync.Mutex // guards what follows
-	start  starter    // nil before Run, and when the worker drains
+	start  starter    // nil before begun, and when the worker drains
 	claims sync.WaitGroup
 }
 
 // NewPush makes a worker one that is called. Its own Run must not be called.
 func NewPush(w *Worker) *Push {
-	return &Push{worker: w, places: make(chan struct{}, min(w.Slots, mostCalls))}
+	return &Push{worker: w, places: make(chan struct{}, min(w.Slots, mostCalls)), begun: make(chan struct{})}
 }
 
 // Run lets calls in until ctx ends, and drains like Worker.Run.
 func (p *Push) Run(ctx context.Context) error {
 	return p.worker.run(ctx, func(ctx context.Context, start starter) error {
 		p.let(start)
+		close(p.begun)
 		<-ctx.Done()
 		p.let(nil)
 		p.claims.Wait()
@@ -80,7 +83,7 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case p.places <- struct{}{}:
 		defer func() { <-p.places }()
 	default:
-		w.Header().Set("Retry-After", retryBusy)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "every slot is taken", http.StatusTooManyRequests)
 		return
 	}
@@ -93,11 +96,11 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(done) // who has gone does not read it
 	case errors.Is(err, errDrain):
-		w.Header().Set("Retry-After", retryDrains)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "this worker is stopping, or has not begun", http.StatusServiceUnavailable)
 	case err != nil:
 		p.worker.Logger.Warn("could not claim a lease for a call", "error", err)
-		w.Header().Set("Retry-After", retryBusy)
+		w.Header().Set("Retry-After", retrySoon)
 		http.Error(w, "the queue can't be asked", http.StatusServiceUnavailable)
 	default:
 		w.WriteHeader(http.StatusNoContent)
@@ -130,6 +133,11 @@ func (p *Push) work(ctx context.Context, b bounds) (done summary, err error) {
 
 // claim takes one lease and begins its run; nil is that none waits.
 func (p *Push) claim(ctx context.Context, wait time.Duration, b bounds) (*tenancy, error) {
+	select {
+	case <-p.begun:
+	case <-ctx.Done():
+	case <-time.After(beginsWithin):
+	}
 	p.mu.Lock()
 	start := p.start
 	if start != nil {

@@ -366,6 +366,32 @@ func TestCallsWhileDraining(t *testing.T) {
 	})
 }
 
+// The call that a worker is started for comes before it has begun, and is not sent away.
+func TestCallBeforeTheWorkerBegins(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		w.offer(0)
+		c := &called{}
+		first := make(chan answered, 1)
+		c.process = w.workerWith(func(*functions.Options) {}, func(worker *functions.Worker) func(context.Context) error {
+			c.push = functions.NewPush(worker)
+			return func(ctx context.Context) error {
+				go func() { first <- c.call(context.Background()) }()
+				time.Sleep(3 * time.Second)
+				return c.push.Run(ctx)
+			}
+		})
+		if a := <-first; a.status != http.StatusOK || a.Claimed != 1 || a.Records != 10 {
+			t.Errorf("%+v", a)
+		}
+		w.exact()
+		never := functions.NewPush(functions.NewWorker(functions.Options{Spec: spec.Spec{Flows: []spec.Flow{w.flow}}, Queue: w.queue, Clusters: map[string]*kafka.Cluster{"A": w.source, "B": w.target}, Logger: slog.New(slog.DiscardHandler)}))
+		if a := (&called{process: c.process, push: never}).call(w.Context()); a.status != http.StatusServiceUnavailable || a.retry == "" {
+			t.Errorf("of one that never begins: %+v", a)
+		}
+	})
+}
+
 // What is no event is refused with what is wrong, and claims nothing.
 func TestCallsThatAreNoEvents(t *testing.T) {
 	whole := []string{"specversion", "1.0", "id", "1", "source", "/s", "type", "t"}

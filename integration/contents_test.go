@@ -311,6 +311,7 @@ func TestTargetCompressesByItself(t *testing.T) {
 // What the source's brokers take by their own settings, the copy takes too: records of 10 MB, and of any time. They pass, and are written
 // anew, with the memory that kferry has by default.
 func TestLimitsOfTheSourcesBrokers(t *testing.T) {
+	t.Parallel()
 	record, limit := 10_000_000, 12_000_000
 	if long() {
 		record, limit = 40_000_000, 45_000_000
@@ -365,6 +366,7 @@ var busy = []string{"min.cleanable.dirty.ratio", "0.01", "segment.ms", "300", "m
 
 // What compaction has left of a topic, while it goes on, and where the copy is compacted as well.
 func TestCompactedTopics(t *testing.T) {
+	t.Parallel()
 	brokers := map[string]*testbed.Cluster{testbed.V43: compacting(t, testbed.V43), testbed.V33: compacting(t, testbed.V33)}
 	for _, d := range directions {
 		t.Run(d.source+" to "+d.target, func(t *testing.T) {
@@ -555,6 +557,7 @@ func churning(t *testing.T, c *testbed.Cluster, topic string) (stop func()) {
 
 // Aborted records are never copied, those of an open transaction wait, and whoever looks is told.
 func TestTransactions(t *testing.T) {
+	t.Parallel()
 	for _, d := range directions {
 		t.Run(d.source+" to "+d.target, func(t *testing.T) {
 			source, target := testbed.Shared(t, d.source), testbed.Shared(t, d.target)

@@ -203,7 +203,7 @@ func (f far) killedWithDefaults(t *testing.T) {
 	for range times(3, 20) {
 		c.strike(topic, 1)
 	}
-	k.row.demand(t, soon)
+	k.row.demand(t, resumesWithin)
 	k.finish(flow, topic)
 }
 

@@ -22,10 +22,18 @@ import (
 // away is away for KFERRY_AWAY (10m unless set).
 func TestFaults(t *testing.T) {
 	r := new(report)
-	defer r.publish(t)
-	t.Run("pair", func(t *testing.T) { testPair(t, r) })
-	t.Run("quorum", func(t *testing.T) { testQuorum(t, r) })
-	t.Run("frozen follower", func(t *testing.T) { testFrozenFollower(t, r) })
+	t.Cleanup(func() { r.publish(t) })
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *report)
+	}{{"processes", testProcesses}, {"pair", testPair}, {"quorum", testQuorum}, {"frozen follower", testFrozenFollower}} {
+		t.Run(part.name, func(t *testing.T) {
+			if !long() { // whose table is to be of a machine that does nothing else
+				t.Parallel()
+			}
+			part.test(t, r)
+		})
+	}
 }
 
 // scenario is one fault, or a few of a kind, in an installation of its own.
@@ -34,26 +42,29 @@ type scenario struct {
 	run  func(far, *testing.T)
 }
 
-// testPair does what needs no more than one broker on each side.
+// testProcesses breaks what stands between a source and a target, and leaves these alone. Most of the time is spent waiting for leases.
+func testProcesses(t *testing.T, r *report) {
+	f := newFar(t, r)
+	f.slow(t, 8<<20, 10*time.Millisecond)
+	for _, s := range []scenario{
+		{"workers killed", far.killedWorkers},
+		{"worker killed, default settings", far.killedWithDefaults},
+		{"worker killed with large batches", far.killedWorker},
+		{"coordinators", far.coordinators},
+		{"two workers on one partition", far.twoWorkers},
+		{"sequence wraps", far.sequenceWraps},
+		{"NATS lost", far.natsLost},
+		{"last generation", far.lastGeneration},
+		{"target topic re-created", far.targetRecreated},
+		{"worker drains", far.workerDrains},
+	} {
+		t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
+	}
+}
+
+// testPair breaks one broker on each side, and what is under way to and from them.
 func testPair(t *testing.T, r *report) {
 	f := newFar(t, r)
-	t.Run("processes", func(t *testing.T) { // these leave the clusters alone, and spend most of their time waiting for leases
-		f.slow(t, 8<<20, 10*time.Millisecond)
-		for _, s := range []scenario{
-			{"workers killed", far.killedWorkers},
-			{"worker killed, default settings", far.killedWithDefaults},
-			{"worker killed with large batches", far.killedWorker},
-			{"coordinators", far.coordinators},
-			{"two workers on one partition", far.twoWorkers},
-			{"sequence wraps", far.sequenceWraps},
-			{"NATS lost", far.natsLost},
-			{"last generation", far.lastGeneration},
-			{"target topic re-created", far.targetRecreated},
-			{"worker drains", far.workerDrains},
-		} {
-			t.Run(s.name, func(t *testing.T) { t.Parallel(); s.run(f, t) })
-		}
-	})
 	for _, s := range []scenario{
 		{"run killed", far.killedRun},
 		{"connections cut", far.connectionsCut},
@@ -311,7 +322,7 @@ func (f far) workerDrains(t *testing.T) {
 		worker = next
 	}
 	k.row.happened(rounds)
-	k.row.demand(t, soon)
+	k.row.demand(t, resumesWithin)
 	k.finish(flow, topic)
 }
 
@@ -358,7 +369,7 @@ func (f far) coordinators(t *testing.T) {
 		k.await(topic)
 	}
 	for _, at := range []*installation{k, &one, &clocks} {
-		at.row.demand(t, soon)
+		at.row.demand(t, resumesWithin)
 		at.compare(topic)
 	}
 }

@@ -86,6 +86,7 @@ func everyCodec(t *testing.T, c *testbed.Cluster, topic string, recordsEach int)
 
 // Two clusters of different versions flow into a third while their applications go on writing.
 func TestFoundingScenario(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, testbed.Kafka(t, testbed.V43))
 	w.dc1.CreateTopic("orders", 4, 1, "retention.ms", "1209600000", "max.message.bytes", "2097152")
 	w.dc2.CreateTopic("payments", 3, 1, "retention.ms", "2419200000")
@@ -278,7 +279,7 @@ func TestTopicCreatedLater(t *testing.T) {
 	k.await("later-2")
 	took := time.Since(created)
 	t.Logf("a new topic was copied %v after it had its records", took.Round(10*time.Millisecond))
-	if took > discovery+soon {
+	if took > discovery+resumesWithin {
 		t.Errorf("took %v, want about %v", took, discovery)
 	}
 	if _, err := source.Admin().UpdatePartitions(t.Context(), 3, "later-2"); err != nil {

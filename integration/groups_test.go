@@ -27,6 +27,8 @@ c->b.enabled = true
 c->b.topics = groups-payments
 groups = groups-.*
 sync.group.offsets.enabled = true
+sync.group.offsets.interval.seconds = 1
+emit.checkpoints.interval.seconds = 1
 replication.factor = 1
 checkpoints.topic.replication.factor = 1
 offset-syncs.topic.replication.factor = 1
@@ -204,6 +206,7 @@ func (m mover) checkpoints(source string) (all []mm2.Checkpoint) {
 // Groups that are far behind a source full of transactions go on on the target with exactly the next record, whatever protocol they speak
 // and however old their source is.
 func TestGroups(t *testing.T) {
+	t.Parallel()
 	a, c, b := testbed.Shared(t, testbed.V43), testbed.Shared(t, testbed.V33), testbed.Kafka(t, testbed.V43, testbed.WithProxy())
 	a.CreateTopic("groups-orders", 2, 1)
 	c.CreateTopic("groups-payments", 2, 1)

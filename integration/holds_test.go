@@ -48,6 +48,7 @@ func (h hold) shown(s status) bool {
 
 // Everything that stops a partition stops that partition alone, says so, and is over by itself when its cause is.
 func TestHolds(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	w.admit()
 	w.spoil()
@@ -382,6 +383,7 @@ func TestNoSuchTopic(t *testing.T) {
 
 // A source that is away stops its own flow, and that goes on when the source is back.
 func TestUnreachableSource(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, testbed.Shared(t, testbed.V43))
 	w.dc2 = testbed.Kafka(t, testbed.V33)
 	w.dc1.CreateTopic("reach-1", 2, 1)

@@ -25,7 +25,7 @@ func TestImage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			version := run([]string{"--version"}, map[string]string{})
-			if code := version.Wait(exitsWithin); code != 0 || !strings.HasPrefix(version.Output(), "kferry version ") {
+			if code := version.Wait(exitsWithin); code != 0 || strings.TrimSpace(version.Output()) != "kferry version test" {
 				t.Errorf("--version: exit code %d and %q", code, version.Output())
 			}
 			env, err := local.Start(local.Setup{Clusters: []local.Cluster{{Alias: "A", Topics: map[string]int32{"orders": 2}}, {Alias: "B"}}})

@@ -24,11 +24,15 @@ import (
 )
 
 const (
-	leaseTime   = 2 * time.Second  // the shortest that kferry takes, so that a dead worker is replaced soon
-	goneAround  = 30 * time.Second // until a held partition is looked at again
-	soon        = 15 * time.Second // what takes a second or two, on a busy machine
-	copyWithin  = 90 * time.Second // any of the loads here, faults included
-	exitsWithin = 30 * time.Second // a process that was asked to stop
+	leaseTime  = 2 * time.Second  // the shortest that kferry takes, so that a dead worker is replaced soon
+	goneAround = 30 * time.Second // until a held partition is looked at again
+
+	// Bounds that only what hangs meets.
+	soon        = time.Minute     // what takes a second or two
+	copyWithin  = 3 * time.Minute // any of the loads here, faults included
+	exitsWithin = time.Minute     // a process that was asked to stop
+
+	resumesWithin = 30 * time.Second // what takes five at most, and far longer where somebody waits in vain
 )
 
 // long says whether the tests may take their time: `task faults`.

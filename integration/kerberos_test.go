@@ -13,6 +13,7 @@ import (
 // Both sides of a flow log in by Kerberos, with a KDC and a broker of others' making. A keytab that is no use any more holds its flow, and one
 // that was none from the start; both go on by themselves once there is a keytab that is.
 func TestKerberos(t *testing.T) {
+	t.Parallel()
 	kdc := testbed.KDC(t)
 	locked := testbed.Kafka(t, testbed.V43, testbed.WithSecurity(testbed.NewAuthority(t, "kerberos")), testbed.WithKerberos(kdc), testbed.WithProxy())
 	plain := testbed.Shared(t, testbed.V43)

@@ -18,6 +18,7 @@ import (
 // What becomes invalid while records flow stops those flows alone that it is the login of, says what is wrong and with whom, and is over by
 // itself when it is mended. What is renewed in time stops nothing. Nothing is lost, doubled or reordered by either.
 func TestLockedOutWhileRunning(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	v.admit()
 	slow := func(l lockout) bool { return l.reason == "authorization" } // which is looked at again after half a minute
@@ -373,8 +374,8 @@ func (l lockout) counted(got map[string]float64) bool {
 func (v *vault) demandLockedOut(some []lockout) {
 	v.t.Helper()
 	var s status
-	deadline := time.Now().Add(goneAround)
-	testbed.Eventually(v.t, 2*goneAround, "status", func() bool {
+	deadline := time.Now().Add(goneAround + soon)
+	testbed.Eventually(v.t, 2*(goneAround+soon), "status", func() bool {
 		s = v.statusWith(1) // of a login that is wrong from the beginning
 		return time.Now().After(deadline) || !slices.ContainsFunc(some, func(l lockout) bool { return !l.shown(s) })
 	})

@@ -15,6 +15,7 @@ import (
 // MirrorMaker's own client understands a target that kferry has written, and a consumer that fails over by its word goes on with the very next
 // record. Then MirrorMaker takes the group over as well.
 func TestMirrorClient(t *testing.T) {
+	t.Parallel()
 	const topic, group = "judged", "app"
 	k := copying(t, testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), topic)
 	k.source.CreateTopic(topic, 2, 1)

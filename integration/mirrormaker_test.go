@@ -60,6 +60,7 @@ const (
 )
 
 func (c class) run(t *testing.T) {
+	t.Parallel()
 	primary, backup := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
 	if c.tls {
 		backup = backup.Over(testbed.TLS)
@@ -802,6 +803,7 @@ func (p *pair) countsAsMirrorMaker() {
 // MirrorMaker has topics, partitions, settings and rights of copies made by a class of the user's. kferry has no such class; what that class
 // is asked to do is done, on brokers that keep to rights.
 func TestMirrorConnectorsWithCustomForwardingAdminIntegrationTest(t *testing.T) {
+	t.Parallel()
 	whole := class{name: "admin"}.pair(t, authorizing(t), authorizing(t), "both", "sync.topic.acls.enabled = true", "sync.topic.acls.interval.seconds = 1")
 	whole.start("run")
 	for _, s := range []struct {
@@ -906,14 +908,17 @@ func escaped(name string) string {
 }
 
 func TestDedicatedMirrorIntegrationTest(t *testing.T) {
+	t.Parallel()
 	a, b := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
 	t.Run("testSingleNodeCluster", func(t *testing.T) {
+		t.Parallel()
 		d := newDriver(t, a.For(t), b.For(t), "single", "B-single")
 		run := d.start("run")
 		d.copies(d.prefix + "1")
 		d.stop(run)
 	})
 	t.Run("testClusterWithEmitOffsetDisabled", func(t *testing.T) {
+		t.Parallel()
 		d := newDriver(t, a.For(t), b.For(t), "quiet", "B-quiet", "emit.offset-syncs.enabled = false")
 		run := d.start("run")
 		d.copies(d.prefix + "1")
@@ -922,7 +927,7 @@ func TestDedicatedMirrorIntegrationTest(t *testing.T) {
 		}
 		d.stop(run)
 	})
-	t.Run("testMultiNodeCluster", func(t *testing.T) { isRestartedNodeByNode(t, a.For(t), b.For(t)) })
+	t.Run("testMultiNodeCluster", func(t *testing.T) { t.Parallel(); isRestartedNodeByNode(t, a.For(t), b.For(t)) })
 }
 
 // A driver is what takes the place of MirrorMaker's own.

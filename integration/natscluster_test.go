@@ -23,6 +23,7 @@ const awayFor = 15 * time.Second
 // The queue is on three servers of NATS, and the one that leads the tasks is killed while everything is copied, stays away and comes back:
 // the copy goes on within seconds, and nobody has to do anything. Then the queue moves to one server and back while it is worked on.
 func TestNATSCluster(t *testing.T) {
+	t.Parallel()
 	const topic, servers = "clustered", 3
 	nodes := testbed.StartNATSCluster(t, servers)
 	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
@@ -50,7 +51,7 @@ func TestNATSCluster(t *testing.T) {
 		leader.Kill()
 		killed.paused(broker, topic, awayFor)
 		leader.Start()
-		back.paused(broker, topic, soon/3)
+		back.paused(broker, topic, 5*time.Second)
 		c.settles(servers)
 		killed.row.demand(t, electsWithin)
 	}

@@ -41,6 +41,7 @@ func TestReactions(t *testing.T) {
 	m.signals(jetStream(t, server.URL()))
 	k.await(topic)
 	k.compare(topic)
+	t.Run("called", func(t *testing.T) { m.called(t, server) })
 	for _, row := range m.report.rows {
 		row.demand(t, reactsWithin)
 	}
@@ -88,13 +89,13 @@ func (m *reactions) copiedAfter(follow func()) time.Duration {
 func (m *reactions) lagWithWorker(w worker) {
 	at, held := m.report.row("a record comes → it is copied, a worker waits"), m.report.row("the same, the worker holds the partition")
 	waits := func() { time.Sleep(time.Millisecond) }
-	for n := range times(3, 20) {
+	for n := range times(1, 20) {
 		if n%partitions == 0 {
 			testbed.Eventually(m.t, soon, "the worker to hold nothing", func() bool { return sum(metrics(m.t, w), "kferry_leases_held") == 0 })
 		}
 		at.resumedAfter(m.copiedAfter(waits))
 	}
-	for range times(3, 20) {
+	for range times(1, 20) {
 		m.next += partitions - 1 // the same partition
 		held.resumedAfter(m.copiedAfter(waits))
 	}
@@ -120,12 +121,9 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 	load.First = m.next
 	flow := traffic(m.installation, m.topic, load, 1000, 2000)
 	defer flow.Stop()
-	held := func() int {
+	held := func() bool { // also while nobody says
 		consumer, err := queue.Consumer(m.t.Context(), m.env["KFERRY_NAME"]+"-tasks", "workers")
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		return consumer.CachedInfo().NumAckPending
+		return err != nil || consumer.CachedInfo().NumAckPending > 0
 	}
 	works := func() *testbed.Process {
 		w := m.start("worker")
@@ -134,11 +132,11 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 		return w
 	}
 	back, ended := m.report.row("SIGTERM → all leases are back on the queue"), m.report.row("SIGTERM → the process has ended")
-	for range times(3, 20) {
+	for range times(1, 20) {
 		w := works()
 		began := time.Now()
 		w.Term()
-		for held() > 0 && time.Since(began) < reactsWithin {
+		for held() && time.Since(began) < reactsWithin {
 			time.Sleep(time.Millisecond)
 		}
 		back.resumedAfter(time.Since(began))
@@ -149,7 +147,7 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 	}
 	at := *m.installation
 	at.row = m.report.row("SIGKILL → another worker goes on with every partition")
-	for w, n := works(), times(2, 10); n > 0; n-- {
+	for w, n := works(), times(1, 10); n > 0; n-- {
 		other := m.start("worker")
 		addressOf(m.t, other)
 		pass(m.t, time.Duration(m.random.Int64N(int64(time.Second))))
@@ -158,4 +156,38 @@ func (m *reactions) signals(queue jetstream.JetStream) {
 		at.resumes(m.topic, before, since)
 		w = other
 	}
+}
+
+// called does the same with workers that are called, of which there is none until then and one at most.
+func (m *reactions) called(t *testing.T, server *testbed.NATS) {
+	const topic = "reactions-called"
+	k := copying(t, m.source.For(t), m.target.For(t), topic).over(server).with("KFERRY_LEASE", "4s", "KFERRY_LOG_LEVEL", "info")
+	k.source.CreateTopic(topic, partitions, 1)
+	a := &activator{t: t, start: func() *testbed.Process { return k.start("worker", "--push") }, most: 1, room: 10, keep: 1500 * time.Millisecond}
+	defer a.serve(false)()
+	c := reactions{k, m.report, topic, testbed.Produce(t, k.source, topic, testbed.Load{Records: 100 * partitions}), m.random}
+	k.with("KFERRY_PUSH_URL", a.server.URL).start("coordinator")
+	k.await(topic)
+	zero := m.report.row("a record comes → it is copied, no worker runs, and one is started for a call")
+	for range times(2, 20) {
+		a.rests()
+		zero.resumedAfter(c.copiedAfter(func() { time.Sleep(time.Millisecond) }))
+	}
+	load := smallBatches
+	load.First = c.next
+	flow := traffic(k, topic, load, 1000, 2000)
+	k.row = m.report.row("SIGKILL of the only worker that is called → one that is called goes on with every partition")
+	for range times(1, 10) {
+		k.grows(topic, 1000)
+		pass(t, time.Duration(m.random.Int64N(int64(time.Second))))
+		before := k.target.Ends(k.copyOf(topic))
+		a.holds()
+		since := time.Now()
+		a.strike(true)
+		k.resumes(topic, before, since)
+	}
+	k.row = nil
+	flow.Stop()
+	k.await(topic)
+	k.compare(topic)
 }

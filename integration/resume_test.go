@@ -120,6 +120,7 @@ func (w *ward) demandGaps(waiting []hold) {
 
 // Policies decide by themselves; what that costs stays open until it is acknowledged, and survives the queue.
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	source, target := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43)
 	w := &ward{installation: copying(t, source, target, "policy-.*").with("KFERRY_ON_HOLD", "source_recreated=skip,target_recreated=restart,target_truncated=skip,foreign_writer=skip")}
 	type spoilt struct {
@@ -191,6 +192,7 @@ func TestPolicies(t *testing.T) {
 // The target's only replica in sync dies, and one that had fallen behind takes over: acknowledged records are gone. kferry notices, writes
 // nothing, and copies them again when it is told where from.
 func TestUncleanElection(t *testing.T) {
+	t.Parallel()
 	const topic, leader, follower, records = "unclean", 2, 1, 300
 	source := testbed.Shared(t, testbed.V43)
 	target := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(3), testbed.WithHeap("384m"))

@@ -127,6 +127,7 @@ func (g granted) used(operation string, allowed map[demand]string) bool {
 }
 
 func TestRights(t *testing.T) {
+	t.Parallel()
 	authority := testbed.NewAuthority(t, "rights")
 	var clusters [2]*testbed.Cluster
 	var starting sync.WaitGroup

@@ -12,7 +12,7 @@ import (
 
 const (
 	followEvery = 500 * time.Millisecond // how often the autoscaler asks
-	scaleWithin = time.Minute            // for what the coordinators decide within some ten seconds
+	scaleWithin = 2 * time.Minute        // for what the coordinators decide within some ten seconds
 )
 
 // An autoscaler knows nothing but how many workers are wanted, which it asks one coordinator and then the next, and how to start and stop

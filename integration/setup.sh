@@ -283,7 +283,7 @@ system_of() {
 kferry() {
   local context="$work/kferry" recipe
   mkdir -p "$context/data"
-  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o "$context/kferry" .)
+  (cd "$root" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w -X github.com/kferry/kferry/shared/cli.built=test" -o "$context/kferry" .)
   cp "$root/deploy/Dockerfile" "$context"
   recipe=$(cat "$context/Dockerfile" "$context/kferry" | digest)
   [ "$(made_by kferry:test)" = "$recipe" ] || build kferry:test "$recipe" "$context" --target prebuilt

@@ -144,9 +144,10 @@ func told(records, first int) testbed.Load {
 }
 
 func TestTakeOver(t *testing.T) {
-	t.Run("there and back", thereAndBack)
-	t.Run("killed with a long tail", killedWithATail)
-	t.Run("killed within a transaction", killedWithinATransaction)
+	t.Parallel()
+	t.Run("there and back", func(t *testing.T) { t.Parallel(); thereAndBack(t) })
+	t.Run("killed with a long tail", func(t *testing.T) { t.Parallel(); killedWithATail(t) })
+	t.Run("killed within a transaction", func(t *testing.T) { t.Parallel(); killedWithinATransaction(t) })
 }
 
 // On one file and under traffic MirrorMaker hands over to kferry and kferry to MirrorMaker, twice, each stopped in order: not a record is there twice. Then
@@ -159,12 +160,17 @@ func thereAndBack(t *testing.T) {
 	onFile := k.onFile()
 	var maker *testbed.Container
 	var run *testbed.Process
-	for range 2 {
+	for _, waits := range []bool{true, false} { // for half a minute at most, until it looks again
 		maker = k.mirrorMaker()
 		k.copiesOn(topic, 1000)
+		if !waits {
+			maker.Stop()
+		}
 		run = onFile.start("run")
-		testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
-		maker.Stop()
+		if waits {
+			testbed.Eventually(t, copyWithin, "kferry to wait", func() bool { return strings.Contains(run.Output(), "(workers of Kafka Connect)") })
+			maker.Stop()
+		}
 		k.copiesOn(topic, 1000)
 		k.stop(run)
 	}

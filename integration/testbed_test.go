@@ -66,9 +66,9 @@ func TestProxiedClusterIsReachedOnlyThroughItsProxy(t *testing.T) {
 
 func TestProcessIsKilledAndTermed(t *testing.T) {
 	p := testbed.Exec(t, "/bin/sh", []string{"-c", `trap 'echo bye $WHO; exit 3' TERM; echo hello; while :; do sleep 0.05; done`}, map[string]string{"WHO": "you"})
-	testbed.Eventually(t, 10*time.Second, "a word", func() bool { return p.Output() == "hello\n" })
+	testbed.Eventually(t, time.Minute, "a word", func() bool { return p.Output() == "hello\n" })
 	p.Term()
-	if code := p.Wait(10 * time.Second); code != 3 || !strings.Contains(p.Output(), "bye you") {
+	if code := p.Wait(time.Minute); code != 3 || !strings.Contains(p.Output(), "bye you") {
 		t.Errorf("exit code %d, output %q", code, p.Output())
 	}
 }
@@ -117,7 +117,7 @@ func TestSecuredListeners(t *testing.T) {
 
 			next := c.Authority().Issue(testbed.Subject{Name: testbed.Broker})
 			c.Present(testbed.TLS, next)
-			testbed.Eventually(t, 10*time.Second, "the other certificate", func() bool {
+			testbed.Eventually(t, time.Minute, "the other certificate", func() bool {
 				conn, err := tls.Dial("tcp", c.Over(testbed.TLS).Bootstrap(), &tls.Config{RootCAs: c.Authority().Pool()})
 				if err != nil {
 					t.Fatal(err)
@@ -132,11 +132,11 @@ func TestSecuredListeners(t *testing.T) {
 				return answers(t, c.Over(testbed.SASL), kgo.SASL(scram.Auth{User: "passing", Pass: password}.AsSha512Mechanism()))
 			}
 			c.SetPassword("passing", "one")
-			testbed.Eventually(t, 10*time.Second, "the user", func() bool { return login("one") == nil })
+			testbed.Eventually(t, time.Minute, "the user", func() bool { return login("one") == nil })
 			c.SetPassword("passing", "two")
-			testbed.Eventually(t, 10*time.Second, "the other password", func() bool { return login("two") == nil && login("one") != nil })
+			testbed.Eventually(t, time.Minute, "the other password", func() bool { return login("two") == nil && login("one") != nil })
 			c.DeleteUser("passing")
-			testbed.Eventually(t, 10*time.Second, "the user to be gone", func() bool { return login("two") != nil })
+			testbed.Eventually(t, time.Minute, "the user to be gone", func() bool { return login("two") != nil })
 		})
 	}
 }
@@ -144,12 +144,12 @@ func TestSecuredListeners(t *testing.T) {
 // answers says whether a cluster answers a client that has one try.
 func answers(t *testing.T, c *testbed.Cluster, opts ...kgo.Opt) error {
 	t.Helper()
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(c.Bootstrap()), kgo.RequestRetries(0), kgo.DialTimeout(5*time.Second))...)
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(c.Bootstrap()), kgo.RequestRetries(0), kgo.DialTimeout(soon))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	return client.Ping(ctx)
 }

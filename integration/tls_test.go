@@ -66,7 +66,7 @@ func TestTLSFailuresOfBrokers(t *testing.T) {
 				switch {
 				case test.says == nil && err != nil:
 					t.Errorf("%s: %v", test.name, err)
-				case test.says != nil && (!errors.Is(err, kafka.ErrTLS) || took > 3*time.Second):
+				case test.says != nil && (!errors.Is(err, kafka.ErrTLS) || took > 8*time.Second):
 					t.Errorf("%s: after %v: %v", test.name, took, err)
 				}
 				for _, part := range test.says {

@@ -19,6 +19,7 @@ const chained = `clusters = %[1]s-a, %[1]s-b, %[1]s-c
 %[1]s-a->%[1]s-b.enabled = true
 %[1]s-b->%[1]s-c.enabled = true
 topics = .*%[1]s-records
+refresh.topics.interval.seconds = 1
 replication.factor = 1
 checkpoints.topic.replication.factor = 1
 heartbeats.topic.replication.factor = 1
@@ -29,12 +30,14 @@ sync.topic.acls.enabled = false
 
 // MirrorMaker's own client reads the topology of a chain of clusters from what kferry has made on its target, with heartbeats and without.
 func TestMirrorClientSeesTheTopology(t *testing.T) {
+	t.Parallel()
 	a, b, c := testbed.Shared(t, testbed.V33), testbed.Shared(t, testbed.V43), testbed.Kafka(t, testbed.V43)
 	for name, settings := range map[string]string{
 		"hops":  "",
 		"quiet": "emit.heartbeats.enabled = false\nheartbeats.replication.enabled = false\n",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a, b, c := a.For(t), b.For(t), c.For(t)
 			topic := name + "-records"
 			a.CreateTopic(topic, 1, 1)

@@ -84,6 +84,7 @@ func onlyOnce(t *testing.T, c *testbed.Cluster, topic string) {
 // A source is compacted all the time, also between a crash and the next start; the copy is or is not. Nothing is lost, and where the
 // copy keeps everything, nothing is there twice.
 func TestCompactedSourceKilled(t *testing.T) {
+	t.Parallel()
 	source := testbed.Kafka(t, testbed.V43, append(cleaning, testbed.WithProxy())...)
 	target := testbed.Kafka(t, testbed.V33, append(cleaning, testbed.WithProxy())...)
 	kills := 3
@@ -145,6 +146,7 @@ func TestCompactedSourceKilled(t *testing.T) {
 // The source elects a leader that lacks the last records, which had been copied, and others are written in their place: the log is
 // longer than what was copied, and another one.
 func TestUncleanElectionOfTheSource(t *testing.T) {
+	t.Parallel()
 	const topic, kept, lost, others = "unclean", 200, 50, 80
 	source := testbed.Kafka(t, testbed.V43, testbed.WithBrokers(3), testbed.WithConfig("unclean.leader.election.enable", "true"))
 	source.CreateTopic(topic, 1, 2)

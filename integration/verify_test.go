@@ -296,6 +296,7 @@ func TestVerifyFromTheMiddle(t *testing.T) {
 // Each side is compacted by itself, and while it is copied. What either has lost by that is no difference; what is wrong is found all
 // the same.
 func TestVerifyCompacted(t *testing.T) {
+	t.Parallel()
 	both := testbed.Kafka(t, testbed.V43, testbed.WithConfig("log.cleaner.backoff.ms", "200"))
 	soon := []string{"segment.ms", "500", "min.cleanable.dirty.ratio", "0.01", "max.compaction.lag.ms", "1000", "delete.retention.ms", "0"}
 	compact := []string{"cleanup.policy", "compact"}

@@ -30,7 +30,15 @@ func TestCompose(t *testing.T) {
 	if len(project.Services) < 9 {
 		t.Errorf("there are only %v", slices.Sorted(maps.Keys(project.Services)))
 	}
+	built := 0
 	for name, service := range project.Services {
+		image, tag, _ := strings.Cut(service.Image, ":")
+		if tag == "" && image != "kferry" {
+			t.Errorf("%s is whatever %s will be", name, image)
+		}
+		if image == "nats" && !holds(t, "../../go.mod", "github.com/nats-io/nats-server/v2 v"+tag) {
+			t.Errorf("%s is %s, which kferry isn't tested with", name, tag)
+		}
 		for _, port := range service.Ports {
 			if port.HostIP != "127.0.0.1" {
 				t.Errorf("%s listens on %q", name, port.HostIP)
@@ -42,13 +50,19 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		if service.Build != nil {
-			if _, err := os.Stat(service.Build.Context + "/" + service.Build.Dockerfile); err != nil {
-				t.Errorf("%s is built by %v", name, err)
+			built++
+			if _, err := os.Stat(service.Build.Context + "/" + service.Build.Dockerfile); err != nil || service.Image != "kferry" {
+				t.Errorf("%s is built by %v, as %s", name, err, service.Image)
 			}
+		}
+		if service.Image == "kferry" {
 			if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || len(service.SecurityOpt) == 0 {
 				t.Errorf("%s may write, or has capabilities", name)
 			}
 		}
+	}
+	if built != 1 { // two that make one image are in each other's way
+		t.Errorf("%d services are built", built)
 	}
 }
 

@@ -87,3 +87,27 @@ func TestECSFollowsWhatIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// README's command gives every parameter that has to be given, and no other that isn't there.
+func TestECSParametersAreThoseOfReadme(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(text), "--parameter-overrides ")
+	command, _, _ = strings.Cut(command, "\n")
+	given := map[string]bool{}
+	for word := range strings.FieldsSeq(command) {
+		name, _, _ := strings.Cut(word, "=")
+		given[name] = true
+	}
+	for name, parameter := range at(read(t, ecsTemplate), "Parameters").(map[string]any) {
+		if at(parameter, "Default") == nil && !given[name] {
+			t.Errorf("README's command lacks %s", name)
+		}
+		delete(given, name)
+	}
+	if len(given) > 0 {
+		t.Errorf("README's command has %v, which the template hasn't", given)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -368,30 +369,87 @@ func holds(t *testing.T, file, text string) bool {
 	return strings.Contains(string(all), text)
 }
 
-// What scales and what is scaled have one bound, and a call of Knative's lasts longer than the run that it asks for.
+// What scales and what is scaled have one bound, and a call of Knative's lasts longer than the run that it asks for. What both roles go by, both
+// have: it is in the variables that they share.
 func TestBoundsAgree(t *testing.T) {
 	each(t, func(t *testing.T, name string, objects []object) {
+		shared := objects[slices.IndexFunc(objects, func(o object) bool { return o.text("data", "KFERRY_HTTP") != "" })]
 		for _, o := range objects {
-			if name == "keda" && o.text("kind") == "ConfigMap" && o.text("data", "KFERRY_HTTP") != "" {
-				i := slices.IndexFunc(objects, func(o object) bool { return o.text("kind") == "ScaledObject" })
-				if most := fmt.Sprint(at(objects[i], "spec", "maxReplicaCount")); o.text("data", "KFERRY_SCALE_MAX") != most {
-					t.Errorf("coordinators ask for %s workers, KEDA makes %s", o.text("data", "KFERRY_SCALE_MAX"), most)
+			pod := at(template(o), "spec")
+			for _, c := range list(at(pod, "containers")) {
+				for _, v := range list(at(c, "env")) {
+					if own := at(v, "name").(string); slices.Contains([]string{"KFERRY_SLOTS", "KFERRY_RUN_TIME", "KFERRY_LEASE", "KFERRY_NAME"}, own) {
+						t.Errorf("%s has a %s of its own, which the other role doesn't know of", o, own)
+					}
 				}
 			}
-			if o.is() != "serving.knative.dev/v1 Service" {
-				continue
-			}
-			pod, environment := at(o, "spec", "template", "spec"), map[string]string{}
-			for _, v := range list(at(list(at(pod, "containers"))[0], "env")) {
-				environment[at(v, "name").(string)] = at(v, "value").(string)
-			}
-			run, err := time.ParseDuration(environment["KFERRY_RUN_TIME"])
-			if timeout := time.Duration(at(pod, "timeoutSeconds").(int)) * time.Second; err != nil || run+time.Minute > timeout {
-				t.Errorf("runs of %s, calls of %s (%v)", run, timeout, err)
-			}
-			if calls := fmt.Sprint(at(pod, "containerConcurrency")); environment["KFERRY_SLOTS"] != calls {
-				t.Errorf("a pod has %s slots, and %s calls", environment["KFERRY_SLOTS"], calls)
+			switch o.is() {
+			case "keda.sh/v1alpha1 ScaledObject":
+				if most := fmt.Sprint(at(o, "spec", "maxReplicaCount")); name == "keda" && shared.text("data", "KFERRY_SCALE_MAX") != most {
+					t.Errorf("coordinators ask for %s workers, KEDA makes %s", shared.text("data", "KFERRY_SCALE_MAX"), most)
+				}
+			case "serving.knative.dev/v1 Service":
+				run, err := time.ParseDuration(shared.text("data", "KFERRY_RUN_TIME"))
+				if timeout := time.Duration(at(pod, "timeoutSeconds").(int)) * time.Second; err != nil || run+time.Minute > timeout {
+					t.Errorf("runs of %s, calls of %s (%v)", run, timeout, err)
+				}
+				if calls := fmt.Sprint(at(pod, "containerConcurrency")); shared.text("data", "KFERRY_SLOTS") != calls {
+					t.Errorf("a pod has %s slots, and %s calls", shared.text("data", "KFERRY_SLOTS"), calls)
+				}
+				if most := o.text("spec", "template", "metadata", "annotations", "autoscaling.knative.dev/max-scale"); shared.text("data", "KFERRY_SCALE_MAX") != most {
+					t.Errorf("coordinators ask for %s workers, Knative makes %s", shared.text("data", "KFERRY_SCALE_MAX"), most)
+				}
 			}
 		}
 	})
+}
+
+// Whoever stops a worker waits for longer than it takes to end what is in flight and to give its leases back, with ten seconds for a request
+// that was sent.
+func TestWorkersHaveTimeToDrain(t *testing.T) {
+	needs := 10 * time.Second
+	for file, name := range map[string]string{"../../functions/worker.go": "drainLimit", "../../functions/trouble.go": "concludeLimit"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := regexp.MustCompile(`\t` + name + ` += (\d+) \* time\.Second`).FindSubmatch(text)
+		if is == nil {
+			t.Fatalf("%s has no %s", file, name)
+		}
+		seconds, _ := strconv.Atoi(string(is[1]))
+		needs += time.Duration(seconds) * time.Second
+	}
+	has := map[string]time.Duration{}
+	each(t, func(t *testing.T, name string, objects []object) {
+		for _, o := range objects {
+			pod := at(template(o), "spec")
+			for _, field := range []string{"terminationGracePeriodSeconds", "timeoutSeconds"} { // Knative makes the one of the other
+				if seconds, is := at(pod, field).(int); is {
+					has[name+": "+o.String()] = time.Duration(seconds) * time.Second
+				}
+			}
+			if pod != nil && has[name+": "+o.String()] == 0 {
+				t.Errorf("%s doesn't say how long it may take to end", o)
+			}
+		}
+	})
+	worker := composed(t).Services["worker"]
+	has["compose.yaml"] = time.Duration(*worker.StopGracePeriod)
+	text, err := os.ReadFile(ecsTemplate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, match := range regexp.MustCompile(`StopTimeout: (\d+)`).FindAllSubmatch(text, -1) {
+		seconds, _ := strconv.Atoi(string(match[1]))
+		has[fmt.Sprintf("task %d of ECS", i)] = time.Duration(seconds) * time.Second
+	}
+	if len(has) < 14 {
+		t.Errorf("only %d are known to wait", len(has))
+	}
+	for who, waits := range has {
+		if waits <= needs {
+			t.Errorf("%s waits %s, and a worker takes up to %s", who, waits, needs)
+		}
+	}
 }

@@ -71,8 +71,8 @@ func main() {
 	var results, proofs []result
 	err = testbed.Program(ctx, func(t testbed.T) {
 		authority := testbed.NewAuthority(t, "bench")
-		source := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.WithSecurity(authority))
-		target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.WithSecurity(authority))
+		source := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.Lasting(), testbed.WithSecurity(authority))
+		target := testbed.Kafka(t, testbed.V43, testbed.WithHeap("1g"), testbed.Lasting(), testbed.WithSecurity(authority))
 		for _, s := range chosen {
 			s.records = int(float64(s.records) * *scale)
 			copies, compared := s.measure(t, source, target, *runs)

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,9 +19,11 @@ import (
 )
 
 const (
-	brokerWithin   = 60 * time.Second // from the start of a broker's container until the cluster counts it in
+	brokerWithin   = 3 * time.Minute  // from the start of a broker's container until the cluster counts it in
 	startAttempts  = 3                // of a whole cluster, where another process took one of its ports
 	requestTimeout = 10 * time.Second // of one request of the testbed's own
+
+	brief = "-XX:TieredStopAtLevel=1" // of a JVM that lives for minutes: what it would compile again costs more than it gains
 )
 
 // Cluster is a Kafka cluster of one or more brokers in containers. A broker's index is its node id. It keeps its data
@@ -73,13 +76,20 @@ func WithConfig(key, value string) KafkaOption {
 // WithHeap sets the memory of each broker's JVM, 512m unless told.
 func WithHeap(size string) KafkaOption { return func(c *kafkaConfig) { c.heap = size } }
 
+// Lasting is for a broker that is measured: its JVM compiles what runs often as well as it can, which pays after some minutes.
+func Lasting() KafkaOption {
+	return func(c *kafkaConfig) {
+		c.jvm = slices.DeleteFunc(c.jvm, func(option string) bool { return option == brief })
+	}
+}
+
 // WithProxy puts a [Proxy] before every listener for clients; the brokers advertise the proxies' addresses.
 func WithProxy() KafkaOption { return func(c *kafkaConfig) { c.proxied = true } }
 
 // Kafka starts a cluster that ends with the test.
 func Kafka(t T, version string, opts ...KafkaOption) *Cluster {
 	t.Helper()
-	config := kafkaConfig{brokers: 1, heap: "512m", properties: map[string]string{}, files: map[string][]byte{}}
+	config := kafkaConfig{brokers: 1, heap: "512m", properties: map[string]string{}, files: map[string][]byte{}, jvm: []string{brief}}
 	for _, opt := range opts {
 		opt(&config)
 	}
@@ -132,12 +142,16 @@ func (c *Cluster) Stop(i int) { c.t.Helper(); c.brokers[i].Stop() }
 // Kill ends a broker with kill -9.
 func (c *Cluster) Kill(i int) { c.t.Helper(); c.brokers[i].Kill() }
 
-// Start brings back a broker that was stopped or killed, and waits until the cluster counts it in.
-func (c *Cluster) Start(i int) {
+// Start brings back brokers that were stopped or killed, and waits until the cluster counts them in.
+func (c *Cluster) Start(brokers ...int) {
 	c.t.Helper()
-	c.brokers[i].Start()
-	if err := c.awaitBroker(i); err != nil {
-		c.t.Fatalf("start broker %d: %v", i, err)
+	for _, i := range brokers {
+		c.brokers[i].Start()
+	}
+	for _, i := range brokers {
+		if err := c.awaitBroker(i); err != nil {
+			c.t.Fatalf("start broker %d: %v", i, err)
+		}
 	}
 }
 
@@ -329,10 +343,7 @@ func (c *Cluster) environment(i int, config kafkaConfig) map[string]string {
 	}
 	maps.Copy(properties, config.properties)
 	names := strings.NewReplacer("_", "__", "-", "___", ".", "_")
-	env := map[string]string{"KAFKA_HEAP_OPTS": "-Xms" + config.heap + " -Xmx" + config.heap}
-	if len(config.jvm) > 0 {
-		env["KAFKA_OPTS"] = strings.Join(config.jvm, " ")
-	}
+	env := map[string]string{"KAFKA_HEAP_OPTS": "-Xms" + config.heap + " -Xmx" + config.heap, "KAFKA_OPTS": strings.Join(config.jvm, " ")}
 	for key, value := range properties {
 		env["KAFKA_"+strings.ToUpper(names.Replace(key))] = value
 	}

@@ -60,7 +60,7 @@ func kferry(t T, args []string, env map[string]string, opts ...testcontainers.Co
 func MirrorMaker(t T, version, properties string) *Container {
 	t.Helper()
 	c, err := startContainer(t, "MirrorMaker "+version, "apache/kafka:"+version,
-		testcontainers.WithEntrypoint("java", "-Xmx1g", "-XX:+UseSerialGC", "-cp", "/opt/kafka/libs/*",
+		testcontainers.WithEntrypoint("java", "-Xmx1g", "-XX:+UseSerialGC", brief, "-cp", "/opt/kafka/libs/*",
 			"org.apache.kafka.connect.mirror.MirrorMaker", "/tmp/mm2.properties"),
 		testcontainers.WithFiles(testcontainers.ContainerFile{
 			Reader: strings.NewReader(properties), ContainerFilePath: "/tmp/mm2.properties", FileMode: 0o644,

@@ -350,6 +350,15 @@ type placedConn struct {
 	leave func()
 }
 
+// CloseWrite says that all is sent. Without it the server would close what a client is still writing to, and the answer that says what is wrong
+// with that (431, 413) would be lost in a reset.
+func (c *placedConn) CloseWrite() error {
+	if half, is := c.Conn.(interface{ CloseWrite() error }); is {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // Close gives the place to who waits.
 func (c *placedConn) Close() error {
 	defer c.leave()

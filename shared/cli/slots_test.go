@@ -13,11 +13,14 @@ import (
 	"github.com/kferry/kferry/shared/spec"
 )
 
-// A flow that may have two leases copies twenty partitions that never fall silent, with two coordinators and two workers, one of which
+// A flow that may have two leases copies ten partitions that never fall silent, with two coordinators and two workers, one of which
 // dies and one of which is stopped and replaced, and the queue loses its store.
 func TestFlowWithTwoSlots(t *testing.T) {
 	inBubble(t, []string{"A", "B"}, func(b *bubble) {
-		const partitions, slots = 20, 2
+		const (
+			partitions, slots = 10, 2
+			turns             = 40 * time.Second // until each partition has had one
+		)
 		for alias, topic := range map[string]string{"A": "orders", "B": "A.orders"} {
 			b.must(b.Kafka(alias).CreateTopic(topic, partitions, nil))
 		}
@@ -62,10 +65,10 @@ func TestFlowWithTwoSlots(t *testing.T) {
 				before[p] = copied(p)
 			}
 			act()
-			watch(80 * time.Second)
+			watch(turns)
 			for p := range int32(partitions) {
 				if copied(p) == before[p] {
-					b.Errorf("%s: nothing was copied to partition %d in 80 s", what, p)
+					b.Errorf("%s: nothing was copied to partition %d in %s", what, p, turns)
 				}
 			}
 		}

@@ -12,8 +12,14 @@ import (
 
 const unknown = "unknown"
 
-// version is the module's version where it was built as one, else the commit.
+// built is the version that whoever builds gives, by -ldflags "-X github.com/kferry/kferry/shared/cli.built=1.0".
+var built string
+
+// version is the one given, else that of the module where it was built as one, else the commit.
 func version() string {
+	if built != "" {
+		return built
+	}
 	info, ok := debug.ReadBuildInfo()
 	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version

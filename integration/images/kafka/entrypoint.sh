@@ -12,13 +12,16 @@ env | awk -F= '
     print name "=" substr($0, length($1) + 2)
   }' >"$config"
 
-export CLASSPATH='/opt/kafka/libs/*'
+CLASSPATH=$(printf '%s:' /opt/kafka/libs/*.jar) # in the order that the archive was made with
+export CLASSPATH
+archive=/opt/kafka/kafka.jsa shared=
+if [ -e "$archive" ]; then shared=-XX:SharedArchiveFile=$archive; fi
 log=-Dorg.slf4j.simpleLogger
 log="$log.defaultLogLevel=warn $log.showDateTime=true $log.dateTimeFormat=HH:mm:ss.SSS"
 
 # shellcheck disable=SC2086 # options are words
 if ! [ -e "${KAFKA_LOG_DIRS:?}/meta.properties" ]; then
-  java $log -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t "${CLUSTER_ID:?}" -c "$config"
+  java $log $shared -XX:TieredStopAtLevel=1 -XX:+UseSerialGC kafka.tools.StorageTool format -t "${CLUSTER_ID:?}" -c "$config"
 fi
 # shellcheck disable=SC2086
-exec java $log -XX:+UseSerialGC ${KAFKA_HEAP_OPTS:--Xmx512m} ${KAFKA_OPTS:-} kafka.Kafka "$config"
+exec java $log $shared -XX:+UseSerialGC ${KAFKA_HEAP_OPTS:--Xmx512m} ${KAFKA_OPTS:-} kafka.Kafka "$config"
