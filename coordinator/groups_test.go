@@ -257,3 +257,29 @@ func TestStatusTellsOfGroupsThatFail(t *testing.T) {
 		}
 	})
 }
+
+// A group that has moved is work, also where no partition is behind: for one worker, until that has seen to it.
+func TestGroupsCallForAWorker(t *testing.T) {
+	bubble(t, func(in *installation) {
+		in.Options.Metrics, in.Options.Spec.Settings = nil, hasty()
+		f := followingGroups(in, false)
+		in.cursorOf(f, lease.Cursor{Offset: 20, Target: 20})
+		c := in.run()
+		wanted := func(workers int) {
+			in.Helper()
+			if s, err := c.Scale(); err != nil || s.Desired != workers || s.BacklogPartitions != 0 {
+				in.Errorf("want %d workers: %+v, %v", workers, s, err)
+			}
+		}
+		time.Sleep(time.Minute)
+		wanted(0)
+		in.commitGroup("A", "readers", "orders", 5)
+		time.Sleep(time.Minute)
+		wanted(1)
+		if !in.groupsTask(f, true) {
+			in.Error("no task is offered")
+		}
+		time.Sleep(time.Minute)
+		wanted(0)
+	})
+}

@@ -389,10 +389,13 @@ func TestHeartbeatsCallForNoWorker(t *testing.T) {
 		c := in.run()
 		attend := func(d time.Duration) (runs int) {
 			for end := time.Now().Add(d); time.Now().Before(end); {
-				for _, l := range in.claim(time.Until(end)) {
+				for _, l := range in.claim(time.Second) {
 					in.commitHeartbeats()
 					in.release(l)
 					runs++
+				}
+				if s, err := c.Scale(); err == nil && s.Desired != 0 {
+					in.Fatalf("while a worker is there: %+v", s)
 				}
 			}
 			return runs

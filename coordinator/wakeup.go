@@ -69,6 +69,7 @@ type wakeUps struct {
 	since  int64               // the last one that was sent when the first of them failed
 	said   time.Time
 	probed time.Time
+	freed  time.Time // when the lease is over of who did not answer, and may have been killed; zero: nobody
 	quiet  time.Time // since when there is nothing to be called for
 }
 
@@ -183,10 +184,15 @@ func (w *wakeUps) send(ctx context.Context) {
 func (w *wakeUps) probe() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if time.Since(w.probed) < wakeUpProbe {
+	now := time.Now()
+	freed := !w.freed.IsZero() && !now.Before(w.freed)
+	if !freed && now.Sub(w.probed) < wakeUpProbe {
 		return false
 	}
-	w.probed = time.Now()
+	if freed {
+		w.freed = time.Time{}
+	}
+	w.probed = now
 	return true
 }
 
@@ -392,8 +398,8 @@ func (w *wakeUps) ended(u *wakeUp, number int64, a answer) {
 	if asked := now.Add(a.retry); a.retry > 0 && asked.After(w.asked) {
 		w.asked = asked
 	}
-	if lasts := w.queue.LeaseTime() + wakeUpLook; !busy && lasts < wakeUpProbe && now.Sub(w.probed) >= wakeUpProbe {
-		w.probed = now.Add(lasts - wakeUpProbe) // the worker may have been killed, and what it held is free then
+	if !busy && w.freed.IsZero() {
+		w.freed = now.Add(w.queue.LeaseTime() + wakeUpLook)
 	}
 	if !busy && now.Sub(w.said) >= wakeUpSay {
 		w.said = now

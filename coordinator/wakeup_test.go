@@ -259,6 +259,30 @@ func TestWhatAKilledWorkerHeldIsCalledFor(t *testing.T) {
 	}
 }
 
+// That is when the lease is over, also where somebody was called for what others hold just before.
+func TestWhatAKilledWorkerHeldIsCalledForInTime(t *testing.T) {
+	withFleet(t, func(in *installation) func(*http.Request) (*http.Response, error) {
+		killed := func(r *http.Request) (*http.Response, error) {
+			leases, err := in.Queue.Claim(r.Context(), 1, 0)
+			if err != nil || len(leases) != 1 {
+				t.Errorf("claimed %d leases, %v", len(leases), err)
+			}
+			return nil, io.ErrUnexpectedEOF
+		}
+		return inTurn(holds(in, 2, time.Minute), always(http.StatusNoContent)(in), killed, works(in))
+	}, func(in *installation, f *fleet) {
+		in.tasks(2)
+		in.run()
+		time.Sleep(2500 * time.Millisecond)
+		in.writeTo("A", "orders", 0)
+		in.writeTo("A", "orders", 1)
+		time.Sleep(in.Queue.LeaseTime() + 1500*time.Millisecond)
+		if depth, err := in.Queue.Depth(in.Context()); err != nil || depth.Waiting+depth.Held != 1 {
+			t.Errorf("%+v after %d calls at %v (%v)", depth, f.count(), f.at, err)
+		}
+	})
+}
+
 // Of two coordinators the one that offered calls; when it is gone, the other one does.
 func TestWhoOfferedCalls(t *testing.T) {
 	withFleet(t, always(204), func(in *installation, first *fleet) {

@@ -149,7 +149,9 @@ func (w *Worker) run(ctx context.Context, claim func(context.Context, starter) e
 	defer cancel(nil)
 	var runs, keepers sync.WaitGroup
 	keeping, stopKeeping := context.WithCancel(hard)
-	keepers.Go(func() { w.extend(keeping) })
+	extending, stopExtending := context.WithCancel(context.WithoutCancel(ctx)) // also while a drain that took too long waits for the last answers
+	defer stopExtending()
+	keepers.Go(func() { w.extend(extending) })
 	keepers.Go(func() { w.metrics.tempo.run(keeping, w.tellTempo) })
 	for _, p := range w.pacers {
 		keepers.Go(func() { p.run(keeping) })
@@ -194,6 +196,7 @@ func (w *Worker) run(ctx context.Context, claim func(context.Context, starter) e
 	timer := time.AfterFunc(drainLimit, func() { cancel(fmt.Errorf("drain took longer than %s", drainLimit)) })
 	defer timer.Stop()
 	<-ended
+	stopExtending()
 	stopKeeping()
 	keepers.Wait()
 	return err

@@ -82,13 +82,15 @@ const (
 	delayed    trick = "delayed"
 )
 
+// tricks are all but the honest one.
+var tricks = []trick{refused, cut, unanswered, swallowed, doubled, repeated, delayed}
+
 // tricksOf deals each trick before any comes again, two thirds of all calls being honest.
 func tricksOf(random *rand.Rand) func() trick {
 	var deck []trick
 	return func() trick {
 		if len(deck) == 0 {
-			all := []trick{refused, cut, unanswered, swallowed, doubled, repeated, delayed}
-			deck = append(all, slices.Repeat([]trick{honest}, 2*len(all))...)
+			deck = append(slices.Repeat([]trick{honest}, 2*len(tricks)), tricks...)
 			random.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 		}
 		next := deck[0]
@@ -383,6 +385,31 @@ func (a *activator) strike(kill bool) {
 	} else {
 		struck.Term()
 	}
+}
+
+// holds waits until a process holds a lease, which may be for some hundredths of a second.
+func (a *activator) holds() {
+	a.t.Helper()
+	for began := time.Now(); time.Since(began) < copyWithin; time.Sleep(time.Millisecond) {
+		a.mu.Lock()
+		at := slices.IndexFunc(a.instances, func(i *instance) bool { return i.under > 0 })
+		var i *instance
+		if at >= 0 {
+			i = a.instances[at]
+		}
+		a.mu.Unlock()
+		if i != nil && sum(metrics(a.t, i), "kferry_leases_held") > 0 {
+			return
+		}
+	}
+	a.t.Fatal("no process holds a lease")
+}
+
+// untried says whether a trick has not been played yet.
+func (a *activator) untried() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(tricks, func(each trick) bool { return a.tricked[each] == 0 })
 }
 
 // breaks kills processes until that has broken off a call.

@@ -73,6 +73,7 @@ func TestFronts(t *testing.T) {
 const (
 	calledPartitions = 8
 	calledAtOnce     = 12 // KFERRY_PUSH_MAX
+	mostBursts       = 10 // until each trick has been played
 )
 
 // Bursts of traffic, between which there is no process at all. Two coordinators call through an activator that loses, doubles, delays and
@@ -90,14 +91,14 @@ func calledFromZero(t *testing.T, k *installation, topic string, bursts, room, m
 	began := time.Now()
 	coordinators := []*testbed.Process{callers.start("coordinator"), callers.start("coordinator")}
 	load := testbed.Load{ValueBytes: 200, BatchBytes: 2 << 10}
-	for burst := range bursts {
+	for burst := 0; burst < bursts || burst < mostBursts && a.untried(); burst++ {
 		frozen := coordinators[burst%2]
 		frozen.Pause()
 		flow := traffic(k, topic, load, 500, 1000)
 		if burst == 0 {
 			a.breaks()
 		} else {
-			a.strike(burst == 2) // SIGTERM, then SIGKILL
+			a.strike(burst%2 == 0) // SIGTERM, then SIGKILL
 		}
 		forge(t, a)
 		k.grows(topic, 500)
@@ -133,13 +134,8 @@ func (a *activator) account(bursts int, elapsed time.Duration) {
 			a.t.Error("these are too many calls")
 		}
 	}
-	if len(a.callers) != 2 || a.zeros < bursts || a.started <= bursts {
+	if len(a.callers) != 2 || a.zeros < bursts || a.started <= bursts || len(a.tricked) <= len(tricks) {
 		a.t.Error("that is not what was to happen")
-	}
-	for _, trick := range []trick{refused, cut, unanswered, swallowed, doubled, repeated, delayed} {
-		if a.tricked[trick] == 0 {
-			a.t.Errorf("no call was %s", trick)
-		}
 	}
 }
 

@@ -163,7 +163,7 @@ func (m *reactions) called(t *testing.T, server *testbed.NATS) {
 	const topic = "reactions-called"
 	k := copying(t, m.source.For(t), m.target.For(t), topic).over(server).with("KFERRY_LEASE", "4s", "KFERRY_LOG_LEVEL", "info")
 	k.source.CreateTopic(topic, partitions, 1)
-	a := &activator{t: t, start: func() *testbed.Process { return k.start("worker", "--push") }, most: 1, room: 10, keep: time.Second}
+	a := &activator{t: t, start: func() *testbed.Process { return k.start("worker", "--push") }, most: 1, room: 10, keep: 1500 * time.Millisecond}
 	defer a.serve(false)()
 	c := reactions{k, m.report, topic, testbed.Produce(t, k.source, topic, testbed.Load{Records: 100 * partitions}), m.random}
 	k.with("KFERRY_PUSH_URL", a.server.URL).start("coordinator")
@@ -180,7 +180,9 @@ func (m *reactions) called(t *testing.T, server *testbed.NATS) {
 	for range times(1, 10) {
 		k.grows(topic, 1000)
 		pass(t, time.Duration(m.random.Int64N(int64(time.Second))))
-		before, since := k.target.Ends(k.copyOf(topic)), time.Now()
+		before := k.target.Ends(k.copyOf(topic))
+		a.holds()
+		since := time.Now()
 		a.strike(true)
 		k.resumes(topic, before, since)
 	}

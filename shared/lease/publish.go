@@ -118,7 +118,9 @@ func (p *publisher) publish(ctx context.Context, r kafka.Record) error {
 		case <-ctx.Done():
 			return context.Cause(ctx) // the record may go out yet
 		case p.turn <- struct{}{}:
-			p.writeNext(ctx)
+			if ctx.Err() == nil { // else a worker that drains would wait for one write after the other
+				p.writeNext(ctx)
+			}
 			<-p.turn
 		}
 	}

@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -201,6 +202,29 @@ func TestOffsetsTopicWithFewerPartitionsIsFound(t *testing.T) {
 			if err := publish(c); err != nil {
 				t.Errorf("flow %d: %v", i, err)
 			}
+		}
+	})
+}
+
+// A worker that drains has given up on its cursors: none of them begins another write, for which all others would have to wait.
+func TestPublishThatWasGivenUpWritesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, env *local.Env) {
+		q, _ := worker(t, env)
+		c := cursors(t, env, q)
+		load(t, c)
+		if _, err := c.Create(t.Context(), "orders", 0, lease.Cursor{Offset: 1}); err != nil {
+			t.Fatal(err)
+		}
+		writes := env.Kafka("B").Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1})
+		ctx, giveUp := context.WithCancel(t.Context())
+		giveUp()
+		for range 20 {
+			if err := c.Publish(ctx, "orders", 0, lease.Cursor{Offset: 2}); err == nil {
+				t.Error("published")
+			}
+		}
+		if n := writes.Hits(); n != 0 {
+			t.Errorf("%d writes", n)
 		}
 	})
 }
