@@ -91,6 +91,18 @@ func TestAWrongVariableIsNoWrongUsage(t *testing.T) {
 	}
 }
 
+// Whoever sets up a worker that is called, and starts run, is told what it is.
+func TestRunIsNotCalled(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	for variable, says := range map[string]bool{"KFERRY_PUSH=true": true, "KFERRY_PUSH_URL=http://127.0.0.1:1": true, "KFERRY_PUSH=false": false} {
+		code, _, err := kferry(t, append(environ, "NATS_TIMEOUT=1s", "KFERRY_HTTP=127.0.0.1:0", variable), "run", "--nats-url", "nats://127.0.0.1:1")
+		if code != 1 || strings.Contains(err, "KFERRY_PUSH and KFERRY_PUSH_URL have no effect here") != says {
+			t.Errorf("%s: exit code %d and\n%s", variable, code, err)
+		}
+	}
+}
+
 func TestNothingToCopy(t *testing.T) {
 	t.Parallel()
 	code, _, err := kferry(t, nil, "run")
