@@ -103,6 +103,23 @@ func TestRunIsNotCalled(t *testing.T) {
 	}
 }
 
+// A token that can't be shown is found when a coordinator starts, and not when the first work waits.
+func TestPushTokenInAFile(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	environ = append(environ, "KFERRY_PUSH_URL=http://127.0.0.1:1")
+	for file, says := range map[string]string{
+		"/nowhere/token":                        "KFERRY_PUSH_TOKEN_FILE: open /nowhere/token: no such file",
+		mirrorFile(t, "short\n"):                "KFERRY_PUSH_TOKEN_FILE: too short for a token",
+		mirrorFile(t, "geheim geheim …"):        "KFERRY_PUSH_TOKEN_FILE: holds what can't be in a header",
+		mirrorFile(t, "geheim-geheim-geheim\n"): "NATS_URL is not set",
+	} {
+		if _, _, err := kferry(t, append(environ, "KFERRY_PUSH_TOKEN_FILE="+file), "coordinator"); !strings.Contains(err, says) || strings.Contains(err, "geheim") {
+			t.Errorf("%s: says %q, not %q", file, err, says)
+		}
+	}
+}
+
 func TestNothingToCopy(t *testing.T) {
 	t.Parallel()
 	code, _, err := kferry(t, nil, "run")

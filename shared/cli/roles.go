@@ -23,6 +23,7 @@ func newCoordinator(p Process) *cobra.Command {
 		name: "coordinator", short: "Decide what is to be copied, for workers elsewhere",
 		long: "coordinator compares the clusters and puts what is to be copied on the queue at NATS_URL. It keeps nothing itself: run one, or\n" +
 			"several against the loss of one.",
+		behind: func(_ *door, s spec.Settings) error { return checkPushToken(s.WakeUps) },
 		part: func(v *service) func(context.Context) error {
 			o := v.view()
 			if o.Spec.Settings.WakeUps.URL != "" {
@@ -31,6 +32,21 @@ func newCoordinator(p Process) *cobra.Command {
 			return v.scaled(coordinator.New(o))
 		},
 	})
+}
+
+// checkPushToken finds a file that can't be read now, and not when work waits. Later it may be replaced.
+func checkPushToken(w spec.WakeUps) error {
+	if w.URL == "" || !w.Token.Set() {
+		return nil
+	}
+	token, err := w.Token.Read()
+	if err == nil {
+		err = spec.CheckToken(token)
+	}
+	if err != nil {
+		return fmt.Errorf("KFERRY_PUSH_TOKEN_FILE: %w", err)
+	}
+	return nil
 }
 
 // onceIdle is how long --once looks for work.
@@ -122,7 +138,7 @@ type role struct {
 	name, short, long string
 	flags             []string // of input, beside those that every role has
 	check             func() error
-	behind            func(*door, spec.Settings) error // puts things behind the door
+	behind            func(*door, spec.Settings) error // puts things behind the door, or says what is wrong with the settings
 	part              func(*service) func(context.Context) error
 }
 
