@@ -102,11 +102,11 @@ func checkAttributes(prefix string, get func(name string) (text string, there bo
 		}
 	}
 	text, there, err := get("time")
-	if there && err == nil {
-		_, err = time.Parse(time.RFC3339, text)
-	}
 	if err != nil {
-		return badEvent("no CloudEvent: %stime: %v", prefix, err)
+		return badEvent("no CloudEvent: %stime %v", prefix, err)
+	}
+	if _, err := time.Parse(time.RFC3339, text); there && err != nil {
+		return badEvent("no CloudEvent: %stime is %.40q; give a time of RFC 3339, like 2026-11-24T08:00:00Z", prefix, text)
 	}
 	return nil
 }

@@ -507,7 +507,7 @@ func TestCallsThatAreNoEvents(t *testing.T) {
 			"empty id":                {attributes: append(without("id"), "id", ""), status: 400, says: "ce-id is empty"},
 			"twice":                   {attributes: append(without(""), "id", "2"), status: 400, says: "more than once"},
 			"old version":             {attributes: append(without("specversion"), "specversion", "0.3"), status: 400, says: `"0.3"; known is 1.0`},
-			"no time":                 {attributes: append(without(""), "time", "today"), status: 400, says: "time"},
+			"no time":                 {attributes: append(without(""), "time", "today"), status: 400, says: "ce-time is \"today\"; give a time of RFC 3339"},
 			"structured, no object":   {form: "application/cloudevents+json", body: `[]`, status: 400, says: "no JSON object"},
 			"structured, null":        {form: "application/cloudevents+json", body: `null`, status: 400, says: "null"},
 			"structured, cut":         {form: "application/cloudevents+json", body: `{"specversion":"1.0"`, status: 400, says: "no JSON object"},

@@ -35,12 +35,15 @@ func TestUsage(t *testing.T) {
 		"unknown file":     {[]string{"validate", "-f", "/nowhere/mirror.yaml"}, 1, "/nowhere/mirror.yaml"},
 		"unknown format":   {[]string{"status", "-o", "xml"}, 2, `-o "xml": give table or json`},
 		"no queue":         {[]string{"worker"}, 2, "NATS_URL is not set; worker needs"},
-		"no runs":          {[]string{"worker", "--max-runs", "0"}, 2, "--max-runs 0: give a number of runs, 1 or more"},
-		"no idle time":     {[]string{"worker", "--idle-exit", "0s"}, 2, "--idle-exit 0s: give a duration"},
+		"no runs":          {[]string{"worker", "--max-runs", "0"}, 2, `"0" for "--max-runs" flag: give a number of runs, 1 or more`},
+		"runs in words":    {[]string{"worker", "--max-runs", "two"}, 2, `"two" for "--max-runs" flag: give a number of runs, 1 or more` + "\n"},
+		"no idle time":     {[]string{"worker", "--idle-exit", "0s"}, 2, `"0s" for "--idle-exit" flag: give a time`},
+		"time, no unit":    {[]string{"worker", "--idle-exit", "30"}, 2, `"30" for "--idle-exit" flag: give a time with its unit, like 30s` + "\n"},
+		"called by --http": {[]string{"worker", "--http"}, 2, "flag needs an argument: --http, an address like 127.0.0.1:8080; for a worker that is called give --push"},
 		"once and more":    {[]string{"worker", "--once", "--max-runs", "2"}, 2, "--once is --max-runs 1"},
 		"called once":      {[]string{"worker", "--push", "--once", "--http", "127.0.0.1:0"}, 2, "does not end by itself"},
 		"called nowhere":   {[]string{"worker", "--push", "--http", "off"}, 2, "--push: is set while KFERRY_HTTP is off"},
-		"open to calls":    {[]string{"worker", "--push", "--http", "0.0.0.0:0"}, 1, "whoever reaches"},
+		"open to calls":    {[]string{"worker", "--push", "--http", "0.0.0.0:0"}, 1, "could change things (POST /): set KFERRY_HTTP_TOKEN"},
 		"no queue either":  {[]string{"coordinator"}, 2, "NATS_URL is not set; coordinator needs"},
 		"queue is silent":  {[]string{"worker", "--nats-url", "nats://127.0.0.1:1"}, 1, "127.0.0.1:1"},
 		"wrong flag value": {[]string{"run", "--slots", "many"}, 2, `--slots: "many"`},
@@ -85,6 +88,35 @@ func TestAWrongVariableIsNoWrongUsage(t *testing.T) {
 	code, _, err := kferry(t, append(environ, "KFERRY_SLOTS=many"), "run", "--name", "mine")
 	if code != 1 || !strings.Contains(err, `KFERRY_SLOTS: "many"`) {
 		t.Errorf("exit code %d and\n%s", code, err)
+	}
+}
+
+// Whoever sets up a worker that is called, and starts run, is told what it is.
+func TestRunIsNotCalled(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	for variable, says := range map[string]bool{"KFERRY_PUSH=true": true, "KFERRY_PUSH_URL=http://127.0.0.1:1": true, "KFERRY_PUSH=false": false} {
+		code, _, err := kferry(t, append(environ, "NATS_TIMEOUT=1s", "KFERRY_HTTP=127.0.0.1:0", variable), "run", "--nats-url", "nats://127.0.0.1:1")
+		if code != 1 || strings.Contains(err, "KFERRY_PUSH and KFERRY_PUSH_URL have no effect here") != says {
+			t.Errorf("%s: exit code %d and\n%s", variable, code, err)
+		}
+	}
+}
+
+// A token that can't be shown is found when a coordinator starts, and not when the first work waits.
+func TestPushTokenInAFile(t *testing.T) {
+	t.Parallel()
+	_, environ := world(t, 0)
+	environ = append(environ, "KFERRY_PUSH_URL=http://127.0.0.1:1")
+	for file, says := range map[string]string{
+		"/nowhere/token":                        "KFERRY_PUSH_TOKEN_FILE: open /nowhere/token: no such file",
+		mirrorFile(t, "short\n"):                "KFERRY_PUSH_TOKEN_FILE: too short for a token",
+		mirrorFile(t, "geheim geheim …"):        "KFERRY_PUSH_TOKEN_FILE: holds what can't be in a header",
+		mirrorFile(t, "geheim-geheim-geheim\n"): "NATS_URL is not set",
+	} {
+		if _, _, err := kferry(t, append(environ, "KFERRY_PUSH_TOKEN_FILE="+file), "coordinator"); !strings.Contains(err, says) || strings.Contains(err, "geheim") {
+			t.Errorf("%s: says %q, not %q", file, err, says)
+		}
 	}
 }
 

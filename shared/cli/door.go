@@ -98,7 +98,7 @@ func (d *door) listen() (err error) {
 	if len(d.changing) > 0 && !d.asks() && !d.loopback && !d.Open {
 		l.Close()
 		return fmt.Errorf("whoever reaches %s could change things (%s): set KFERRY_HTTP_TOKEN, or KFERRY_HTTP_TLS_CLIENT_CA, listen on 127.0.0.1 alone, or set KFERRY_HTTP_OPEN=true if that is meant",
-			l.Addr(), strings.Join(d.changing, ", "))
+			l.Addr(), strings.ReplaceAll(strings.Join(d.changing, ", "), "{$}", ""))
 	}
 	if len(d.changing) > 0 && d.Token.Set() && !d.loopback && d.tls == nil {
 		d.log.Warn("tokens travel to this address in plain text; KFERRY_HTTP_TLS_CERT and KFERRY_HTTP_TLS_KEY make it HTTPS", "address", l.Addr().String())

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +23,7 @@ func newCoordinator(p Process) *cobra.Command {
 		name: "coordinator", short: "Decide what is to be copied, for workers elsewhere",
 		long: "coordinator compares the clusters and puts what is to be copied on the queue at NATS_URL. It keeps nothing itself: run one, or\n" +
 			"several against the loss of one.",
+		behind: func(_ *door, s spec.Settings) error { return checkPushToken(s.WakeUps) },
 		part: func(v *service) func(context.Context) error {
 			o := v.view()
 			if o.Spec.Settings.WakeUps.URL != "" {
@@ -28,6 +32,21 @@ func newCoordinator(p Process) *cobra.Command {
 			return v.scaled(coordinator.New(o))
 		},
 	})
+}
+
+// checkPushToken finds a file that can't be read now, and not when work waits. Later it may be replaced.
+func checkPushToken(w spec.WakeUps) error {
+	if w.URL == "" || !w.Token.Set() {
+		return nil
+	}
+	token, err := w.Token.Read()
+	if err == nil {
+		err = spec.CheckToken(token)
+	}
+	if err != nil {
+		return fmt.Errorf("KFERRY_PUSH_TOKEN_FILE: %w", err)
+	}
+	return nil
 }
 
 // onceIdle is how long --once looks for work.
@@ -44,20 +63,12 @@ func newWorker(p Process) *cobra.Command {
 			"With --push it claims when it is called, by a CloudEvent that is POSTed to /, and holds nothing in between. With --once, --max-runs\n" +
 			"or --idle-exit it ends by itself, with exit code 0 whether there was work or not, and 1 where the queue could not be asked.",
 		flags: []string{"slots", "push"},
-		check: func(cmd *cobra.Command) error {
+		check: func() error {
 			switch {
-			case runs < 0 || cmd.Flags().Changed("max-runs") && runs == 0:
-				return usageError{fmt.Errorf("--max-runs %d: give a number of runs, 1 or more", runs)}
-			case idle < 0 || cmd.Flags().Changed("idle-exit") && idle == 0:
-				return usageError{fmt.Errorf("--idle-exit %s: give a duration, like 30s", idle)}
-			case once && cmd.Flags().Changed("max-runs"):
+			case once && runs > 0:
 				return usageError{errors.New("--once is --max-runs 1; give one of them")}
-			}
-			if once {
-				runs = 1
-				if idle == 0 {
-					idle = onceIdle
-				}
+			case once:
+				runs, idle = 1, cmp.Or(idle, onceIdle)
 			}
 			return nil
 		},
@@ -85,9 +96,25 @@ func newWorker(p Process) *cobra.Command {
 	}
 	cmd := newRole(p, r)
 	cmd.Flags().BoolVar(&once, "once", false, "do one run, if work waits, and end")
-	cmd.Flags().IntVar(&runs, "max-runs", 0, "end after so many runs")
-	cmd.Flags().DurationVar(&idle, "idle-exit", 0, "end when there was nothing to do for so long, like 30s")
+	cmd.Flags().Func("max-runs", "end after this `number` of runs", func(text string) (err error) {
+		if runs, err = strconv.Atoi(text); err != nil || runs < 1 {
+			return errors.New("give a number of runs, 1 or more")
+		}
+		return nil
+	})
+	cmd.Flags().Func("idle-exit", "end when there was nothing to do for this `time`, like 30s", func(text string) (err error) {
+		if idle, err = time.ParseDuration(text); err != nil || idle <= 0 {
+			return errors.New("give a time with its unit, like 30s")
+		}
+		return nil
+	})
 	cmd.Flags().Lookup("push").NoOptDefVal = "true"
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.HasSuffix(err.Error(), " --http") { // others call the front so
+			return fmt.Errorf("%w, an address like 127.0.0.1:8080; for a worker that is called give --push", err)
+		}
+		return err
+	})
 	return cmd
 }
 
@@ -110,8 +137,8 @@ func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type role struct {
 	name, short, long string
 	flags             []string // of input, beside those that every role has
-	check             func(*cobra.Command) error
-	behind            func(*door, spec.Settings) error // puts things behind the door
+	check             func() error
+	behind            func(*door, spec.Settings) error // puts things behind the door, or says what is wrong with the settings
 	part              func(*service) func(context.Context) error
 }
 
@@ -120,7 +147,7 @@ func newRole(p Process, r role) *cobra.Command {
 	in := newInput(p, cmd, append(r.flags, "clusters", "http", "log-format", "log-level", "memory", "name", "nats-url")...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if r.check != nil {
-			if err := r.check(cmd); err != nil {
+			if err := r.check(); err != nil {
 				return err
 			}
 		}

@@ -33,6 +33,9 @@ func newRun(p Process) *cobra.Command {
 			return err
 		}
 		defer v.close()
+		if s := v.spec.Settings; s.Front.Push || s.WakeUps.URL != "" {
+			v.log.Warn(`KFERRY_PUSH and KFERRY_PUSH_URL have no effect here: run's own worker claims by itself; for one that is called use "kferry coordinator" and "kferry worker"`)
+		}
 		stop, err := v.ownQueue(cmd.Context())
 		if err != nil {
 			return err

@@ -41,7 +41,7 @@ func (e environment) front(r *report) Front {
 	switch _, err := parseURL(agent.text); {
 	case !agent.set:
 	case err != nil:
-		r.warn(agent, "%v; tasks of ECS go without protection", err) // which isn't worth a worker that doesn't start
+		r.warn(agent, "not a URL as ECS sets it; its tasks go without protection") // which isn't worth a worker that doesn't start
 	default:
 		f.ECSAgent = strings.TrimSuffix(agent.text, "/")
 	}

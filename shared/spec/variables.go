@@ -74,7 +74,7 @@ type variables struct {
 	NATSTimeout      string `env:"NATS_TIMEOUT" envDefault:"5s" meaning:"time to connect to NATS, and for each answer"`
 	NATSReplicas     string `env:"NATS_REPLICAS" meaning:"servers of a NATS cluster that keep the queue: 1, 3 or 5; where not set 1, or as many as do already"`
 	Data             string `env:"KFERRY_DATA" envDefault:"kferry-data" meaning:"directory of the queue that kferry run brings"`
-	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /scale, /healthz and /readyz listen, and a worker that is called, or off"`
+	HTTP             string `env:"KFERRY_HTTP" envDefault:"127.0.0.1:8080" meaning:"where /metrics, /scale, /healthz, /readyz and a worker that is called listen, or off"`
 	HTTPToken        string `env:"KFERRY_HTTP_TOKEN" meaning:"bearer token of whoever changes something over HTTP; off the loopback needed for that"`
 	HTTPTokenFile    string `env:"KFERRY_HTTP_TOKEN_FILE" meaning:"file that holds it, read again when it changes"`
 	HTTPCert         string `env:"KFERRY_HTTP_TLS_CERT" meaning:"file of the certificate, PEM, that makes it HTTPS, read again when it changes"`
@@ -99,7 +99,7 @@ type variables struct {
 	ScaleRate        string `env:"KFERRY_SCALE_RATE" envDefault:"50MiB" meaning:"what one worker is taken to copy in a second until workers have measured it"`
 	ScaleDown        string `env:"KFERRY_SCALE_DOWN" envDefault:"5m" meaning:"how long fewer workers must have been enough before /scale asks for fewer"`
 	ScaleIdle        string `env:"KFERRY_SCALE_IDLE" envDefault:"2m" meaning:"how long there must have been no work before it asks for none"`
-	EMF              string `env:"KFERRY_EMF" envDefault:"false" meaning:"whether a coordinator writes the same to standard output once a minute, for CloudWatch (embedded metric format)"`
+	EMF              string `env:"KFERRY_EMF" envDefault:"false" meaning:"whether a coordinator writes what /scale says to standard output once a minute, for CloudWatch (embedded metric format)"`
 	LogLevel         string `env:"KFERRY_LOG_LEVEL" envDefault:"info" meaning:"debug, info, warn or error"`
 	LogFormat        string `env:"KFERRY_LOG_FORMAT" envDefault:"auto" meaning:"text or json; auto is text on a terminal"`
 }
