@@ -67,6 +67,7 @@ type mirror struct {
 	archive *offsets.Archive
 	syncs   *offsets.Syncs
 
+	heard     bool                                       // the source has answered a fetch of this run
 	until     time.Time                                  // when the run's time is used up; zero is never
 	yield     <-chan struct{}                            // closed when that is so, or the worker wants this lease back
 	recovered func()                                     // tells that the task goes on; does so once
@@ -80,7 +81,7 @@ type mirror struct {
 // soft ends when the worker drains: no more is read or sent. ctx outlives it, so that what was sent is accounted for.
 func (m *mirror) run(ctx, soft context.Context) error {
 	err := m.open(ctx, soft)
-	if errors.Is(err, errYield) && !m.until.IsZero() && !time.Now().Before(m.until) {
+	if errors.Is(err, errYield) && m.over() {
 		err = errNoTime
 	}
 	if err == nil {
@@ -97,6 +98,9 @@ func (m *mirror) run(ctx, soft context.Context) error {
 	}
 	return errors.Join(err, m.close(ctx, err))
 }
+
+// over says whether the run's time is used up.
+func (m *mirror) over() bool { return !m.until.IsZero() && !time.Now().Before(m.until) }
 
 // open finds out what is to be copied and from where: the topics' identities, the cursor, and the position in the target's log.
 func (m *mirror) open(ctx, soft context.Context) error {
@@ -518,8 +522,9 @@ func (m *mirror) pause(soft context.Context, try int) error {
 // ahead is one fetch under way.
 type ahead struct {
 	cancel context.CancelFunc
+	asked  chan struct{} // closed when no limit holds it back any more
 	done   chan struct{}
-	paced  time.Duration // how long a limit held it back
+	paced  time.Duration // how long one did
 	piece  *kafka.Fetched
 	err    error
 }
@@ -527,11 +532,12 @@ type ahead struct {
 // fetch asks for the records from offset on, in the background, as soon as the limits allow. epoch is the leader's of what lies before them.
 func (m *mirror) fetch(soft context.Context, offset int64, epoch int32) *ahead {
 	ctx, cancel := context.WithCancel(soft)
-	a := &ahead{cancel: cancel, done: make(chan struct{})}
+	a := &ahead{cancel: cancel, asked: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
 		want := m.want(offset, epoch, m.flow.Isolation)
 		if want.MaxBytes, a.paced, a.err = m.pace.wait(ctx); a.err == nil {
+			close(a.asked)
 			a.piece, a.err = m.source.Fetch(ctx, want)
 			m.pace.came(a.piece)
 		}
@@ -552,7 +558,10 @@ func (m *mirror) await(ctx, soft context.Context, a *ahead) (*kafka.Fetched, err
 		late.Stop()
 		switch {
 		case err == nil:
+			m.heard = true
 			return piece, nil
+		case errors.Is(err, errYield) && m.over() && !m.heard && a.isAsked():
+			return nil, errUnheard // each run would end so, and nobody would hear of it
 		case !errors.Is(err, errLate):
 			return nil, m.unread(soft, err)
 		case time.Now().After(m.lease.Trust()):
@@ -582,6 +591,15 @@ func (a *ahead) wait(yield <-chan struct{}, late <-chan time.Time) (*kafka.Fetch
 	piece := a.piece
 	a.piece = nil
 	return piece, a.err
+}
+
+func (a *ahead) isAsked() bool {
+	select {
+	case <-a.asked:
+		return true
+	default:
+		return false
+	}
 }
 
 // drop ends the fetch and gives back what it brought.

@@ -16,7 +16,9 @@ const (
 	callMargin = time.Minute
 	// beginsWithin is how long a call waits for the worker to begin, which has a look at the queue first.
 	beginsWithin = 5 * time.Second
-	retrySoon    = "1" // seconds: a call ends, or another instance is up
+	// lastPart of a call's time begins no run: one that could do nothing any more would have failed.
+	lastPart  = 10  // a tenth
+	retrySoon = "1" // seconds: a call ends, or another instance is up
 )
 
 // Push is a worker that claims when it is called, and not by itself: it holds a lease only while it answers. It is an http.Handler.
@@ -103,8 +105,8 @@ func (p *Push) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // work does what waits, one lease at a time, until nothing does or the bounds are reached.
 func (p *Push) work(ctx context.Context, b bounds) (done summary, err error) {
-	left := b
-	for wait := claimWait; ctx.Err() == nil && time.Now().Before(b.until); wait = 0 {
+	left, latest := b, b.until.Add(-time.Until(b.until)/lastPart)
+	for wait := claimWait; ctx.Err() == nil && time.Now().Before(latest); wait = 0 {
 		t, err := p.claim(ctx, wait, left)
 		if t == nil || err != nil {
 			return done, err

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,6 +275,38 @@ func TestRunsThatAreTooShortSayWhatTheyWaitFor(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A source that takes longer to send anything than a run may is no secret either.
+func TestRunsThatHearNothingOfTheSourceSaySo(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		w.write(10)
+		var slow atomic.Bool
+		slow.Store(true)
+		w.env.Kafka("A").ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+			w.env.Kafka("A").KeepControl()
+			if slow.Load() {
+				w.env.Kafka("A").SleepControl(func() { time.Sleep(1500 * time.Millisecond) })
+			}
+			return nil, nil, false
+		})
+		c := w.called(1, spec.Front{RunTime: time.Second})
+		for attempts := 1; attempts <= 3; attempts++ {
+			w.offerReleased(0)
+			c.call(w.Context())
+			s, failed := w.state(0)
+			if !failed || s.Held || s.Attempts != attempts || !strings.Contains(s.Detail, "KFERRY_RUN_TIME") {
+				t.Fatalf("after call %d: %+v", attempts, s)
+			}
+			time.Sleep(time.Until(s.Next))
+		}
+		slow.Store(false)
+		w.eventually("goes on", func() bool {
+			c.call(w.Context())
+			return w.offerBehind()
+		})
+		w.exact()
+	})
 }
 
 // A run that does not even find its position in its time has failed: its state says why, and it is tried again later.

@@ -25,11 +25,12 @@ const (
 )
 
 var (
-	errYield  = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
-	errDrain  = errors.New("the worker drains")
-	errLate   = errors.New("nothing was fetched yet")
-	errNoTime = errors.New("the time of a run was used up before it was known what has landed: give KFERRY_RUN_TIME more")
-	errOver   = fmt.Errorf("the run did not end within %s after its time was used up", overrun)
+	errYield   = errors.New("the worker wants the lease back for a waiting task, or the flow rests")
+	errDrain   = errors.New("the worker drains")
+	errLate    = errors.New("nothing was fetched yet")
+	errNoTime  = errors.New("the time of a run was used up before it was known what has landed: give KFERRY_RUN_TIME more")
+	errUnheard = errors.New("the time of a run was used up before the source had sent anything: give KFERRY_RUN_TIME more")
+	errOver    = fmt.Errorf("the run did not end within %s after its time was used up", overrun)
 )
 
 // holdError says that a task can't go on, why, and what to do.
