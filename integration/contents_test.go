@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,23 +34,34 @@ type putter struct {
 	t      *testing.T
 	client *kgo.Client
 	topic  string
+	queued *queued
 }
+
+// queued counts records that have a place in a batch, or failed before.
+type queued struct{ atomic.Int64 }
+
+func (q *queued) OnProduceRecordPartitioned(*kgo.Record, int32) { q.Add(1) }
+func (q *queued) OnProduceRecordUnbuffered(*kgo.Record, error)  { q.Add(1) }
 
 func putting(t *testing.T, c *testbed.Cluster, topic string, opts ...kgo.Opt) putter {
 	t.Helper()
+	q := new(queued)
 	return putter{t, c.Client(append([]kgo.Opt{
-		kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(),
+		kgo.WithHooks(q), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(64 << 20), kgo.MaxBufferedBytes(128 << 20),
-	}, opts...)...), topic}
+	}, opts...)...), topic, q}
 }
 
 // batch writes records as one batch.
 func (p putter) batch(records ...*kgo.Record) {
 	p.t.Helper()
+	p.queued.Store(0)
 	var failed kgo.FirstErrPromise
 	for _, r := range records {
 		p.client.Produce(p.t.Context(), r, failed.Promise())
 	}
+	// Those that still wait to hear of the topic would be flushed as they come.
+	testbed.Eventually(p.t, soon, "the records to have a place in a batch", func() bool { return p.queued.Load() >= int64(len(records)) })
 	if err := p.client.Flush(p.t.Context()); err != nil {
 		p.t.Fatalf("write to %s: %v", p.topic, err)
 	}

@@ -64,6 +64,7 @@ func (k *installation) properties(more ...string) string {
 		"status.storage.replication.factor":                "1",
 		"config.storage.replication.factor":                "1",
 		"refresh.topics.interval.seconds":                  "5",
+		target + "scheduled.rebalance.max.delay.ms":        "1000", // of five minutes, which it waits for a worker that was too busy to be heard
 		"sync.topic.acls.enabled":                          "false",
 	}
 	for i := 0; i+1 < len(more); i += 2 {

@@ -14,6 +14,6 @@ go test -p 1 $(go list ./... | grep -v '/integration$')
 BLIND=1 FUZZTIME=5000x bash integration/fuzz.sh
 wait $setup
 (cd deploy/check && go test .)
-# Without it the tests that need containers leave themselves out. They come alone, four at a time where they allow it, whatever the number of
+# Without it the tests that need containers leave themselves out. They come alone, three at a time where they allow it, whatever the number of
 # processors: they wait for the most part.
-KFERRY_INTEGRATION=1 go test -timeout 40m -parallel 4 ./integration
+KFERRY_INTEGRATION=1 go test -timeout 40m -parallel 3 ./integration

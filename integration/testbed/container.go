@@ -72,12 +72,18 @@ func (c *Container) Start() {
 	c.must("start", func(ctx context.Context, _ *client.Client) error { return c.ctr.Start(ctx) })
 }
 
-// Pause freezes the server: its connections stay open and nothing answers.
+// Pause freezes the server: its connections stay open and nothing answers. An engine on a busy machine may not get hold of all of its threads
+// at one go.
 func (c *Container) Pause() {
 	c.t.Helper()
 	c.must("pause", func(ctx context.Context, docker *client.Client) error {
-		_, err := docker.ContainerPause(ctx, c.ctr.ID, client.ContainerPauseOptions{})
-		return err
+		return poll(ctx, engineWithin, func() error {
+			_, err := docker.ContainerPause(ctx, c.ctr.ID, client.ContainerPauseOptions{})
+			if state, _ := c.ctr.State(ctx); err != nil && state != nil && state.Paused {
+				return nil
+			}
+			return err
+		})
 	})
 }
 
