@@ -325,10 +325,8 @@ func (k *installation) mirrorMakerThatCopies(copies func() bool, properties ...s
 	k.t.Helper()
 	for range 5 {
 		maker := k.mirrorMaker(properties...)
-		for deadline := time.Now().Add(mirrorMakerWithin / 5); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-			if copies() {
-				return maker
-			}
+		if testbed.Within(k.t, mirrorMakerWithin/5, copies) {
+			return maker
 		}
 		maker.Kill()
 	}

@@ -118,15 +118,19 @@ const pollEvery = 50 * time.Millisecond
 // Eventually fails the test unless ok becomes true in time.
 func Eventually(t T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
-	err := poll(t.Context(), within, func() error {
+	if !Within(t, within, ok) {
+		t.Fatalf("%s: not within %v", what, within)
+	}
+}
+
+// Within says whether ok becomes true in time.
+func Within(t T, within time.Duration, ok func() bool) bool {
+	return poll(t.Context(), within, func() error {
 		if !ok() {
 			return fmt.Errorf("not so")
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatalf("%s: not within %v", what, within)
-	}
+	}) == nil
 }
 
 // poll calls try until it succeeds, and returns its last error when time is up.

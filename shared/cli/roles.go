@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,7 @@ func newWorker(p Process) *cobra.Command {
 	var once bool
 	var runs int
 	var idle time.Duration
-	front := &calls{}
+	var push *functions.Push // set before the door serves
 	r := role{
 		name: "worker", short: "Copy what a coordinator has put on the queue",
 		long: "worker claims leases from the queue at NATS_URL and copies. It keeps nothing itself: run as many as there is work for.\n" +
@@ -79,7 +78,7 @@ func newWorker(p Process) *cobra.Command {
 			if runs > 0 || idle > 0 {
 				return usageError{errors.New("a worker that is called (--push, KFERRY_PUSH) does not end by itself; leave --once, --max-runs and --idle-exit out")}
 			}
-			d.changes("POST /{$}", front)
+			d.changes("POST /{$}", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { push.ServeHTTP(w, r) }))
 			return nil
 		},
 		part: func(v *service) func(context.Context) error {
@@ -89,8 +88,7 @@ func newWorker(p Process) *cobra.Command {
 			if !v.spec.Settings.Front.Push {
 				return w.Run
 			}
-			push := functions.NewPush(w)
-			front.to.Store(push)
+			push = functions.NewPush(w)
 			return push.Run
 		},
 	}
@@ -116,21 +114,6 @@ func newWorker(p Process) *cobra.Command {
 		return err
 	})
 	return cmd
-}
-
-// calls are taken by a worker that comes up later than the door.
-type calls struct {
-	to atomic.Pointer[functions.Push]
-}
-
-// ServeHTTP implements http.Handler.
-func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if push := c.to.Load(); push != nil {
-		push.ServeHTTP(w, r)
-		return
-	}
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, "this worker has not begun", http.StatusServiceUnavailable)
 }
 
 // A role is a command that does one part, with a queue that it shares with the others.

@@ -31,7 +31,6 @@ func (v *service) scaled(c *coordinator.Coordinator) func(context.Context) error
 
 func tellScale(scale func() (coordinator.Scale, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		s, err := scale()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -34,7 +34,7 @@ func (q *Queue) Offer(ctx context.Context, t Task) (bool, error) {
 
 func (q *Queue) offer(ctx context.Context, t Task, data []byte) (bool, error) {
 	err := q.call(ctx, "offer "+t.String(), func(ctx context.Context) error {
-		_, err := q.js.Publish(ctx, q.subject(t), data)
+		_, err := q.js.Publish(ctx, q.Subject(t), data)
 		return err
 	})
 	return accepted(err)
@@ -64,7 +64,7 @@ func (q *Queue) OfferAll(ctx context.Context, tasks []Task) (offered []Task, err
 func (q *Queue) offerChunk(ctx context.Context, tasks []Task) (offered []Task, err error) {
 	answers := make([]jetstream.PubAckFuture, len(tasks))
 	for i, t := range tasks {
-		if answers[i], err = q.js.PublishAsync(q.subject(t), t.encode()); err != nil {
+		if answers[i], err = q.js.PublishAsync(q.Subject(t), t.encode()); err != nil {
 			return nil, q.explain("offer "+t.String(), err)
 		}
 	}

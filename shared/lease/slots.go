@@ -23,9 +23,7 @@ const slotToken = "=slot"
 const underwayReads = 16
 
 // Subject is where the queue has a task.
-func (q *Queue) Subject(t Task) string { return q.subject(t) }
-
-func (q *Queue) subject(t Task) string {
+func (q *Queue) Subject(t Task) string {
 	if t.Slot > 0 {
 		return q.mirrors(t.Flow) + slotToken + "." + strconv.Itoa(t.Slot)
 	}
